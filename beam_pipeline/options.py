@@ -1,0 +1,193 @@
+"""The flags: ours into one frozen Config, Beam's own passed through, anything else an error."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from transforms.records.prepared_image import BoxSettings
+
+OUTPUTS = ("tfrecord", "captions", "lmdb")
+PIXEL_LIMIT = 89_000_000
+
+
+class UsageError(ValueError):
+    """Wrong use of the program; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the user asked for.
+
+    Attributes:
+        corpus: COCO folder, None with `images`.
+        images: patterns, folders, list files; empty with `corpus`.
+        captions, test1k_ids: files, None where not given.
+        weights: weights file, None where nothing is to be detected.
+        output: the run's folder.
+        outputs: what to make, of OUTPUTS; None for what the input allows.
+        boxes: how many boxes an image gets.
+        num_shards: shards per set, None for about 256 images a shard.
+        batch_size: images a batch.
+        device: `auto`, `cpu` or `cuda`.
+        failure_threshold: largest allowed share of failed images.
+        pixel_limit: largest allowed width x height.
+        retry_failed: redo the shards that hold failures.
+        overwrite: start afresh.
+    """
+
+    corpus: str | None
+    images: tuple[str, ...]
+    captions: str | None
+    test1k_ids: str | None
+    weights: str | None
+    output: str
+    outputs: tuple[str, ...] | None
+    boxes: BoxSettings
+    num_shards: int | None
+    batch_size: int
+    device: str
+    failure_threshold: float
+    pixel_limit: int
+    retry_failed: bool
+    overwrite: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
+    """Split the command line.
+
+    Returns:
+        Our Config, and the flags that are Beam's own.
+
+    Raises:
+        UsageError: wrong use, in one line.
+        SystemExit: after --help.
+    """
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    _check_beam_flags(parser, rest)
+    outputs = _parse_outputs(args.outputs) if args.outputs is not None else None
+    detects = outputs is None or "tfrecord" in outputs
+    if args.corpus is not None and args.images is not None:
+        raise UsageError("expected one of --corpus and --images, got both; see --help")
+    if detects and args.corpus is None and args.images is None:
+        raise UsageError("expected --corpus DIR or --images PATTERN ...: what to read; see --help")
+    if detects and args.weights is None:
+        raise UsageError("--weights FILE is missing: the network's weights, a .caffemodel; see README, 'Weights'")
+    try:
+        boxes = BoxSettings(args.min_boxes, args.max_boxes, args.conf_threshold)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return Config(
+        corpus=args.corpus,
+        images=tuple(args.images or ()),
+        captions=args.captions,
+        test1k_ids=args.test1k_ids,
+        weights=args.weights,
+        output=args.output,
+        outputs=outputs,
+        boxes=boxes,
+        num_shards=args.num_shards,
+        batch_size=args.batch_size,
+        device=args.device,
+        failure_threshold=args.failure_threshold,
+        pixel_limit=args.pixel_limit,
+        retry_failed=args.retry_failed,
+        overwrite=args.overwrite,
+    ), rest
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m beam_pipeline",
+        allow_abbrev=False,
+        description="Turn MS COCO, or any image set, into region features for vision-and-language models.",
+        epilog="All of Beam's own flags pass through, e.g. --runner=DataflowRunner. "
+        "Exit status: 0 done, 1 the run failed, 2 wrong use.",
+    )
+    add = parser.add_argument
+    add("--corpus", metavar="DIR", help="COCO folder: images/{train2014,val2014,test2015}, dataset_coco.json")
+    add("--images", metavar="SOURCE", nargs="+", help="glob, folder, or .txt file of URIs; one or more")
+    add("--captions", metavar="FILE", help="Karpathy's dataset_coco.json (default: the corpus's own)")
+    add("--test1k_ids", metavar="FILE", help="coco ids of the 1K test set (default: the corpus's test1k_ids.txt)")
+    add("--weights", metavar="FILE", help="weights of the network, a .caffemodel")
+    add("--output", metavar="DIR", required=True, help="where everything is written; local or gs://")
+    add("--outputs", metavar="LIST", help=f"comma list of {','.join(OUTPUTS)} (default: all that the input allows)")
+    add("--min_boxes", type=_positive, default=36, metavar="N", help="fewest boxes an image (default 36)")
+    add("--max_boxes", type=_positive, default=36, metavar="N", help="most boxes an image (default 36)")
+    add("--conf_threshold", type=float, default=0.2, metavar="P", help="confidence that makes a box (default 0.2)")
+    add("--num_shards", type=_positive, metavar="N", help="shards per set (default: about 256 images a shard)")
+    add("--batch_size", type=_positive, default=8, metavar="N", help="images a batch (default 8)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the network runs (default auto)")
+    add("--failure_threshold", type=_share, default=0.01, metavar="P", help="allowed share of failures (default 0.01)")
+    add("--pixel_limit", type=_positive, default=PIXEL_LIMIT, metavar="N", help="most pixels an image (default 89e6)")
+    add("--retry_failed", action="store_true", help="redo the shards that hold failures")
+    add("--overwrite", action="store_true", help="delete what an earlier run wrote to --output and start afresh")
+    return parser
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return value
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, got {text!r}")
+    return value
+
+
+def _parse_outputs(text: str) -> tuple[str, ...]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in OUTPUTS:
+            near = difflib.get_close_matches(name, OUTPUTS, n=1, cutoff=0.0)[0]
+            raise UsageError(f"--outputs: expected some of {','.join(OUTPUTS)}, got {name!r}; did you mean {near}?")
+    if not names:
+        raise UsageError(f"--outputs: expected some of {','.join(OUTPUTS)}, got nothing")
+    return tuple(name for name in OUTPUTS if name in names)
+
+
+def _check_beam_flags(ours: argparse.ArgumentParser, rest: Sequence[str]) -> None:
+    """Refuse what is neither ours nor Beam's, naming the nearest known flag."""
+    beam_parser = _beam_parser()
+    _, unknown = beam_parser.parse_known_args(list(rest))
+    if not unknown:
+        return
+    flag = unknown[0].partition("=")[0]
+    if not flag.startswith("-"):
+        raise UsageError(f"expected a flag, got {flag!r}; quote patterns, and give several images after one --images")
+    known = [*ours._option_string_actions, *beam_parser._option_string_actions]
+    near = difflib.get_close_matches(flag, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else "; see --help"
+    raise UsageError(f"unknown flag {flag}{hint}")
+
+
+def _beam_parser() -> argparse.ArgumentParser:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    parser = _Parser(allow_abbrev=False, add_help=False, conflict_handler="resolve")
+    pending: list[Any] = [PipelineOptions]
+    while pending:
+        cls = pending.pop()
+        pending.extend(cls.__subclasses__())
+        if "_add_argparse_args" in vars(cls):
+            cls._add_argparse_args(parser)
+    return parser

@@ -1,0 +1,111 @@
+"""The graph, and the run around it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+
+import apache_beam as beam
+from apache_beam.ml.inference.base import ModelHandler
+
+from beam_pipeline.options import UsageError, parse_args
+from beam_pipeline.preparation import Job, finish, prepare, start
+from beam_pipeline.running import interrupted_message, pipeline_options, run
+from transforms import files
+from transforms.captions import JoinCaptions, WriteCaptionFiles
+from transforms.detection import RegionModelHandler, detect_regions
+from transforms.detection import prepare as prepare_image
+from transforms.images import LoadImages, Prepare, read_plan
+from transforms.lmdb_file import BuildLmdb, LmdbJob
+from transforms.manifest import Audit, AuditShards, WriteManifest, describe
+from transforms.shards import WriteShards
+
+
+def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_image: Prepare = prepare_image) -> None:
+    """Compose the whole graph on `pipeline`; pixels and features never leave the bundle of their shard.
+
+    Args:
+        pipeline: where the graph goes.
+        job: the checked run.
+        handler: gives a RegionRecord or an ImageFailure for each example that `prepare_image` makes.
+        prepare_image: the handler's preprocessing, run in the reader threads.
+    """
+    config, paths = job.config, job.paths
+    published = pipeline | "NoShardsToDo" >> beam.Create([])
+    if job.todo:
+        published = (
+            pipeline
+            | "Plan" >> beam.Create([paths.plan])
+            | "ReadPlan" >> beam.FlatMap(read_plan, job.todo)  # (img_id, (ShardKey, ImageRef))
+            | "JoinCaptions" >> JoinCaptions(job.captions)  # (ShardKey, [CaptionedImage])
+            | "LoadImages" >> LoadImages(prepare_image, config.pixel_limit, config.batch_size)  # [(ShardItem, Example)]
+            | "DetectRegions" >> detect_regions(handler)  # (ShardItem, RegionRecord | ImageFailure)
+            | "WriteShards" >> WriteShards(paths.shards, job.plan.settings)  # shard name
+        )
+    plan_uri = paths.plan if job.plan.shards else None
+    audit = published | "AuditShards" >> AuditShards(plan_uri, paths.shards, config.failure_threshold)  # Audit
+    annotations = (
+        pipeline
+        | "CaptionsFile" >> beam.Create([job.captions] if "captions" in job.outputs else [])
+        | "WriteCaptionFiles" >> WriteCaptionFiles(paths.annotations, job.test1k_ids)  # (name, bytes)
+    )
+    lmdbs = (
+        audit
+        | "ListLmdbs" >> beam.FlatMap(lmdb_jobs, paths.shards, paths.lmdbs, "lmdb" in job.outputs)  # LmdbJob
+        | "BuildLmdb" >> BuildLmdb()  # LmdbResult
+    )
+    _ = audit | "WriteManifest" >> WriteManifest(annotations, lmdbs, job.fixed, job.caption_failures, paths.output)
+
+
+def lmdb_jobs(audit: Audit, shards: str, lmdbs: str, wanted: bool) -> Iterator[LmdbJob]:
+    """The LMDBs to build from the audited shards; none where the run failed."""
+    if not wanted or audit.error:
+        return
+    for name, (sets, digest) in audit.lmdbs.items():
+        paths = tuple(tuple(files.join(shards, shard) for shard in group) for group in sets)
+        yield LmdbJob(name, files.join(lmdbs, f"{name}_feat.lmdb"), paths, digest)
+
+
+def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image: Prepare = prepare_image) -> int:
+    """Run the program.
+
+    Args:
+        argv: the command line without the program's name.
+        handler: what detects, in place of the network.
+        prepare_image: the handler's preprocessing.
+
+    Returns:
+        Exit status: 0 done, 1 the run failed, 2 wrong use.
+    """
+    logging.getLogger().setLevel(logging.ERROR)
+    try:
+        config, beam_flags = parse_args(argv)
+        options = pipeline_options(beam_flags)
+        job = prepare(config)
+    except UsageError as error:
+        print(f"beam_pipeline: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    for note in job.notes:
+        print(f"note: {note}", file=sys.stderr)
+    start(job)
+    pipeline = beam.Pipeline(runner=options.runner, options=options.beam)
+    build(
+        pipeline, job, handler or RegionModelHandler(config.weights or "", config.device, config.boxes), prepare_image
+    )
+    try:
+        run(pipeline, job, options)
+    except KeyboardInterrupt:
+        print(interrupted_message(job), file=sys.stderr)
+        return 130
+    except Exception as error:  # whatever a runner raises, the user hears what to do next
+        print(f"beam_pipeline: the run failed: {error}", file=sys.stderr)
+        return 1
+    finish(job)
+    manifest = json.loads(files.read_bytes(job.paths.manifest))
+    print(describe(manifest, config.output))
+    if manifest["reason"]:
+        print(f"beam_pipeline: {manifest['reason']}", file=sys.stderr)
+        return 1
+    return 0

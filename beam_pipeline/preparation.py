@@ -1,0 +1,281 @@
+"""Before any work starts: everything that can be wrong is found, and the plan is written."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from beam_pipeline.options import OUTPUTS, Config, UsageError
+from transforms import files
+from transforms.captions import check_test1k_ids, parse_captions, parse_test1k_ids
+from transforms.detection import check_weights
+from transforms.listing import corpus_folders, list_images
+from transforms.published import read_published
+from transforms.records.image_failure import Failure
+from transforms.records.plan import Plan, assign_shards, decode_plan, describe_change, encode_plan, find_key_clashes
+from transforms.records.shard_item import ImageCaptions
+
+# Raised whenever the same input and settings give other bytes.
+RECORD_VERSION = 1
+FEATURES_FOLDER = "resnet101_faster_rcnn_genome_imgfeats"
+_PACKAGES = ("apache-beam", "numpy", "torch", "detectron2", "lmdb", "tensorflow", "opencv-python-headless", "pillow")
+_SHARD_NAME = re.compile(r".+-\d{5}-of-\d{5}\.tfrecord(\.stats\.json)?")
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a run's files stand."""
+
+    output: str
+
+    @property
+    def plan(self) -> str:
+        """The plan, by which a rerun knows its own."""
+        return files.join(self.output, "plan.jsonl")
+
+    @property
+    def shards(self) -> str:
+        """Folder of the TFRecord shards."""
+        return files.join(self.output, "tfrecord")
+
+    @property
+    def annotations(self) -> str:
+        """Folder of the caption files."""
+        return files.join(self.output, "annotations")
+
+    @property
+    def lmdbs(self) -> str:
+        """Folder of VOLTA's LMDBs."""
+        return files.join(self.output, FEATURES_FOLDER, "volta")
+
+    @property
+    def manifest(self) -> str:
+        """The account of the run."""
+        return files.join(self.output, "manifest.json")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked run, ready to be built into a graph.
+
+    Attributes:
+        config: what the user asked for.
+        paths: where it goes.
+        outputs: what to make.
+        plan: every image by shard.
+        todo: file names of the shards that are still to be made.
+        done: images in the shards that are there already.
+        captions, test1k_ids: files, None where there are none.
+        caption_failures: damaged rows of the captions file.
+        fixed: what the manifest says whatever happens.
+        notes: what the user should hear.
+    """
+
+    config: Config
+    paths: Paths
+    outputs: tuple[str, ...]
+    plan: Plan
+    todo: frozenset[str]
+    done: int
+    captions: str | None
+    test1k_ids: str | None
+    caption_failures: tuple[Failure, ...]
+    fixed: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def prepare(config: Config) -> Job:
+    """Check the input, fix the plan, find what is already done.
+
+    Raises:
+        UsageError: wrong use, in one line.
+    """
+    try:
+        return _prepare(config)
+    except UsageError:
+        raise
+    except (ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+
+
+def _prepare(config: Config) -> Job:
+    paths = Paths(config.output)
+    captions, test1k_ids = _caption_sources(config)
+    outputs = config.outputs or tuple(name for name in OUTPUTS if captions or name != "captions")
+    if "captions" in outputs and not captions:
+        raise UsageError("--outputs captions: expected --captions FILE beside --images; name dataset_coco.json")
+    entries, failures = _read_captions(captions, test1k_ids)
+    if "tfrecord" in outputs:
+        plan, notes = _plan_images(config, captions)
+        if config.overwrite:
+            _delete_outputs(paths)
+        _check_against_earlier(paths, plan)
+    else:
+        plan, notes = _earlier_plan(paths) or Plan({}, {}), ()
+    published = read_published(paths.shards, plan)
+    if config.retry_failed:
+        published = {key: stats for key, stats in published.items() if not stats.failures}
+    todo = frozenset(key.filename for key in plan.shards if key not in published)
+    if "tfrecord" not in outputs and (todo or not plan.shards):
+        if "lmdb" in outputs:
+            raise UsageError(
+                f"--outputs lmdb: expected whole shards in {paths.shards}, but {len(todo) or 'all'} are missing or "
+                "stale; add tfrecord to --outputs"
+            )
+        plan, published, todo = Plan({}, {}), {}, frozenset()
+    return Job(
+        config=config,
+        paths=paths,
+        outputs=outputs,
+        plan=plan,
+        todo=todo,
+        done=sum(key.count for key in published),
+        captions=captions,
+        test1k_ids=test1k_ids,
+        caption_failures=tuple(failures),
+        fixed=_fixed_part(config, captions, entries, failures, plan, notes),
+        notes=notes,
+    )
+
+
+def start(job: Job) -> None:
+    """Publish the plan: from here on a rerun resumes."""
+    if "tfrecord" in job.outputs:
+        files.publish_bytes(job.paths.plan, [encode_plan(job.plan)])
+
+
+def finish(job: Job) -> None:
+    """Remove what killed attempts left behind."""
+    for folder in (job.paths.output, job.paths.shards, job.paths.annotations):
+        names = [name for name in files.list_folder(folder) if name.startswith(files.TEMP_PREFIX)]
+        files.delete_files(files.join(folder, name) for name in names)
+
+
+def _caption_sources(config: Config) -> tuple[str | None, str | None]:
+    captions, test1k_ids = config.captions, config.test1k_ids
+    if config.corpus:
+        present = files.list_folder(config.corpus)
+        captions = captions or files.join(config.corpus, "dataset_coco.json")
+        if test1k_ids is None and "test1k_ids.txt" in present:
+            test1k_ids = files.join(config.corpus, "test1k_ids.txt")
+    if test1k_ids and not captions:
+        raise UsageError("--test1k_ids: expected --captions FILE beside it; name dataset_coco.json")
+    return captions, test1k_ids
+
+
+def _read_captions(captions: str | None, test1k_ids: str | None) -> tuple[list[ImageCaptions], list[Failure]]:
+    if captions is None:
+        return [], []
+    entries, failures = parse_captions(_read(captions, "--captions"), captions)
+    if test1k_ids:
+        check_test1k_ids(parse_test1k_ids(_read(test1k_ids, "--test1k_ids"), test1k_ids), entries, test1k_ids)
+    return entries, failures
+
+
+def _read(path: str, flag: str) -> bytes:
+    return _or_usage_error(files.read_bytes, path, flag)
+
+
+def _or_usage_error(action: Callable[[str], Any], path: str, flag: str) -> Any:
+    try:
+        return action(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"{flag} {path}: expected a readable file, got: {reason}; check the path") from error
+
+
+def _settings(config: Config, captions: str | None) -> dict[str, Any]:
+    """Everything that decides the records' bytes."""
+    weights = None
+    if config.weights:
+        weights = _or_usage_error(files.sha256_of, config.weights, "--weights")
+        check_weights(config.weights)
+    return {
+        "weights_sha256": weights,
+        "captions_sha256": files.sha256_of(captions) if captions else None,
+        "min_boxes": config.boxes.minimum,
+        "max_boxes": config.boxes.maximum,
+        "conf_threshold": config.boxes.threshold,
+        "pixel_limit": config.pixel_limit,
+        "record_version": RECORD_VERSION,
+    }
+
+
+def _plan_images(config: Config, captions: str | None) -> tuple[Plan, tuple[str, ...]]:
+    """The plan of the images that the user names, and what the user should hear about them."""
+    listing = list_images(corpus_folders(config.corpus) if config.corpus else config.images)
+    clashes = find_key_clashes(listing.refs)
+    if clashes:
+        key, first, second = clashes[0]
+        raise UsageError(
+            f"{first} and {second} would share the LMDB key {key!r} ({len(clashes)} such pairs in all); "
+            "rename one, or put them in folders of their own"
+        )
+    plan = Plan(_settings(config, captions), assign_shards(listing.refs, config.num_shards))
+    return plan, listing.notes
+
+
+def _earlier_plan(paths: Paths) -> Plan | None:
+    if "plan.jsonl" not in files.list_folder(paths.output):
+        return None
+    return decode_plan(files.read_bytes(paths.plan), paths.plan)
+
+
+def _check_against_earlier(paths: Paths, plan: Plan) -> None:
+    earlier = _earlier_plan(paths)
+    change = describe_change(earlier, plan) if earlier else None
+    if change:
+        raise UsageError(
+            f"--output {paths.output} holds a run with other settings: {change}; "
+            "choose another --output, or start afresh with --overwrite"
+        )
+
+
+def _delete_outputs(paths: Paths) -> None:
+    """Delete what runs write, by name, and nothing else."""
+    shards = [files.join(paths.shards, name) for name in files.list_folder(paths.shards) if _SHARD_NAME.fullmatch(name)]
+    # The plan goes last: until then a rerun knows what it is looking at.
+    files.delete_files([paths.manifest, files.join(paths.output, "failures.jsonl"), *shards, paths.plan])
+
+
+def _fixed_part(
+    config: Config,
+    captions: str | None,
+    entries: list[ImageCaptions],
+    failures: list[Failure],
+    plan: Plan,
+    notes: tuple[str, ...],
+) -> dict[str, Any]:
+    fixed: dict[str, Any] = {
+        "inputs": {"corpus": config.corpus, "images": config.images, "captions": captions, "notes": notes},
+        "settings": plan.settings,
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+    if captions:
+        images = {ref.img_id for refs in plan.shards.values() for ref in refs}
+        described = {entry.img_id for entry in entries}
+        fixed["captions"] = {
+            "rows": len(entries),
+            "failed_rows": len(failures),
+            "images_without_captions": _counted(images - described),
+            "captions_without_images": _counted(described - images),
+        }
+    return fixed
+
+
+def _counted(names: set[str]) -> dict[str, Any]:
+    return {"count": len(names), "img_ids": sorted(names)}
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # a submitting laptop needs few of them
+    return versions

@@ -1,0 +1,1 @@
+"""Beam transforms that turn image sets into region-feature training data."""

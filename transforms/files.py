@@ -1,0 +1,105 @@
+"""Small files through Beam's FileSystems, so that gs:// is a path like any other."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+# Names with this prefix are unfinished work, never part of the output.
+TEMP_PREFIX = ".tmp-"
+_CHUNK = 1 << 22
+
+
+def is_remote(path: str) -> bool:
+    """Whether the path names a file system other than the local one."""
+    return FileSystems.get_scheme(path) is not None
+
+
+def join(base: str, *parts: str) -> str:
+    """Join path components for the file system of `base`."""
+    return FileSystems.join(base, *parts)
+
+
+def temp_name(path: str) -> str:
+    """A name beside `path` that no other attempt uses."""
+    head, tail = FileSystems.split(path)
+    return join(head, f"{TEMP_PREFIX}{uuid.uuid4().hex}-{tail}")
+
+
+def read_bytes(path: str, limit: int | None = None) -> bytes:
+    """The file's content.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is longer than `limit` bytes.
+    """
+    if not is_remote(path) and not stat.S_ISREG(os.stat(path).st_mode):
+        kind = "a directory" if os.path.isdir(path) else "a special file"
+        raise OSError(f"expected a regular file, found {kind}")
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        if limit is None:
+            return stream.read()
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(f"larger than {limit} bytes")
+    return data
+
+
+def publish_bytes(path: str, chunks: Iterable[bytes]) -> int:
+    """Write under a temporary name, then rename: the path holds the whole content or what it held before.
+
+    Returns:
+        Bytes written.
+    """
+    temporary = temp_name(path)
+    written = 0
+    with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        for chunk in chunks:
+            stream.write(chunk)
+            written += len(chunk)
+    FileSystems.rename([temporary], [path])
+    return written
+
+
+def sha256_of(path: str) -> str:
+    """Hex SHA-256 of the file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def list_folder(folder: str) -> dict[str, int]:
+    """Name -> size in bytes of the files directly in `folder`; empty where there is none."""
+    if is_remote(folder):
+        prefix = folder.rstrip("/") + "/"
+        found = FileSystems.match([prefix + "*"])[0].metadata_list
+        return {entry.path[len(prefix) :]: entry.size_in_bytes for entry in found}
+    if not os.path.isdir(folder):
+        return {}
+    with os.scandir(folder) as entries:
+        return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+
+
+def delete_files(paths: Iterable[str]) -> None:
+    """Delete files (or local folders) that exist."""
+    present = [path for path in paths if FileSystems.exists(path)]
+    if present:
+        FileSystems.delete(present)
+
+
+def read_many(paths: list[str]) -> list[bytes]:
+    """The contents of small files, read side by side, in the order of `paths`."""
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(read_bytes, paths))

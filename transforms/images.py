@@ -1,0 +1,128 @@
+"""Images of a shard: read, checked, decoded and prepared ahead of the detector, in key order."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms import files
+from transforms.records.decode import decode_image
+from transforms.records.image_failure import ImageFailure
+from transforms.records.lmdb_key import lmdb_key
+from transforms.records.plan import ImageRef, ShardKey, decode_plan
+from transforms.records.prepared_image import PreparedImage
+from transforms.records.shard_item import CaptionedImage, ShardItem
+
+Prepare = Callable[[str, NDArray[np.uint8]], PreparedImage]
+Batch = list[tuple[ShardItem, PreparedImage | ImageFailure]]
+_READERS = 4
+# No real image needs more encoded bytes for each pixel that it may have.
+_BYTES_PER_PIXEL = 8
+
+
+def read_plan(plan_uri: str, todo: frozenset[str]) -> Iterator[tuple[str, tuple[ShardKey, ImageRef]]]:
+    """(img_id, (shard, image)) of every planned image whose shard's file name is in `todo`."""
+    plan = decode_plan(files.read_bytes(plan_uri), plan_uri)
+    for key, refs in plan.shards.items():
+        if key.filename in todo:
+            for ref in refs:
+                yield ref.img_id, (key, ref)
+
+
+def read_image(uri: str, pixel_limit: int) -> tuple[str, NDArray[np.uint8]]:
+    """Read and decode one image.
+
+    Returns:
+        Hex SHA-256 of the encoded file, and uint8 (H, W, 3) BGR pixels.
+
+    Raises:
+        ImageFailure: stage `read` or `decode`, with the reason.
+    """
+    try:
+        data = files.read_bytes(uri, limit=pixel_limit * _BYTES_PER_PIXEL)
+    except OSError as error:
+        raise ImageFailure("read", error.strerror or str(error)) from error
+    except Exception as error:  # remote file systems raise classes of their own
+        raise ImageFailure("read", f"{type(error).__name__}: {error}") from error
+    return hashlib.sha256(data).hexdigest(), decode_image(data, pixel_limit)
+
+
+def load_item(
+    shard: ShardKey, image: CaptionedImage, prepare: Prepare, pixel_limit: int
+) -> tuple[ShardItem, PreparedImage | ImageFailure]:
+    """One image as the detector takes it, or why there is none."""
+    try:
+        sha256, pixels = read_image(image.ref.uri, pixel_limit)
+        return ShardItem(shard, image, sha256), prepare(image.ref.img_id, pixels)
+    except ImageFailure as failure:
+        return ShardItem(shard, image, ""), failure
+    except Exception as error:  # whatever one image does to a library must not reach its neighbours
+        return ShardItem(shard, image, ""), ImageFailure("decode", f"{type(error).__name__}: {error}")
+
+
+def load_batches(
+    shard: ShardKey, images: Iterable[CaptionedImage], load: Callable[..., object], batch_size: int
+) -> Iterator[Batch]:
+    """Batches of a shard in LMDB key order; a few threads keep one batch ahead of the consumer.
+
+    Memory holds at most two batches of prepared images.
+    """
+    ordered = sorted(images, key=_by_lmdb_key)
+    with ThreadPoolExecutor(_READERS) as pool:
+        pending: deque[Future] = deque()
+        batch: Batch = []
+        for image in ordered:
+            pending.append(pool.submit(load, shard, image))
+            if len(pending) > batch_size:
+                batch.append(pending.popleft().result())
+            if len(batch) == batch_size:
+                yield batch
+                batch = []
+        while pending:
+            batch.append(pending.popleft().result())
+            if len(batch) == batch_size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+
+def _by_lmdb_key(image: CaptionedImage) -> bytes:
+    return lmdb_key(image.ref.img_id)
+
+
+class _LoadShard(beam.DoFn):
+    def __init__(self, prepare: Prepare, pixel_limit: int, batch_size: int) -> None:
+        self._load = functools.partial(load_item, prepare=prepare, pixel_limit=pixel_limit)
+        self._batch_size = batch_size
+
+    def process(self, element: tuple[ShardKey, Iterable[CaptionedImage]]) -> Iterator[Batch]:
+        shard, images = element
+        return load_batches(ShardKey(*shard), images, self._load, self._batch_size)
+
+
+@dataclass
+class LoadImages(beam.PTransform):
+    """(shard, images) -> batches of (ShardItem, PreparedImage or ImageFailure); a batch never leaves its shard.
+
+    Attributes:
+        prepare: the detector's preprocessing, run in the reader threads.
+        pixel_limit: largest allowed width x height.
+        batch_size: images a batch.
+    """
+
+    prepare: Prepare
+    pixel_limit: int
+    batch_size: int
+
+    def expand(self, shards: beam.PCollection) -> beam.PCollection:
+        """Apply the DoFn."""
+        return shards | "LoadShard" >> beam.ParDo(_LoadShard(self.prepare, self.pixel_limit, self.batch_size))

@@ -1,0 +1,142 @@
+"""From what a user names (patterns, folders, list files, a COCO corpus) to image references."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from apache_beam.io.filesystems import FileSystems
+
+from transforms import files
+from transforms.records.plan import ImageRef
+
+COCO_SETS = ("train2014", "val2014", "test2015")
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+_UNSEEN = -1
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images found, and what a user should hear about how they were found."""
+
+    refs: tuple[ImageRef, ...]
+    notes: tuple[str, ...]
+
+
+def corpus_folders(corpus: str) -> list[str]:
+    """The image folders that a COCO corpus has.
+
+    Raises:
+        ValueError: it has none.
+    """
+    folders = [files.join(corpus, "images", name) for name in COCO_SETS]
+    present = [folder for folder in folders if _is_folder(folder)]
+    if not present:
+        raise ValueError(
+            f"--corpus {corpus}: expected at least one of the folders {', '.join(folders)}, found none; "
+            "name the folder that holds images/, or use --images"
+        )
+    return present
+
+
+def list_images(sources: Sequence[str]) -> Listing:
+    """List every image that the sources name, each URI once.
+
+    Args:
+        sources: glob patterns, folders, .txt files of URIs (one a line), or single images.
+
+    Raises:
+        ValueError: a source names nothing, or a file system that is not installed.
+    """
+    seen: dict[str, ImageRef] = {}
+    notes: list[str] = []
+    repeated: list[str] = []
+    for source in sources:
+        found = 0
+        for uri, size in _expand(source, notes):
+            found += 1
+            if uri in seen:
+                repeated.append(uri)
+            else:
+                seen[uri] = ImageRef(_set_name(uri), _stem(uri), uri, size)
+        if not found:
+            raise ValueError(f"--images {source}: expected images, found none; check the path or the pattern")
+    if repeated:
+        notes.append(f"{len(repeated)} URIs are listed more than once and read once, {repeated[0]} for one")
+    return Listing(tuple(seen.values()), tuple(notes))
+
+
+def _expand(source: str, notes: list[str]) -> Iterator[tuple[str, int]]:
+    """(URI, size) of what one source names."""
+    if source.lower().endswith(".txt"):
+        yield from _from_list_file(source)
+    elif _is_folder(source):
+        yield from _keep_images(source, _folder_entries(source), notes)
+    elif not glob.has_magic(source):
+        yield from _sizes([source])
+    elif files.is_remote(source):
+        yield from ((entry.path, entry.size_in_bytes) for entry in FileSystems.match([source])[0].metadata_list)
+    else:
+        yield from _sizes(sorted(glob.glob(source, recursive=True)))
+
+
+def _from_list_file(source: str) -> Iterator[tuple[str, int]]:
+    try:
+        lines = files.read_bytes(source).decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--images {source}: expected a UTF-8 text file of URIs, got: {error}") from error
+    yield from _sizes([line.strip() for line in lines if line.strip()])
+
+
+def _sizes(uris: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Each URI with its size; one that is missing is kept, to become a failure when it is read."""
+    remote = [uri for uri in uris if files.is_remote(uri)]
+    # One listing a folder instead of one request an image.
+    folders = {FileSystems.split(uri)[0] for uri in remote}
+    sizes = {files.join(folder, name): size for folder in folders for name, size in files.list_folder(folder).items()}
+    for uri in uris:
+        if files.is_remote(uri):
+            yield uri, sizes.get(uri, _UNSEEN)
+        else:
+            yield uri, os.path.getsize(uri) if os.path.isfile(uri) else _UNSEEN
+
+
+def _folder_entries(folder: str) -> Iterator[tuple[str, int]]:
+    if files.is_remote(folder):
+        yield from files.list_folder(folder).items()
+        return
+    # Folders named like images stay in: reading one fails and says so, instead of losing it in silence.
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file():
+                yield entry.name, entry.stat().st_size
+            elif not entry.is_dir() or entry.name.lower().endswith(_EXTENSIONS):
+                yield entry.name, _UNSEEN
+
+
+def _keep_images(folder: str, entries: Iterable[tuple[str, int]], notes: list[str]) -> Iterator[tuple[str, int]]:
+    ignored = []
+    for name, size in sorted(entries):
+        if name.lower().endswith(_EXTENSIONS) and not name.startswith("."):
+            yield files.join(folder, name), size
+        else:
+            ignored.append(name)
+    if ignored:
+        notes.append(f"{folder}: {len(ignored)} files are no images by their extension, {ignored[0]} for one")
+
+
+def _is_folder(path: str) -> bool:
+    if not files.is_remote(path):
+        return os.path.isdir(path)
+    return not glob.has_magic(path) and not path.lower().endswith(_EXTENSIONS) and bool(files.list_folder(path))
+
+
+def _stem(uri: str) -> str:
+    return os.path.splitext(os.path.basename(uri))[0]
+
+
+def _set_name(uri: str) -> str:
+    folder = os.path.dirname(uri if files.is_remote(uri) else os.path.abspath(uri))
+    return os.path.basename(folder) or "images"

@@ -1,0 +1,223 @@
+"""The last steps: every id accounted for, failures.jsonl, manifest.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from transforms import files
+from transforms.failures import excess_failures
+from transforms.published import read_published
+from transforms.records.image_failure import Failure
+from transforms.records.plan import Plan, ShardKey, decode_plan, lmdb_name
+from transforms.records.shard_stats import ShardStats
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What became of every image of the plan.
+
+    Attributes:
+        sets: set name -> counts `in`, `written`, `failed`, `shards`.
+        shards: file name -> size and sha256 of each published shard.
+        lmdbs: LMDB name -> the shards it is built from, by set, and a digest of them.
+        failures: the images that gave no record.
+        error: why the run failed, None where it did not.
+    """
+
+    sets: Mapping[str, Mapping[str, int]]
+    shards: Mapping[str, Mapping[str, Any]]
+    lmdbs: Mapping[str, tuple[tuple[tuple[str, ...], ...], str]]
+    failures: tuple[Failure, ...]
+    error: str | None
+
+
+def audit_shards(plan: Plan, stats: Mapping[ShardKey, ShardStats], threshold: float) -> Audit:
+    """Compare the plan with the shards' stats.
+
+    Args:
+        plan: what should be there.
+        stats: the published shards.
+        threshold: largest allowed share of failed images.
+    """
+    sets: dict[str, dict[str, int]] = {}
+    failures: list[Failure] = []
+    lost: list[str] = []
+    for key, refs in plan.shards.items():
+        counts = sets.setdefault(key.set_name, {"in": 0, "written": 0, "failed": 0, "shards": 0})
+        counts["in"] += key.count
+        shard = stats.get(key)
+        if shard is None:
+            lost.extend(ref.uri for ref in refs)
+            continue
+        accounted = {*shard.ids, *(failure.img_id for failure in shard.failures)}
+        lost.extend(ref.uri for ref in refs if ref.img_id not in accounted)
+        counts["written"] += len(shard.ids)
+        counts["failed"] += len(shard.failures)
+        counts["shards"] += 1
+        failures.extend(shard.failures)
+    if lost:
+        error: str | None = (
+            f"{len(lost)} of {plan.num_images} images are neither written nor failed, {lost[0]} for one; "
+            "run the same command again to do their shards"
+        )
+    else:
+        error = excess_failures(failures, plan.num_images, threshold)
+    return Audit(
+        sets=sets,
+        shards={shard.shard: {"bytes": shard.bytes, "sha256": shard.sha256} for shard in stats.values()},
+        lmdbs=_lmdb_sources(plan, stats),
+        failures=tuple(failures),
+        error=error,
+    )
+
+
+def _lmdb_sources(
+    plan: Plan, stats: Mapping[ShardKey, ShardStats]
+) -> dict[str, tuple[tuple[tuple[str, ...], ...], str]]:
+    groups: dict[str, dict[str, list[ShardKey]]] = {}
+    for key in plan.shards:
+        groups.setdefault(lmdb_name(key.set_name), {}).setdefault(key.set_name, []).append(key)
+    sources = {}
+    for name, by_set in groups.items():
+        digest = hashlib.sha256()
+        for key in (key for keys in by_set.values() for key in keys):
+            digest.update(f"{key.filename} {stats[key].sha256 if key in stats else ''}\n".encode())
+        sources[name] = (tuple(tuple(key.filename for key in keys) for keys in by_set.values()), digest.hexdigest())
+    return sources
+
+
+def audit_folder(plan_uri: str | None, published: Iterable[str], folder: str, threshold: float) -> Audit:
+    """Compare the plan with what stands in `folder`; `published` only makes this step wait."""
+    del published
+    plan = decode_plan(files.read_bytes(plan_uri), plan_uri) if plan_uri else Plan({}, {})
+    return audit_shards(plan, read_published(folder, plan), threshold)
+
+
+def write_failures(audit: Audit, caption_failures: Iterable[Failure], path: str) -> None:
+    """Publish failures.jsonl: the images' failures in shard order, then the captions file's."""
+    files.publish_bytes(path, (failure.to_line().encode() for failure in (*audit.failures, *caption_failures)))
+
+
+def build_manifest(
+    audit: Audit, fixed: Mapping[str, Any], annotations: Mapping[str, int], lmdbs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """manifest.json's content; it holds no time, so that a resumed run writes the same bytes.
+
+    Args:
+        audit: what became of the images.
+        fixed: what was known before the run: inputs, settings, captions' counts, versions.
+        annotations: caption file -> bytes.
+        lmdbs: LMDB folder -> records and bytes.
+    """
+    total = {name: sum(counts[name] for counts in audit.sets.values()) for name in ("in", "written", "failed")}
+    return {
+        "status": "failed" if audit.error else "done",
+        "reason": audit.error,
+        **fixed,
+        "counts": total,
+        "sets": audit.sets,
+        "files": {"tfrecord": audit.shards, "annotations": dict(sorted(annotations.items())), "lmdb": lmdbs},
+    }
+
+
+def publish_manifest(
+    _: None,
+    audit: Audit,
+    annotations: Iterable[tuple[str, int]],
+    lmdbs: Iterable[Any],
+    fixed: Mapping[str, Any],
+    caption_failures: tuple[Failure, ...],
+    output: str,
+) -> Iterator[str]:
+    """Write failures.jsonl and manifest.json into `output`; gives the manifest's path."""
+    write_failures(audit, caption_failures, files.join(output, "failures.jsonl"))
+    built = {f"{result.name}_feat.lmdb": {"records": result.records, "bytes": result.bytes} for result in lmdbs}
+    manifest = build_manifest(audit, fixed, dict(annotations), dict(sorted(built.items())))
+    path = files.join(output, "manifest.json")
+    files.publish_bytes(path, [(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode()])
+    yield path
+
+
+@dataclass
+class AuditShards(beam.PTransform):
+    """The published shards' names -> one Audit, once all of them are there.
+
+    Attributes:
+        plan_uri: the plan's path, None for a run without images.
+        folder: where the shards stand.
+        threshold: largest allowed share of failed images.
+    """
+
+    plan_uri: str | None
+    folder: str
+    threshold: float
+
+    def expand(self, published: beam.PCollection) -> beam.PCollection:
+        """Wait, then compare."""
+        return (
+            published.pipeline
+            | "Plan" >> beam.Create([self.plan_uri])
+            | "Compare" >> beam.Map(audit_folder, beam.pvalue.AsIter(published), self.folder, self.threshold)
+        )
+
+
+@dataclass
+class WriteManifest(beam.PTransform):
+    """An Audit, the caption files and the LMDBs -> the manifest's path.
+
+    Attributes:
+        caption_files: PCollection of (file name, bytes).
+        lmdbs: PCollection of LmdbResult.
+        fixed: what was known before the run.
+        caption_failures: damaged rows of the captions file.
+        output: the run's output folder.
+    """
+
+    caption_files: beam.PCollection
+    lmdbs: beam.PCollection
+    fixed: Mapping[str, Any]
+    caption_failures: tuple[Failure, ...]
+    output: str
+
+    def expand(self, audits: beam.PCollection) -> beam.PCollection:
+        """Write once everything else is done."""
+        return (
+            audits.pipeline
+            | "Once" >> beam.Create([None])
+            | "Publish"
+            >> beam.FlatMap(
+                publish_manifest,
+                beam.pvalue.AsSingleton(audits),
+                beam.pvalue.AsIter(self.caption_files),
+                beam.pvalue.AsIter(self.lmdbs),
+                dict(self.fixed),
+                self.caption_failures,
+                self.output,
+            )
+        )
+
+
+def describe(manifest: Mapping[str, Any], output: str) -> str:
+    """The summary that ends a run: what was written where."""
+    lines = []
+    for name, counts in manifest["sets"].items():
+        lines.append(
+            f"{name}: {counts['written']} of {counts['in']} images in {counts['shards']} shards, "
+            f"{counts['failed']} failed"
+        )
+    found = manifest["files"]
+    shard_bytes = sum(row["bytes"] for row in found["tfrecord"].values())
+    lines.append(f"{files.join(output, 'tfrecord')}: {len(found['tfrecord'])} shards, {shard_bytes / 1e6:.1f} MB")
+    for name, size in found["annotations"].items():
+        lines.append(f"{files.join(output, 'annotations', name)}: {size / 1e6:.1f} MB")
+    for name, row in found["lmdb"].items():
+        lines.append(f"{name}: {row['records']} records, {row['bytes'] / 1e6:.1f} MB")
+    if manifest["counts"]["failed"]:
+        lines.append(f"{files.join(output, 'failures.jsonl')}: {manifest['counts']['failed']} images failed")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The region record and its encodings; knows no Beam, torch or tensorflow."""

@@ -1,0 +1,68 @@
+"""Encoded image bytes to BGR pixels, with a guard against hostile and damaged files."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.records.image_failure import ImageFailure
+
+# What a photo collection holds; PIL's other readers (PostScript, FITS, ...) are attack surface.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+
+
+def decode_image(data: bytes, pixel_limit: int) -> NDArray[np.uint8]:
+    """Decode an image as cv2.imread(IMREAD_COLOR | IMREAD_IGNORE_ORIENTATION) would, but strictly.
+
+    Grayscale becomes three equal channels, alpha is dropped, 16-bit samples keep their high byte, CMYK and palettes
+    are converted to RGB, an animation gives its first frame, EXIF rotation is not applied. A truncated file is an
+    error, never a half-gray image.
+
+    Args:
+        data: the encoded file.
+        pixel_limit: largest allowed width x height, checked before any pixel is decoded.
+
+    Returns:
+        uint8 (H, W, 3), BGR.
+
+    Raises:
+        ImageFailure: stage `decode`, with the reason.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if not data:
+        raise ImageFailure("decode", "the file is empty (0 bytes)")
+    Image.MAX_IMAGE_PIXELS = None  # the limit below is ours, and a failure instead of a warning
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > pixel_limit:
+                raise ImageFailure(
+                    "decode",
+                    f"{width} x {height} = {width * height} pixels, more than the limit of {pixel_limit} "
+                    "(a decompression bomb?); raise --pixel_limit if it is real",
+                )
+            return _to_bgr(image)
+    except ImageFailure:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageFailure("decode", f"not an image of a known format; it begins with {data[:8]!r}") from error
+    except Exception as error:  # PIL's readers raise OSError, SyntaxError, ValueError, struct.error, ... on bad files
+        raise ImageFailure("decode", f"damaged image: {error}") from error
+
+
+def _to_bgr(image: Any) -> NDArray[np.uint8]:
+    image.load()
+    if image.mode.startswith("I"):  # 16-bit grayscale, which PIL would clip to white instead of scaling
+        samples = np.asarray(image)
+        if samples.size and (samples.min() < 0 or samples.max() > 65535):
+            raise ImageFailure("decode", f"32-bit samples (mode {image.mode}); convert it to 8 or 16 bit")
+        gray = (samples.astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
+    if image.mode == "F":
+        raise ImageFailure("decode", "floating-point samples (mode F); convert it to 8 bit")
+    rgb = np.asarray(image.convert("RGB"))
+    return np.ascontiguousarray(rgb[:, :, ::-1])

@@ -1,0 +1,34 @@
+"""Why one image gave no record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+
+class ImageFailure(Exception):
+    """One image failed; its neighbours go on.
+
+    Attributes:
+        stage: where it failed: `read`, `decode` or `detect`.
+        reason: one line in words.
+    """
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(stage, reason)
+        self.stage = stage
+        self.reason = " ".join(reason.split())
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One line of failures.jsonl: what was lost, where, and why."""
+
+    uri: str
+    img_id: str
+    stage: str
+    reason: str
+
+    def to_line(self) -> str:
+        """The failure as a JSON line."""
+        return json.dumps(asdict(self), ensure_ascii=False) + "\n"

@@ -1,0 +1,48 @@
+"""What passes between the image reader and the detector, and the settings they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """An image as the network takes it.
+
+    Attributes:
+        img_id: file stem.
+        height, width: pixels of the stored image, before resizing.
+        scale: resized size over stored size.
+        pixels: float32 (h, w, 3), BGR, mean subtracted, resized.
+    """
+
+    img_id: str
+    height: int
+    width: int
+    scale: float
+    pixels: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class BoxSettings:
+    """How many boxes an image gets: those over the threshold, at least `minimum`, at most `maximum`.
+
+    Raises:
+        ValueError: the numbers contradict each other.
+    """
+
+    minimum: int = 36
+    maximum: int = 36
+    threshold: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.minimum <= self.maximum:
+            raise ValueError(
+                f"expected 1 <= min_boxes <= max_boxes, got {self.minimum} and {self.maximum}; "
+                "give --min_boxes and --max_boxes in that order"
+            )
+        if not 0.0 <= self.threshold <= 1.0:
+            raise ValueError(f"expected conf_threshold between 0 and 1, got {self.threshold}")

@@ -1,0 +1,100 @@
+"""TFRecord framing: length, masked CRC32C of the length, data, masked CRC32C of the data.
+
+Format: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import google_crc32c
+
+_HEADER = struct.Struct("<QI")  # length, its CRC
+_LENGTH = struct.Struct("<Q")
+_CRC = struct.Struct("<I")
+_MASK = 0xA282EAD8
+_MAX_RECORD = 2**31 - 1  # protobuf's largest message
+_CHUNK = 16 << 20  # memory follows the bytes that are there, never a length that is only claimed
+
+
+def masked_crc(data: bytes) -> int:
+    """Gives the CRC32C of `data`, rotated and offset as TFRecord stores it."""
+    crc = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + _MASK) & 0xFFFFFFFF
+
+
+def write_record(stream: BinaryIO, data: bytes) -> int:
+    """Writes one framed record.
+
+    Args:
+        stream: a buffered binary file open for writing.
+        data: the record, at most 2 GiB.
+
+    Returns:
+        Bytes written, framing included.
+
+    Raises:
+        ValueError: the record is larger than a protobuf message can be.
+    """
+    if len(data) > _MAX_RECORD:
+        raise ValueError(f"expected a record of at most {_MAX_RECORD} bytes, got {len(data)}; use fewer boxes an image")
+    length = _LENGTH.pack(len(data))
+    stream.write(length + _CRC.pack(masked_crc(length)))
+    stream.write(data)
+    stream.write(_CRC.pack(masked_crc(data)))
+    return _HEADER.size + len(data) + _CRC.size
+
+
+def read_records(stream: BinaryIO, source: str) -> Iterator[bytes]:
+    """Reads framed records until the end of the file.
+
+    Args:
+        stream: a binary file open for reading, at a record's start.
+        source: the file's name, for messages.
+
+    Yields:
+        The data of each record.
+
+    Raises:
+        ValueError: the file is cut or damaged; names it and the byte where the bad record starts.
+    """
+    offset = 0
+    while header := _read(stream, _HEADER.size):
+        where = f"{source}, record at byte {offset}"
+        _expect_bytes(header, _HEADER.size, "header", where)
+        length, length_crc = _HEADER.unpack(header)
+        _expect_crc(header[: _LENGTH.size], length_crc, "length", where)
+        if length > _MAX_RECORD:
+            raise ValueError(f"{where}: expected at most {_MAX_RECORD} bytes of data, got {length}; {_REMEDY}")
+        data = _read(stream, length)
+        _expect_bytes(data, length, "data", where)
+        footer = _read(stream, _CRC.size)
+        _expect_bytes(footer, _CRC.size, "checksum", where)
+        _expect_crc(data, _CRC.unpack(footer)[0], "data", where)
+        yield data
+        offset += _HEADER.size + length + _CRC.size
+
+
+_REMEDY = "the file is damaged or no TFRecord file: delete it and write it again"
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """Reads `size` bytes, fewer only at the end of the file."""
+    pieces = []
+    while size and (piece := stream.read(min(size, _CHUNK))):
+        pieces.append(piece)
+        size -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _expect_bytes(data: bytes, size: int, part: str, where: str) -> None:
+    if len(data) != size:
+        raise ValueError(f"{where}: expected {size} bytes of {part}, got {len(data)}; {_REMEDY}")
+
+
+def _expect_crc(data: bytes, stored: int, part: str, where: str) -> None:
+    actual = masked_crc(data)
+    if actual != stored:
+        raise ValueError(f"{where}: expected checksum {stored:#010x} of the {part}, got {actual:#010x}; {_REMEDY}")

@@ -1,0 +1,158 @@
+"""TFRecord shards: written in the bundle, published when whole, with a stats file beside each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from transforms import files
+from transforms.failures import count
+from transforms.records.example_codec import ImageExample, encode_example
+from transforms.records.image_failure import Failure, ImageFailure
+from transforms.records.plan import ImageRef, ShardKey, input_digest
+from transforms.records.region_record import RegionRecord
+from transforms.records.shard_item import ShardItem
+from transforms.records.shard_stats import STATS_SUFFIX, ShardStats
+from transforms.records.tfrecord_io import write_record
+
+# Counters, which a progress display reads.
+IMAGES_WRITTEN, IMAGES_FAILED = "images_written", "images_failed"
+
+
+@dataclass
+class ShardFile:
+    """One shard being written under a temporary name.
+
+    Attributes:
+        key: which shard.
+        folder: where it will stand.
+        settings: see ShardStats.
+    """
+
+    key: ShardKey
+    folder: str
+    settings: Mapping[str, Any]
+    refs: list[ImageRef] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._path = files.join(self.folder, self.key.filename)
+        self._temporary = files.temp_name(self._path)
+        self._stream = FileSystems.create(self._temporary, compression_type=CompressionTypes.UNCOMPRESSED)
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+
+    def write(self, data: bytes) -> int:
+        """Take bytes of the shard, for `write_record`."""
+        self._digest.update(data)
+        self._bytes += len(data)
+        return self._stream.write(data)
+
+    def add(self, item: ShardItem, result: RegionRecord | ImageFailure) -> None:
+        """Write one image's record, or note why it has none."""
+        ref, captions = item.image.ref, item.image.captions
+        self.refs.append(ref)
+        if isinstance(result, ImageFailure):
+            self.failures.append(Failure(ref.uri, ref.img_id, result.stage, result.reason))
+            return
+        example = ImageExample(
+            record=result,
+            filename=FileSystems.split(ref.uri)[1],
+            sha256=item.sha256,
+            captions=captions.sentences if captions else (),
+            caption_ids=captions.sentence_ids if captions else (),
+            split=captions.split if captions else "",
+        )
+        write_record(self, encode_example(example))
+        self.ids.append(ref.img_id)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every image of the shard has come."""
+        return len(self.refs) == self.key.count
+
+    def publish(self) -> ShardStats:
+        """Give the shard its name, then write its stats: a crash between the two leaves a shard that is redone."""
+        self._stream.close()
+        stats = ShardStats(
+            shard=self.key.filename,
+            settings=self.settings,
+            inputs=input_digest(self.refs),
+            ids=tuple(self.ids),
+            failures=tuple(self.failures),
+            bytes=self._bytes,
+            sha256=self._digest.hexdigest(),
+        )
+        # The old stats must not vouch for the new shard.
+        files.delete_files([self._path + STATS_SUFFIX])
+        FileSystems.rename([self._temporary], [self._path])
+        files.publish_bytes(self._path + STATS_SUFFIX, [stats.to_json()])
+        return stats
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._stream.close()
+        files.delete_files([self._temporary])
+
+
+class _WriteShard(beam.DoFn):
+    def __init__(self, folder: str, settings: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._open: ShardFile | None = None
+
+    def start_bundle(self) -> None:
+        self._abandon()
+
+    def process(self, element: tuple[ShardItem, RegionRecord | ImageFailure]) -> Iterator[str]:
+        item, result = element
+        if self._open is None:
+            self._open = ShardFile(item.shard, self._folder, self._settings)
+        if self._open.key != item.shard:
+            raise RuntimeError(
+                f"shard {item.shard.filename} began before {self._open.key.filename} was whole: "
+                "expected the runner to keep a shard's images together"
+            )
+        self._open.add(item, result)
+        count(IMAGES_FAILED if isinstance(result, ImageFailure) else IMAGES_WRITTEN)
+        if self._open.is_whole:
+            whole, self._open = self._open, None
+            yield whole.publish().shard
+
+    def finish_bundle(self) -> None:
+        if self._open is not None:
+            key, came = self._open.key, len(self._open.refs)
+            self._abandon()
+            raise RuntimeError(f"shard {key.filename}: expected {key.count} images in its bundle, got {came}")
+
+    def teardown(self) -> None:
+        self._abandon()
+
+    def _abandon(self) -> None:
+        if self._open is not None:
+            abandoned, self._open = self._open, None
+            abandoned.discard()
+
+
+@dataclass
+class WriteShards(beam.PTransform):
+    """(ShardItem, RegionRecord or ImageFailure), a shard's images together and in order -> published shards' names.
+
+    Attributes:
+        folder: where the shards go.
+        settings: everything that decides the records' bytes.
+    """
+
+    folder: str
+    settings: Mapping[str, Any]
+
+    def expand(self, results: beam.PCollection) -> beam.PCollection:
+        """Apply the writer."""
+        return results | "WriteShard" >> beam.ParDo(_WriteShard(self.folder, dict(self.settings)))
