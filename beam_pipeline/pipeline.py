@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
-from apache_beam.ml.inference.base import ModelHandler
 
 from beam_pipeline.options import UsageError, parse_args
 from beam_pipeline.preparation import Job, finish, prepare, start
@@ -18,6 +17,7 @@ from transforms.captions import JoinCaptions, WriteCaptionFiles
 from transforms.detection import RegionModelHandler, detect_regions
 from transforms.detection import prepare as prepare_image
 from transforms.images import LoadImages, Prepare, read_plan
+from transforms.inference import ModelHandler
 from transforms.lmdb_file import BuildLmdb, LmdbJob
 from transforms.manifest import Audit, AuditShards, WriteManifest, describe
 from transforms.shards import WriteShards

@@ -133,7 +133,7 @@ def _prepare(config: Config) -> Job:
         outputs=outputs,
         plan=plan,
         todo=todo,
-        done=sum(key.count for key in published),
+        done=sum(key.num_images for key in published),
         captions=captions,
         test1k_ids=test1k_ids,
         caption_failures=tuple(failures),

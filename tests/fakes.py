@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from apache_beam.ml.inference.base import ModelHandler
 from numpy.typing import NDArray
 
 from transforms.detection import detect_each
+from transforms.inference import ModelHandler
 from transforms.records.prepared_image import PreparedImage
 from transforms.records.region_record import RegionRecord
 

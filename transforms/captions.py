@@ -146,7 +146,7 @@ def pair_up(
     images: Iterable[tuple[ShardKey, ImageRef]] = groups[_IMAGES]
     for shard, ref in images:
         # A plain tuple has a deterministic coder, a NamedTuple has not.
-        yield tuple(shard), CaptionedImage(ref, captions)
+        yield (shard.set_name, shard.number, shard.of, shard.num_images), CaptionedImage(ref, captions)
 
 
 @dataclass

@@ -9,11 +9,11 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
 from numpy.typing import NDArray
 
 from transforms import files
 from transforms.failures import NAMESPACE
+from transforms.inference import KeyedModelHandler, ModelHandler, RunInference
 from transforms.records.image_failure import ImageFailure
 from transforms.records.prepared_image import BoxSettings, PreparedImage
 from transforms.records.region_record import RegionRecord
@@ -35,10 +35,10 @@ def check_weights(weights: str) -> None:
     Raises:
         ValueError: it cannot be used; one line names the file and the layer.
     """
-    from transforms.detector.caffemodel import read_network
+    from transforms.detector.caffe_weights import read_caffe_weights
 
     with _LocalCopy(weights) as path:
-        read_network(path)
+        read_caffe_weights(path)
 
 
 class _LocalCopy:
@@ -75,10 +75,7 @@ def detect_each(detect: Callable[[Sequence[PreparedImage]], Sequence[Any]], batc
     try:
         found = list(detect(images)) if images else []
     except Exception as error:  # a batch that fails as a whole is retried one by one
-        if len(images) == 1:
-            found = [error]
-        else:
-            found = [detect_each(detect, [image])[0] for image in images]
+        found = [error] if len(images) == 1 else [detect_each(detect, [image])[0] for image in images]
     results = iter(found)
     return [_as_failure(next(results)) if isinstance(example, PreparedImage) else example for example in batch]
 

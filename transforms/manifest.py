@@ -50,7 +50,7 @@ def audit_shards(plan: Plan, stats: Mapping[ShardKey, ShardStats], threshold: fl
     lost: list[str] = []
     for key, refs in plan.shards.items():
         counts = sets.setdefault(key.set_name, {"in": 0, "written": 0, "failed": 0, "shards": 0})
-        counts["in"] += key.count
+        counts["in"] += key.num_images
         shard = stats.get(key)
         if shard is None:
             lost.extend(ref.uri for ref in refs)
@@ -70,7 +70,7 @@ def audit_shards(plan: Plan, stats: Mapping[ShardKey, ShardStats], threshold: fl
         error = excess_failures(failures, plan.num_images, threshold)
     return Audit(
         sets=sets,
-        shards={shard.shard: {"bytes": shard.bytes, "sha256": shard.sha256} for shard in stats.values()},
+        shards={shard.shard: {"bytes": shard.num_bytes, "sha256": shard.sha256} for shard in stats.values()},
         lmdbs=_lmdb_sources(plan, stats),
         failures=tuple(failures),
         error=error,

@@ -16,6 +16,6 @@ def read_published(folder: str, plan: Plan) -> dict[ShardKey, ShardStats]:
     for key, path, data in zip(keys, paths, files.read_many(paths), strict=True):
         stats = ShardStats.from_json(data, path)
         current = stats.settings == plan.settings and stats.inputs == input_digest(plan.shards[key])
-        if current and stats.bytes == present[key.filename]:
+        if current and stats.num_bytes == present[key.filename]:
             published[key] = stats
     return published

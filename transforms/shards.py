@@ -76,7 +76,7 @@ class ShardFile:
     @property
     def is_whole(self) -> bool:
         """Whether every image of the shard has come."""
-        return len(self.refs) == self.key.count
+        return len(self.refs) == self.key.num_images
 
     def publish(self) -> ShardStats:
         """Give the shard its name, then write its stats: a crash between the two leaves a shard that is redone."""
@@ -87,7 +87,7 @@ class ShardFile:
             inputs=input_digest(self.refs),
             ids=tuple(self.ids),
             failures=tuple(self.failures),
-            bytes=self._bytes,
+            num_bytes=self._bytes,
             sha256=self._digest.hexdigest(),
         )
         # The old stats must not vouch for the new shard.
@@ -130,7 +130,7 @@ class _WriteShard(beam.DoFn):
         if self._open is not None:
             key, came = self._open.key, len(self._open.refs)
             self._abandon()
-            raise RuntimeError(f"shard {key.filename}: expected {key.count} images in its bundle, got {came}")
+            raise RuntimeError(f"shard {key.filename}: expected {key.num_images} images in its bundle, got {came}")
 
     def teardown(self) -> None:
         self._abandon()
