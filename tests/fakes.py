@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -46,19 +47,27 @@ def fake_record(
 
 
 class FakeModel:
-    """Stands where the loaded network stands."""
+    """Stands where the loaded network stands; takes `seconds` a batch."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
 
     def detect(self, images: Sequence[PreparedImage]) -> list[Any]:
         """One record an image; raises for the whole batch where one image is bad."""
+        time.sleep(self._seconds)
         return [fake_record(image) for image in images]
 
 
 class FakeHandler(ModelHandler):
     """A ModelHandler around FakeModel."""
 
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__()
+        self._seconds = seconds
+
     def load_model(self) -> FakeModel:
         """The fake."""
-        return FakeModel()
+        return FakeModel(self._seconds)
 
     def run_inference(self, batch: Sequence[Any], model: Any, inference_args: dict[str, Any] | None = None) -> Iterable:
         """A record or a failure an example."""
