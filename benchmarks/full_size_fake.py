@@ -1,0 +1,65 @@
+"""A detector without a network whose records have the real network's size: 36 boxes, 0.6 MB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transforms.detection import detect_each
+from transforms.inference import ModelHandler
+from transforms.records.prepared_image import PreparedImage
+from transforms.records.region_record import RegionRecord
+
+_BOXES, _FEATURES, _CLASSES, _ATTRIBUTES = 36, 2048, 1601, 401
+
+
+def keep_pixels(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
+    """The image as it is, in float32 as the network's would be."""
+    return PreparedImage(img_id, image.shape[0], image.shape[1], 1.0, image.astype(np.float32))
+
+
+def random_record(img_id: str, height: int, width: int, rng: np.random.Generator) -> RegionRecord:
+    """A record of full size from the generator's next numbers."""
+    cls_prob = rng.random((_BOXES, _CLASSES), np.float32)
+    attrs = rng.random((_BOXES, _ATTRIBUTES), np.float32)
+    corners = np.sort(rng.random((_BOXES, 2, 2), np.float32), axis=1) * np.float32([width - 1, height - 1])
+    return RegionRecord(
+        img_id=img_id,
+        img_h=height,
+        img_w=width,
+        objects_id=cls_prob[:, 1:].argmax(1),
+        objects_conf=cls_prob[:, 1:].max(1),
+        attrs_id=attrs[:, 1:].argmax(1),
+        attrs_conf=attrs[:, 1:].max(1),
+        boxes=corners.reshape(_BOXES, 4),
+        features=rng.random((_BOXES, _FEATURES), np.float32),
+        cls_prob=cls_prob,
+        attrs=attrs,
+    )
+
+
+class _Model:
+    def __init__(self) -> None:
+        self._rng = np.random.default_rng(0)
+
+    def detect(self, images: Sequence[PreparedImage]) -> list[RegionRecord]:
+        return [random_record(image.img_id, image.height, image.width, self._rng) for image in images]
+
+
+class FullSizeHandler(ModelHandler):
+    """A ModelHandler that costs next to nothing."""
+
+    def load_model(self) -> _Model:
+        """The fake."""
+        return _Model()
+
+    def run_inference(self, batch: Sequence[Any], model: Any, inference_args: dict[str, Any] | None = None) -> Iterable:
+        """A record an example."""
+        return detect_each(model.detect, batch)
+
+    def get_num_bytes(self, batch: Sequence[Any]) -> int:
+        """Nothing to count."""
+        return 0
