@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
 
 from beam_pipeline.options import UsageError, parse_args
 from beam_pipeline.preparation import Job, finish, prepare, start
@@ -101,6 +102,9 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
         return 130
     except Exception as error:  # whatever a runner raises, the user hears what to do next
         print(f"beam_pipeline: the run failed: {error}", file=sys.stderr)
+        return 1
+    if not FileSystems.exists(job.paths.manifest):
+        print(f"beam_pipeline: the runner ended well but left no {job.paths.manifest}; see its log", file=sys.stderr)
         return 1
     finish(job)
     manifest = json.loads(files.read_bytes(job.paths.manifest))

@@ -143,7 +143,8 @@ def _prepare(config: Config) -> Job:
 
 
 def start(job: Job) -> None:
-    """Publish the plan: from here on a rerun resumes."""
+    """Publish the plan: from here on a rerun resumes. An earlier manifest goes, since it is no account of this run."""
+    files.delete_files([job.paths.manifest])
     if "tfrecord" in job.outputs:
         files.publish_bytes(job.paths.plan, [encode_plan(job.plan)])
 

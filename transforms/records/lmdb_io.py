@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from transforms.records.lmdb_key import KEYS_RECORD
 from transforms.records.volta_codec import PICKLE_PROTOCOL
-
-COMMIT_BYTES = 64 << 20  # a transaction holds its pages in memory until it is committed
 
 
 class LmdbItem(NamedTuple):
@@ -22,7 +20,7 @@ class LmdbItem(NamedTuple):
 
 def write_lmdb(
     folder: str,
-    batches: Iterable[list[LmdbItem]],
+    batches: Iterable[Sequence[LmdbItem]],
     map_size: int,
     on_commit: Callable[[int], None] | None = None,
 ) -> int:
@@ -30,9 +28,9 @@ def write_lmdb(
 
     Args:
         folder: an empty folder that nobody else uses.
-        batches: items in ascending order of key; memory holds COMMIT_BYTES of them and a batch.
+        batches: items in ascending order of key; each batch is one transaction, held in memory until its commit.
         map_size: upper bound of the file in bytes.
-        on_commit: called after each commit with the items written so far.
+        on_commit: called after each batch with the items written so far.
 
     Returns:
         The number of items.
@@ -41,44 +39,39 @@ def write_lmdb(
         ValueError: a key does not come after the one before; names both and the shard.
         lmdb.Error: the file cannot be written.
     """
+    keys: list[bytes] = []
+    for batch in batches:
+        # Opened anew each time: a lasting map keeps every page that a transaction starts from, and memory grows.
+        with _open(folder, map_size) as env, env.begin(write=True) as transaction:
+            for item in batch:
+                # py-lmdb answers False, and raises nothing, for a key that does not come last.
+                if not transaction.put(item.key, item.value, append=True):
+                    raise ValueError(
+                        f"{item.shard}: expected ascending LMDB keys, got {item.key!r} after {keys[-1]!r}; "
+                        "delete the shard and write it again"
+                    )
+                keys.append(item.key)
+        if on_commit:
+            on_commit(len(keys))
+    with _open(folder, map_size) as env:
+        with env.begin(write=True) as transaction:
+            transaction.put(KEYS_RECORD, pickle.dumps(keys, protocol=PICKLE_PROTOCOL))
+        env.sync(True)
+    return len(keys)
+
+
+def _open(folder: str, map_size: int) -> Any:
     import lmdb
 
-    keys: list[bytes] = []
-    with lmdb.open(
+    return lmdb.open(
         folder,
         map_size=map_size,
         lock=False,  # one writer, no reader: no lock.mdb is made
         readahead=False,
-        sync=False,
+        sync=False,  # once, at the end
         metasync=False,
         meminit=True,  # no left-overs of memory in the file: equal items, equal bytes
-    ) as env:
-        transaction, pending = env.begin(write=True), 0
-        try:
-            for batch in batches:
-                for item in batch:
-                    # py-lmdb answers False, and raises nothing, for a key that does not come last.
-                    if not transaction.put(item.key, item.value, append=True):
-                        raise ValueError(
-                            f"{item.shard}: expected ascending LMDB keys, got {item.key!r} after {keys[-1]!r}; "
-                            "delete the shard and write it again"
-                        )
-                    keys.append(item.key)
-                    pending += len(item.value)
-                if pending >= COMMIT_BYTES:
-                    transaction.commit()
-                    transaction, pending = env.begin(write=True), 0
-                    if on_commit:
-                        on_commit(len(keys))
-            transaction.put(KEYS_RECORD, pickle.dumps(keys, protocol=PICKLE_PROTOCOL))
-            transaction.commit()
-        except BaseException:
-            transaction.abort()
-            raise
-        env.sync(True)
-    if on_commit:
-        on_commit(len(keys))
-    return len(keys)
+    )
 
 
 def map_size_for(shard_bytes: int) -> int:

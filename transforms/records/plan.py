@@ -29,14 +29,14 @@ class ShardKey(NamedTuple):
     """One shard of a set: its number, the set's number of shards, and how many images it is made of."""
 
     set_name: str
-    index: int
+    number: int
     of: int
-    count: int
+    num_images: int
 
     @property
     def filename(self) -> str:
         """The shard's file name, `SET-00000-of-00008.tfrecord`."""
-        return f"{self.set_name}-{self.index:05d}-of-{self.of:05d}.tfrecord"
+        return f"{self.set_name}-{self.number:05d}-of-{self.of:05d}.tfrecord"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Plan:
     @property
     def num_images(self) -> int:
         """Images in all shards."""
-        return sum(key.count for key in self.shards)
+        return sum(key.num_images for key in self.shards)
 
 
 def lmdb_name(set_name: str) -> str:
@@ -117,7 +117,7 @@ def encode_plan(plan: Plan) -> bytes:
     lines = [json.dumps({"settings": dict(plan.settings)}, sort_keys=True)]
     for key, refs in plan.shards.items():
         for ref in refs:
-            row = {"set": ref.set_name, "shard": key.index, "of": key.of}
+            row = {"set": ref.set_name, "shard": key.number, "of": key.of}
             lines.append(json.dumps({**row, "img_id": ref.img_id, "uri": ref.uri, "size": ref.size}))
     return ("\n".join(lines) + "\n").encode()
 

@@ -22,7 +22,7 @@ class ShardStats:
         inputs: digest of the ids, URIs and sizes of the images it was made of.
         ids: img_ids written, in file order.
         failures: images that gave no record, in key order.
-        bytes: size of the shard.
+        num_bytes: size of the shard.
         sha256: of the shard, hex.
     """
 
@@ -31,7 +31,7 @@ class ShardStats:
     inputs: str
     ids: tuple[str, ...]
     failures: tuple[Failure, ...]
-    bytes: int
+    num_bytes: int
     sha256: str
 
     def to_json(self) -> bytes:
