@@ -15,19 +15,21 @@ _LINE_SECONDS = 30.0
 _BAR_WIDTH = 24
 
 
-def progress_line(done: int, total: int, failed: int, fresh: int, seconds: float) -> str:
-    """One line: images done of total, images/s, time left, failures.
+def progress_line(done: int, total: int, failed: int, fresh: int, seconds: float, lmdb_records: int = 0) -> str:
+    """One line: images done of total, images/s, time left, failures, and how far the LMDBs are.
 
     Args:
         done: images written or failed, those of earlier attempts included.
         total: images of the run.
         failed: images failed in this attempt.
         fresh: images of this attempt, for the rate.
-        seconds: how long this attempt has run.
+        seconds: from the attempt's start to its latest image.
+        lmdb_records: records written to LMDBs, 0 before they are begun.
     """
     rate = fresh / seconds if seconds > 0 else 0.0
     left = f"{_clock((total - done) / rate)} left" if rate > 0 else "-:-- left"
-    return f"{done}/{total} images, {rate:.2f} images/s, {left}, {failed} failed"
+    lmdb = f", LMDB {lmdb_records} records" if lmdb_records else ""
+    return f"{done}/{total} images, {rate:.2f} images/s, {left}, {failed} failed{lmdb}"
 
 
 def _clock(seconds: float) -> str:
@@ -53,7 +55,8 @@ class Progress:
         self._stream = stream
         self._terminal = stream.isatty()
         self._stop = threading.Event()
-        self._began = time.monotonic()
+        self._began = self._latest = time.monotonic()
+        self._fresh = 0
         self._thread = threading.Thread(target=self._show, daemon=True)
 
     def __enter__(self) -> Progress:
@@ -86,5 +89,9 @@ class Progress:
         counts = self._counts()
         failed = counts.get(IMAGES_FAILED, 0)
         fresh = counts.get(IMAGES_WRITTEN, 0) + failed
+        # The rate is that of the images: what comes after the last one must not slow it down.
+        if fresh != self._fresh:
+            self._fresh, self._latest = fresh, time.monotonic()
         done = min(self._before + fresh, self._total)
-        return done, progress_line(done, self._total, failed, fresh, time.monotonic() - self._began)
+        seconds = self._latest - self._began
+        return done, progress_line(done, self._total, failed, fresh, seconds, counts.get("lmdb_records_written", 0))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -75,24 +76,26 @@ def load_batches(
 
     Memory holds at most two batches of prepared images.
     """
-    ordered = sorted(images, key=_by_lmdb_key)
+    batch: Batch = []
+    for item in _ahead(sorted(images, key=_by_lmdb_key), functools.partial(load, shard), batch_size):
+        batch.append(item)
+        if len(batch) == batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _ahead(items: Sequence[CaptionedImage], load: Callable[..., Any], depth: int) -> Iterator[Any]:
+    """`load` of each item, in order; threads work up to `depth` items ahead."""
     with ThreadPoolExecutor(_READERS) as pool:
         pending: deque[Future] = deque()
-        batch: Batch = []
-        for image in ordered:
-            pending.append(pool.submit(load, shard, image))
-            if len(pending) > batch_size:
-                batch.append(pending.popleft().result())
-            if len(batch) == batch_size:
-                yield batch
-                batch = []
+        for item in items:
+            pending.append(pool.submit(load, item))
+            if len(pending) > depth:
+                yield pending.popleft().result()
         while pending:
-            batch.append(pending.popleft().result())
-            if len(batch) == batch_size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+            yield pending.popleft().result()
 
 
 def _by_lmdb_key(image: CaptionedImage) -> bytes:
