@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
@@ -80,7 +82,8 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
     Returns:
         Exit status: 0 done, 1 the run failed, 2 wrong use.
     """
-    logging.getLogger().setLevel(logging.ERROR)
+    # Beam logs the stack of every error that it then raises, and that is told here.
+    logging.getLogger().setLevel(logging.CRITICAL)
     try:
         config, beam_flags = parse_args(argv)
         options = pipeline_options(beam_flags)
@@ -98,10 +101,13 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
     try:
         run(pipeline, job, options)
     except KeyboardInterrupt:
-        print(interrupted_message(job), file=sys.stderr)
-        return 130
-    except Exception as error:  # whatever a runner raises, the user hears what to do next
-        print(f"beam_pipeline: the run failed: {error}", file=sys.stderr)
+        print(interrupted_message(job, options), file=sys.stderr, flush=True)
+        # At once: the runner's threads may be deep in the network, and a killed run loses nothing but its open shard.
+        os._exit(130)
+    except Exception as error:
+        if not isinstance(error, OSError | ValueError):  # a defect of the program, which its author wants to see whole
+            traceback.print_exc()
+        print(f"beam_pipeline: the run failed: {error}; run the same command again to go on", file=sys.stderr)
         return 1
     if not FileSystems.exists(job.paths.manifest):
         print(f"beam_pipeline: the runner ended well but left no {job.paths.manifest}; see its log", file=sys.stderr)

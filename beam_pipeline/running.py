@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +65,11 @@ def run(pipeline: beam.Pipeline, job: Job, options: RunnerOptions) -> None:
         return own if own or result is None else remote_counts(result)
 
     with Progress(job.plan.num_images, job.done, counts, sys.stderr):
-        result = pipeline.run()
+        if isinstance(options.runner, str):
+            result = pipeline.run()
+        else:
+            # In a thread of its own, so that Ctrl-C reaches this one and not a step in the middle of its work.
+            result = ThreadPoolExecutor(1).submit(pipeline.run).result()
         while not PipelineState.is_terminal(result.state):
             time.sleep(_POLL_SECONDS)
     if result.state != PipelineState.DONE:
@@ -80,6 +85,8 @@ def remote_counts(result: Any) -> Mapping[str, int]:
     return {counter.key.metric.name: counter.attempted or counter.committed or 0 for counter in found}
 
 
-def interrupted_message(job: Job) -> str:
+def interrupted_message(job: Job, options: RunnerOptions) -> str:
     """What a user who pressed Ctrl-C should know."""
-    return f"beam_pipeline: interrupted; run the same command again to go on, whole shards in {job.paths.shards} stay"
+    if isinstance(options.runner, str):
+        return f"beam_pipeline: no longer watching; what {options.runner} has begun goes on there"
+    return f"beam_pipeline: interrupted; whole shards in {job.paths.shards} stay, run the same command again to go on"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Protocol
 
 import google_crc32c
 
@@ -19,13 +19,25 @@ _MAX_RECORD = 2**31 - 1  # protobuf's largest message
 _CHUNK = 16 << 20  # memory follows the bytes that are there, never a length that is only claimed
 
 
+class ByteSink(Protocol):
+    """What records are written to; `write` takes all it is given."""
+
+    def write(self, data: bytes, /) -> object: ...  # noqa: D102
+
+
+class ByteSource(Protocol):
+    """What records are read from; `read` gives nothing at the end only."""
+
+    def read(self, size: int, /) -> bytes: ...  # noqa: D102
+
+
 def masked_crc(data: bytes) -> int:
     """Gives the CRC32C of `data`, rotated and offset as TFRecord stores it."""
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + _MASK) & 0xFFFFFFFF
 
 
-def write_record(stream: BinaryIO, data: bytes) -> int:
+def write_record(stream: ByteSink, data: bytes) -> int:
     """Writes one framed record.
 
     Args:
@@ -47,7 +59,7 @@ def write_record(stream: BinaryIO, data: bytes) -> int:
     return _HEADER.size + len(data) + _CRC.size
 
 
-def read_records(stream: BinaryIO, source: str) -> Iterator[bytes]:
+def read_records(stream: ByteSource, source: str) -> Iterator[bytes]:
     """Reads framed records until the end of the file.
 
     Args:
@@ -80,7 +92,7 @@ def read_records(stream: BinaryIO, source: str) -> Iterator[bytes]:
 _REMEDY = "the file is damaged or no TFRecord file: delete it and write it again"
 
 
-def _read(stream: BinaryIO, size: int) -> bytes:
+def _read(stream: ByteSource, size: int) -> bytes:
     """Reads `size` bytes, fewer only at the end of the file."""
     pieces = []
     while size and (piece := stream.read(min(size, _CHUNK))):

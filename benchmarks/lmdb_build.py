@@ -1,0 +1,173 @@
+"""Times the LMDB builder on records of full size against a plain rewriting of the older two scripts.
+
+The older way merges TSV files into one (csv, base64 to arrays and back) and converts that into an LMDB (csv, one
+transaction, a sparse writable map). Each way runs in a process of its own, whose peak memory is printed.
+
+    python -m benchmarks.lmdb_build --records 1000
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from transforms.records.region_record import RegionRecord
+
+_SHARD_RECORDS = 256
+_OLD_RECORDS = 100
+_SHARDS = "shards"
+_TSV = "old.tsv"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One way's result: records, seconds, bytes of the LMDB, memory in KiB before the work and at its peak."""
+
+    records: int
+    seconds: float
+    bytes: int
+    before_kib: int
+    peak_kib: int
+
+
+def main() -> None:
+    """Generates the input, times both ways and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=1000)
+    parser.add_argument(
+        "--dir", help="folder for the input and the LMDBs; removed afterwards (default: a temporary one)"
+    )
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.dir) as folder:
+        run_apart(_generate, folder, arguments.records)
+        old = run_apart(_time_old, folder, min(arguments.records, _OLD_RECORDS))
+        new = run_apart(_time_new, folder, arguments.records)
+    print(f"{'way':16}{'records':>8}{'seconds':>9}{'records/s':>11}{'MB/s':>8}{'MiB before':>12}{'MiB peak':>10}")
+    for name, timing in (("merge + convert", old), ("this builder", new)):
+        rate, speed = timing.records / timing.seconds, timing.bytes / timing.seconds / 1e6
+        memory = f"{timing.before_kib / 1024:12.0f}{timing.peak_kib / 1024:10.0f}"
+        print(f"{name:16}{timing.records:8}{timing.seconds:9.2f}{rate:11.1f}{speed:8.1f}{memory}")
+    print(f"ratio of records/s: {new.records / new.seconds / (old.records / old.seconds):.1f}")
+
+
+def run_apart(work: Callable[[str, int], T], folder: str, records: int) -> T:
+    """Runs `work` in a fresh process, so that its peak memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, folder, records).result()
+
+
+def full_size_records(count: int) -> Iterator[RegionRecord]:
+    """Gives seeded random records of 36 boxes in the full network's widths, in LMDB key order."""
+    import numpy as np
+
+    from transforms.records.region_record import RegionRecord
+
+    random = np.random.default_rng(2015)
+    boxes = 36
+    for number in range(count):
+        yield RegionRecord(
+            img_id=f"COCO_test2015_{100000 + number:012d}",
+            img_h=480,
+            img_w=640,
+            objects_id=random.integers(0, 1600, boxes),
+            objects_conf=random.random(boxes, dtype=np.float32),
+            attrs_id=random.integers(0, 400, boxes),
+            attrs_conf=random.random(boxes, dtype=np.float32),
+            boxes=random.random((boxes, 4), dtype=np.float32) * 480,
+            features=random.random((boxes, 2048), dtype=np.float32),
+            cls_prob=random.random((boxes, 1601), dtype=np.float32),
+            attrs=random.random((boxes, 401), dtype=np.float32),
+        )
+
+
+def _generate(folder: str, records: int) -> None:
+    from transforms.records.example_codec import ImageExample, encode_example
+    from transforms.records.tfrecord_io import write_record
+    from transforms.records.volta_codec import record_to_strings
+
+    os.mkdir(os.path.join(folder, _SHARDS))
+    with open(os.path.join(folder, _TSV), "w", encoding="ascii", newline="") as table:
+        for number, record in enumerate(full_size_records(records)):
+            path = os.path.join(folder, _SHARDS, f"test2015-{number // _SHARD_RECORDS:05d}.tfrecord")
+            with open(path, "ab") as shard:
+                write_record(shard, encode_example(ImageExample(record, f"{record.img_id}.jpg", f"{number:064x}")))
+            if number < _OLD_RECORDS:
+                table.write("\t".join(record_to_strings(record).values()) + "\r\n")
+
+
+def _time_new(folder: str, records: int) -> Timing:
+    from transforms.lmdb_file import LmdbJob, build_lmdb
+
+    shards = os.path.join(folder, _SHARDS)
+    paths = tuple(os.path.join(shards, name) for name in sorted(os.listdir(shards)))
+    before, start = _peak_kib(), time.perf_counter()
+    result = build_lmdb(LmdbJob("test", os.path.join(folder, "test_feat.lmdb"), (paths,), "0"))
+    seconds = time.perf_counter() - start
+    if result.records != records:
+        raise ValueError(f"expected {records} records, got {result.records}")
+    return Timing(records, seconds, result.bytes, before, _peak_kib())
+
+
+def _time_old(folder: str, records: int) -> Timing:
+    import csv
+    import pickle
+    import sys
+
+    import lmdb
+
+    from transforms.records.region_record import FIELD_NAMES
+
+    csv.field_size_limit(sys.maxsize)
+    merged, output = os.path.join(folder, "merged.tsv"), os.path.join(folder, "old_feat.lmdb")
+    before, start = _peak_kib(), time.perf_counter()
+    _merge_tsv([os.path.join(folder, _TSV)], merged)
+    keys = []
+    environment = lmdb.open(output, map_size=1 << 36, writemap=True)
+    with environment.begin(write=True) as transaction, open(merged, newline="") as table:
+        for row in csv.DictReader(table, FIELD_NAMES, delimiter="\t"):
+            keys.append(str(int(row["img_id"].split("_")[-1])).encode())
+            transaction.put(keys[-1], pickle.dumps(row))
+        transaction.put(b"keys", pickle.dumps(keys))
+    environment.close()
+    seconds = time.perf_counter() - start
+    if len(keys) != records:
+        raise ValueError(f"expected {records} records, got {len(keys)}")
+    return Timing(records, seconds, os.stat(os.path.join(output, "data.mdb")).st_blocks * 512, before, _peak_kib())
+
+
+def _merge_tsv(paths: list[str], merged: str) -> None:
+    import base64
+    import csv
+
+    import numpy as np
+
+    from transforms.records.region_record import ARRAY_FIELDS, FIELD_NAMES
+
+    dtypes = {field.name: field.dtype for field in ARRAY_FIELDS} | {"classes": "<f4"}
+    with open(merged, "w", newline="") as target:
+        writer = csv.DictWriter(target, FIELD_NAMES, delimiter="\t")
+        for path in paths:
+            with open(path, newline="") as table:
+                for row in csv.DictReader(table, FIELD_NAMES, delimiter="\t"):
+                    for name, dtype in dtypes.items():
+                        array = np.frombuffer(base64.decodebytes(row[name].encode()), dtype)
+                        row[name] = base64.b64encode(array.data).decode()
+                    writer.writerow(row)
+
+
+def _peak_kib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    main()
