@@ -74,6 +74,8 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     _check_beam_flags(parser, rest)
+    if args.output is None:
+        raise UsageError("--output DIR is missing: where everything is written; see --help")
     outputs = _parse_outputs(args.outputs) if args.outputs is not None else None
     detects = outputs is None or "tfrecord" in outputs
     if args.corpus is not None and args.images is not None:
@@ -114,12 +116,12 @@ def _parser() -> argparse.ArgumentParser:
         "Exit status: 0 done, 1 the run failed, 2 wrong use.",
     )
     add = parser.add_argument
-    add("--corpus", metavar="DIR", help="COCO folder: images/{train2014,val2014,test2015}, dataset_coco.json")
-    add("--images", metavar="SOURCE", nargs="+", help="glob, folder, or .txt file of URIs; one or more")
-    add("--captions", metavar="FILE", help="Karpathy's dataset_coco.json (default: the corpus's own)")
-    add("--test1k_ids", metavar="FILE", help="coco ids of the 1K test set (default: the corpus's test1k_ids.txt)")
-    add("--weights", metavar="FILE", help="weights of the network, a .caffemodel")
-    add("--output", metavar="DIR", required=True, help="where everything is written; local or gs://")
+    add("--corpus", type=_path, metavar="DIR", help="COCO folder: images/{train2014,val2014,test2015}, dataset_coco.json")
+    add("--images", type=_path, metavar="SOURCE", nargs="+", help="glob, folder, or .txt file of URIs; one or more")
+    add("--captions", type=_path, metavar="FILE", help="Karpathy's dataset_coco.json (default: the corpus's own)")
+    add("--test1k_ids", type=_path, metavar="FILE", help="coco ids of the 1K test set (default: test1k_ids.txt there)")
+    add("--weights", type=_path, metavar="FILE", help="weights of the network, a .caffemodel")
+    add("--output", type=_path, metavar="DIR", help="where everything is written; local or gs://")
     add("--outputs", metavar="LIST", help=f"comma list of {','.join(OUTPUTS)} (default: all that the input allows)")
     add("--min_boxes", type=_positive, default=36, metavar="N", help="fewest boxes an image (default 36)")
     add("--max_boxes", type=_positive, default=36, metavar="N", help="most boxes an image (default 36)")
@@ -132,6 +134,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--retry_failed", action="store_true", help="redo the shards that hold failures")
     add("--overwrite", action="store_true", help="delete what an earlier run wrote to --output and start afresh")
     return parser
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got nothing; is a variable of your shell unset?")
+    return text
 
 
 def _positive(text: str) -> int:

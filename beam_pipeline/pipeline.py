@@ -114,7 +114,7 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
         return 1
     finish(job)
     manifest = json.loads(files.read_bytes(job.paths.manifest))
-    print(describe(manifest, config.output))
+    print(describe(manifest, config.output, job.paths.lmdbs))
     if manifest["reason"]:
         print(f"beam_pipeline: {manifest['reason']}", file=sys.stderr)
         return 1

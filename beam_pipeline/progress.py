@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -82,8 +83,12 @@ class Progress:
 
     def _print_bar(self) -> None:
         done, line = self._line()
-        filled = _BAR_WIDTH * done // max(self._total, 1)
-        self._stream.write(f"\r[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {line}\x1b[K")
+        # A text as wide as the terminal would wrap, and \r then returns to the wrong line.
+        room = shutil.get_terminal_size().columns - 1
+        width = min(_BAR_WIDTH, room - len(line) - len("[] "))
+        filled = width * done // max(self._total, 1)
+        bar = f"[{'#' * filled}{'.' * (width - filled)}] " if width > 0 else ""
+        self._stream.write(f"\r{(bar + line)[:room]}\x1b[K")
 
     def _line(self) -> tuple[int, str]:
         counts = self._counts()

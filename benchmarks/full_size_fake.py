@@ -25,7 +25,7 @@ def random_record(img_id: str, height: int, width: int, rng: np.random.Generator
     """A record of full size from the generator's next numbers."""
     cls_prob = rng.random((_BOXES, _CLASSES), np.float32)
     attrs = rng.random((_BOXES, _ATTRIBUTES), np.float32)
-    corners = np.sort(rng.random((_BOXES, 2, 2), np.float32), axis=1) * np.float32([width - 1, height - 1])
+    corners = np.sort(rng.random((_BOXES, 2, 2), np.float32), axis=1) * np.array([width - 1, height - 1], np.float32)
     return RegionRecord(
         img_id=img_id,
         img_h=height,

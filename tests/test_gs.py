@@ -34,7 +34,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server = subprocess.Popen([*command, "--in-memory"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         body = json.dumps({"name": "bucket"}).encode()
-        request = urllib.request.Request(f"{address}/storage/v1/b?project=test", body, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{address}/storage/v1/b?project=test", body, headers)
         for _ in range(200):
             try:
                 urllib.request.urlopen(request).close()

@@ -34,8 +34,8 @@ def read_lmdb(path: Path) -> dict[str, dict[str, str]]:
     """As VOLTA's feature reader does."""
     env = lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False, max_readers=1)
     with env, env.begin() as txn:
-        keys = pickle.loads(txn.get(b"keys"))
-        return {key.decode(): pickle.loads(txn.get(key)) for key in keys}
+        keys = pickle.loads(txn.get(b"keys") or b"")
+        return {key.decode(): pickle.loads(txn.get(key) or b"") for key in keys}
 
 
 def test_corpus_to_every_output(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

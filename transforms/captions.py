@@ -33,9 +33,10 @@ def parse_captions(data: bytes, source: str) -> tuple[list[ImageCaptions], list[
         rows = json.loads(data, object_hook=_drop_tokens)["images"]
         if not isinstance(rows, list):
             raise TypeError(f"'images' is a {type(rows).__name__}, not a list")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        got = "none of that name" if isinstance(error, KeyError) else error
         raise ValueError(
-            f"{source}: expected Karpathy's dataset_coco.json, an object with a list 'images', got: {error}; "
+            f"{source}: expected Karpathy's dataset_coco.json, an object with a list 'images', got: {got}; "
             "take it from caption_datasets.zip"
         ) from error
     entries: dict[str, ImageCaptions] = {}
@@ -47,7 +48,7 @@ def parse_captions(data: bytes, source: str) -> tuple[list[ImageCaptions], list[
             if entry.img_id in entries:
                 raise ValueError("filename appears a second time")
             entries[entry.img_id] = entry
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             reason = f"{where}: missing field {error}" if isinstance(error, KeyError) else f"{where}: {error}"
             name = row.get("filename", "") if isinstance(row, dict) else ""
             failures.append(Failure(source, str(name).rpartition(".")[0], "captions", reason))
@@ -69,7 +70,13 @@ def _parse_row(row: Any) -> ImageCaptions:
     raw = tuple(sentence["raw"] for sentence in sentences)
     if not all(isinstance(text, str) for text in raw):
         raise ValueError("field raw: expected text")
+    try:
+        "".join((filename, *raw)).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"expected valid Unicode, got half a character ({error.reason})") from error
     ids = tuple(int(sentence["sentid"]) for sentence in sentences)
+    if any(abs(number) >= 2**63 for number in ids):
+        raise ValueError("field sentid: expected a 64-bit number")
     return ImageCaptions(filename.rpartition(".")[0], int(row["cocoid"]), split, raw, ids)
 
 
@@ -80,7 +87,7 @@ def parse_test1k_ids(data: bytes, source: str) -> frozenset[int]:
         ValueError: a line is no number; the message names file and line.
     """
     ids = []
-    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), start=1):
+    for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), start=1):
         try:
             ids.extend([int(line)] if line.strip() else [])
         except ValueError as error:

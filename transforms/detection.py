@@ -74,6 +74,8 @@ def detect_each(detect: Callable[[Sequence[PreparedImage]], Sequence[Any]], batc
     images = [example for example in batch if isinstance(example, PreparedImage)]
     try:
         found = list(detect(images)) if images else []
+        if len(found) != len(images):
+            raise ValueError(f"expected {len(images)} results of the detector, got {len(found)}")
     except Exception as error:  # a batch that fails as a whole is retried one by one
         found = [error] if len(images) == 1 else [detect_each(detect, [image])[0] for image in images]
     results = iter(found)

@@ -43,7 +43,8 @@ def excess_failures(failures: Sequence[Failure], total: int, threshold: float) -
         total: images that went in.
         threshold: largest allowed share, 0 to 1.
     """
-    if len(failures) <= threshold * total:
+    # A quotient equals the decimal that the user wrote; threshold * total does not (0.29 * 100 < 29).
+    if not failures or len(failures) / total <= threshold:
         return None
     (stage, reason), times = Counter((f.stage, f.reason) for f in failures).most_common(1)[0]
     return (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Iterable
@@ -94,7 +96,17 @@ def list_folder(folder: str) -> dict[str, int]:
 
 def delete_files(paths: Iterable[str]) -> None:
     """Delete files (or local folders) that exist."""
-    present = [path for path in paths if FileSystems.exists(path)]
+    remote = []
+    for path in paths:
+        if is_remote(path):
+            remote.append(path)
+        # Not by Beam's delete, which takes `*` and `[` in a path for a pattern, and deletes whatever matches it.
+        elif os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
+    present = [path for path in remote if FileSystems.exists(path)]
     if present:
         FileSystems.delete(present)
 

@@ -25,8 +25,9 @@ from transforms.records.shard_item import CaptionedImage, ShardItem
 Prepare = Callable[[str, NDArray[np.uint8]], PreparedImage]
 Batch = list[tuple[ShardItem, PreparedImage | ImageFailure]]
 _READERS = 4
-# No real image needs more encoded bytes for each pixel that it may have.
+# No real image needs more encoded bytes for each pixel that it may have, and for its metadata.
 _BYTES_PER_PIXEL = 8
+_METADATA_BYTES = 16 << 20
 
 
 def read_plan(plan_uri: str, todo: frozenset[str]) -> Iterator[tuple[str, tuple[ShardKey, ImageRef]]]:
@@ -48,7 +49,7 @@ def read_image(uri: str, pixel_limit: int) -> tuple[str, NDArray[np.uint8]]:
         ImageFailure: stage `read` or `decode`, with the reason.
     """
     try:
-        data = files.read_bytes(uri, limit=pixel_limit * _BYTES_PER_PIXEL)
+        data = files.read_bytes(uri, limit=pixel_limit * _BYTES_PER_PIXEL + _METADATA_BYTES)
     except OSError as error:
         raise ImageFailure("read", error.strerror or str(error)) from error
     except Exception as error:  # remote file systems raise classes of their own

@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -48,7 +49,7 @@ def list_images(sources: Sequence[str]) -> Listing:
         sources: glob patterns, folders, .txt files of URIs (one a line), or single images.
 
     Raises:
-        ValueError: a source names nothing, or a file system that is not installed.
+        ValueError: a source names nothing, a file system that is not installed, or a path that no record can hold.
     """
     seen: dict[str, ImageRef] = {}
     notes: list[str] = []
@@ -57,10 +58,11 @@ def list_images(sources: Sequence[str]) -> Listing:
         found = 0
         for uri, size in _expand(source, notes):
             found += 1
-            if uri in seen:
+            place = _place(uri)
+            if place in seen:
                 repeated.append(uri)
             else:
-                seen[uri] = ImageRef(_set_name(uri), _stem(uri), uri, size)
+                seen[place] = _image_ref(uri, size)
         if not found:
             raise ValueError(f"--images {source}: expected images, found none; check the path or the pattern")
     if repeated:
@@ -74,7 +76,7 @@ def _expand(source: str, notes: list[str]) -> Iterator[tuple[str, int]]:
         yield from _from_list_file(source)
     elif _is_folder(source):
         yield from _keep_images(source, _folder_entries(source), notes)
-    elif not glob.has_magic(source):
+    elif not glob.has_magic(source) or (not files.is_remote(source) and os.path.lexists(source)):
         yield from _sizes([source])
     elif files.is_remote(source):
         yield from ((entry.path, entry.size_in_bytes) for entry in FileSystems.match([source])[0].metadata_list)
@@ -84,7 +86,7 @@ def _expand(source: str, notes: list[str]) -> Iterator[tuple[str, int]]:
 
 def _from_list_file(source: str) -> Iterator[tuple[str, int]]:
     try:
-        lines = files.read_bytes(source).decode("utf-8-sig").splitlines()
+        lines = files.read_bytes(source).decode("utf-8-sig").split("\n")  # splitlines() would cut at U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"--images {source}: expected a UTF-8 text file of URIs, got: {error}") from error
     yield from _sizes([line.strip() for line in lines if line.strip()])
@@ -124,13 +126,35 @@ def _keep_images(folder: str, entries: Iterable[tuple[str, int]], notes: list[st
         else:
             ignored.append(name)
     if ignored:
-        notes.append(f"{folder}: {len(ignored)} files are no images by their extension, {ignored[0]} for one")
+        # A name that is no valid Unicode can be shown, and written to the manifest, only escaped.
+        shown = ignored[0].encode("utf-8", "backslashreplace").decode()
+        notes.append(f"{folder}: {len(ignored)} files are no images by their extension, {shown} for one")
 
 
 def _is_folder(path: str) -> bool:
     if not files.is_remote(path):
         return os.path.isdir(path)
     return not glob.has_magic(path) and not path.lower().endswith(_EXTENSIONS) and bool(files.list_folder(path))
+
+
+def _place(uri: str) -> str:
+    """One text for the spellings `a.jpg`, `./a.jpg` and the absolute path; `..` stays, a link may lie before it."""
+    return uri if files.is_remote(uri) else str(Path(uri).absolute())
+
+
+def _image_ref(uri: str, size: int) -> ImageRef:
+    try:
+        uri.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"image {uri!r}: expected a path that is valid Unicode, got a byte that is not; rename it") from (
+            error
+        )
+    set_name = _set_name(uri)
+    if set_name.startswith(files.TEMP_PREFIX):
+        raise ValueError(
+            f"image {uri}: expected another folder name, {files.TEMP_PREFIX} marks unfinished work; rename the folder"
+        )
+    return ImageRef(set_name, _stem(uri), uri, size)
 
 
 def _stem(uri: str) -> str:

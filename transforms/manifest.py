@@ -48,6 +48,7 @@ def audit_shards(plan: Plan, stats: Mapping[ShardKey, ShardStats], threshold: fl
     sets: dict[str, dict[str, int]] = {}
     failures: list[Failure] = []
     lost: list[str] = []
+    miscounted: list[str] = []
     for key, refs in plan.shards.items():
         counts = sets.setdefault(key.set_name, {"in": 0, "written": 0, "failed": 0, "shards": 0})
         counts["in"] += key.num_images
@@ -57,6 +58,8 @@ def audit_shards(plan: Plan, stats: Mapping[ShardKey, ShardStats], threshold: fl
             continue
         accounted = {*shard.ids, *(failure.img_id for failure in shard.failures)}
         lost.extend(ref.uri for ref in refs if ref.img_id not in accounted)
+        if len(shard.ids) + len(shard.failures) != key.num_images:
+            miscounted.append(key.filename)
         counts["written"] += len(shard.ids)
         counts["failed"] += len(shard.failures)
         counts["shards"] += 1
@@ -65,6 +68,11 @@ def audit_shards(plan: Plan, stats: Mapping[ShardKey, ShardStats], threshold: fl
         error: str | None = (
             f"{len(lost)} of {plan.num_images} images are neither written nor failed, {lost[0]} for one; "
             "run the same command again to do their shards"
+        )
+    elif miscounted:
+        error = (
+            f"the stats of {miscounted[0]} hold more images than the shard was made of; "
+            "delete that file to have the shard redone"
         )
     else:
         error = excess_failures(failures, plan.num_images, threshold)
@@ -101,7 +109,12 @@ def audit_folder(plan_uri: str | None, published: Iterable[str], folder: str, th
 
 def write_failures(audit: Audit, caption_failures: Iterable[Failure], path: str) -> None:
     """Publish failures.jsonl: the images' failures in shard order, then the captions file's."""
-    files.publish_bytes(path, (failure.to_line().encode() for failure in (*audit.failures, *caption_failures)))
+    files.publish_bytes(path, map(_encode, (*audit.failures, *caption_failures)))
+
+
+def _encode(failure: Failure) -> bytes:
+    # Half a surrogate pair, which a damaged captions file may hold, becomes its JSON escape.
+    return failure.to_line().encode("utf-8", "backslashreplace")
 
 
 def build_manifest(
@@ -203,21 +216,33 @@ class WriteManifest(beam.PTransform):
         )
 
 
-def describe(manifest: Mapping[str, Any], output: str) -> str:
-    """The summary that ends a run: what was written where."""
-    lines = []
-    for name, counts in manifest["sets"].items():
-        lines.append(
-            f"{name}: {counts['written']} of {counts['in']} images in {counts['shards']} shards, "
-            f"{counts['failed']} failed"
-        )
+def describe(manifest: Mapping[str, Any], output: str, lmdb_folder: str) -> str:
+    """The summary that ends a run: what was written where.
+
+    Args:
+        manifest: manifest.json's content.
+        output: the run's folder.
+        lmdb_folder: the folder of its LMDBs.
+    """
+    lines = [
+        f"{name}: {counts['written']} of {counts['in']} images in {counts['shards']} shards, {counts['failed']} failed"
+        for name, counts in manifest["sets"].items()
+    ]
     found = manifest["files"]
-    shard_bytes = sum(row["bytes"] for row in found["tfrecord"].values())
-    lines.append(f"{files.join(output, 'tfrecord')}: {len(found['tfrecord'])} shards, {shard_bytes / 1e6:.1f} MB")
+    if found["tfrecord"]:
+        shard_bytes = sum(row["bytes"] for row in found["tfrecord"].values())
+        lines.append(f"{files.join(output, 'tfrecord')}: {len(found['tfrecord'])} shards, {_readable(shard_bytes)}")
     for name, size in found["annotations"].items():
-        lines.append(f"{files.join(output, 'annotations', name)}: {size / 1e6:.1f} MB")
+        lines.append(f"{files.join(output, 'annotations', name)}: {_readable(size)}")
     for name, row in found["lmdb"].items():
-        lines.append(f"{name}: {row['records']} records, {row['bytes'] / 1e6:.1f} MB")
+        lines.append(f"{files.join(lmdb_folder, name)}: {row['records']} records, {_readable(row['bytes'])}")
     if manifest["counts"]["failed"]:
-        lines.append(f"{files.join(output, 'failures.jsonl')}: {manifest['counts']['failed']} images failed")
+        lines.append(f"{files.join(output, 'failures.jsonl')}: {manifest['counts']['failed']} failed, with the reasons")
     return "\n".join(lines)
+
+
+def _readable(size: int) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} bytes"

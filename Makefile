@@ -1,0 +1,67 @@
+# `make demo` and `make test` set everything up first: all they need is make, Python 3.11 to 3.13 with venv, and the
+# package index. PYTHON=/path/to/python names the interpreter.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint clean
+
+PYTHON ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WHEEL := dist/detectron2-0.6-py3-none-any.whl
+
+help:
+	@echo "make demo    ten photos through a small random network into demo/out"
+	@echo "make test    the tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make setup   only the environment, in $(VENV)"
+	@echo "make clean   remove the environment, the demo and the caches"
+
+setup: $(READY)
+
+demo: $(READY)
+	@run() { echo "+ $$*"; "$$@"; }
+	run $(BIN)/python tools/sample_corpus.py demo/mscoco
+	run $(BIN)/python -m beam_pipeline --corpus demo/mscoco --weights tests/data/tiny.caffemodel --output demo/out
+	run find demo/out -type f -exec ls -l {} +
+
+test: $(READY)
+	@$(BIN)/python -m pytest
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	@rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+# The stamp goes first and comes back last: a set-up that was cut off starts again from an empty environment.
+# detectron2 needs torch to be built, and an official (compiled) build that is already there is left alone.
+$(READY): setup.py constraints.txt tools/detectron2_wheel.py
+	@python=
+	for candidate in $(if $(PYTHON),'$(PYTHON)',python3.11 python3.12 python3.13 python3); do
+	  if "$$candidate" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	    >/dev/null 2>&1; then python=$$candidate; break; fi
+	done
+	if [ -z "$$python" ]; then
+	  echo "needs Python 3.11, 3.12 or 3.13 with venv (Debian: apt-get install python3-venv), found none among:" \
+	    "$(or $(PYTHON),python3.11 python3.12 python3.13 python3); name one: make PYTHON=/path/to/python" >&2
+	  exit 1
+	fi
+	if [ ! -e $@ ]; then
+	  echo "Setting up $(VENV) with $$("$$python" --version): about 3 GB to download, some minutes."
+	  "$$python" -m venv --clear $(VENV)
+	fi
+	rm -f $@
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools --editable '.[worker,dev]'
+	if ! $(BIN)/python -c 'import sys, torch, detectron2._C as c; sys.exit(c.__file__.endswith("_C.py"))' 2>/dev/null
+	then
+	  $(BIN)/python tools/detectron2_wheel.py dist
+	  $(BIN)/python -m pip install --quiet --force-reinstall --no-deps $(WHEEL)
+	  $(BIN)/python -m pip install --quiet --constraint constraints.txt $(WHEEL)
+	fi
+	$(BIN)/python -m pip check
+	touch $@
