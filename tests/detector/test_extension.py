@@ -1,0 +1,50 @@
+"""The network as a detectron2 extension: registered, built from a config, usable without one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
+
+import transforms.detector
+from transforms.detector import add_bottom_up_attention_config
+from transforms.detector.architecture import RESNET_101, Stage
+from transforms.detector.config import architecture_of, network_config
+from transforms.detector.meta_arch import BottomUpAttentionRCNN
+from transforms.detector.roi_heads import BottomUpAttentionHeads
+from transforms.records.prepared_image import BoxSettings
+
+
+def test_a_config_builds_the_published_network() -> None:
+    cfg = get_cfg()
+    add_bottom_up_attention_config(cfg)
+    cfg.merge_from_list(["MODEL.DEVICE", "meta", "MODEL.BOTTOM_UP_ATTENTION.MAX_BOXES", 100])
+    with torch.device("meta"):
+        network = build_model(cfg)
+    assert isinstance(network, BottomUpAttentionRCNN)
+    assert network.boxes == BoxSettings(36, 100, 0.2)
+    assert [len(getattr(network.backbone, name)) for name in ("res2", "res3", "res4")] == [3, 4, 23]
+    assert network.backbone.output_shape()["res4"].stride == 16
+    assert network.roi_heads.res5[0].conv2.dilation == (2, 2)
+    assert network.backbone.res3[0].conv1.stride == (2, 2) and network.backbone.res3[0].conv2.stride == (1, 1)
+
+
+def test_config_and_architecture_are_inverse() -> None:
+    assert architecture_of(network_config(RESNET_101, BoxSettings(), "cpu")) == RESNET_101
+
+
+def test_parts_are_usable_without_a_config() -> None:
+    heads = BottomUpAttentionHeads(
+        in_channels=8, stage=Stage(2, 4, 16), classes=5, attributes=3, embedding=2, attribute_hidden=6
+    ).eval()
+    regions = torch.tensor([[0.0, 0.0, 40.0, 40.0], [16.0, 0.0, 60.0, 30.0]])
+    with torch.inference_mode():
+        features = heads(torch.rand(1, 8, 4, 4), regions)
+        assert features.shape == (2, 16)
+        assert heads.box_predictor.class_probabilities(features).shape == (2, 6)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="Detektor"):
+        _ = transforms.detector.Detektor

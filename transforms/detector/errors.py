@@ -1,0 +1,11 @@
+"""What can go wrong with one image, and with a weights file."""
+
+from __future__ import annotations
+
+
+class DetectionError(Exception):
+    """The network has no answer for this image; the message says why in words."""
+
+
+class WeightsError(ValueError):
+    """A weights file cannot be used; the message names the file, and the layer where there is one."""
