@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         "Exit status: 0 done, 1 the run failed, 2 wrong use.",
     )
     add = parser.add_argument
-    add("--corpus", type=_path, metavar="DIR", help="COCO folder: images/{train2014,val2014,test2015}, dataset_coco.json")
+    add("--corpus", type=_path, metavar="DIR", help="folder of images/{train2014,val2014,test2015}, dataset_coco.json")
     add("--images", type=_path, metavar="SOURCE", nargs="+", help="glob, folder, or .txt file of URIs; one or more")
     add("--captions", type=_path, metavar="FILE", help="Karpathy's dataset_coco.json (default: the corpus's own)")
     add("--test1k_ids", type=_path, metavar="FILE", help="coco ids of the 1K test set (default: test1k_ids.txt there)")

@@ -104,7 +104,7 @@ def delete_files(paths: Iterable[str]) -> None:
         elif os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
         else:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 os.remove(path)
     present = [path for path in remote if FileSystems.exists(path)]
     if present:

@@ -146,9 +146,9 @@ def _image_ref(uri: str, size: int) -> ImageRef:
     try:
         uri.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"image {uri!r}: expected a path that is valid Unicode, got a byte that is not; rename it") from (
-            error
-        )
+        raise ValueError(
+            f"image {uri!r}: expected a path that is valid Unicode, got a byte that is not; rename it"
+        ) from error
     set_name = _set_name(uri)
     if set_name.startswith(files.TEMP_PREFIX):
         raise ValueError(
