@@ -14,7 +14,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_pipeline.options import UsageError, parse_args
 from beam_pipeline.preparation import Job, finish, prepare, start
-from beam_pipeline.running import interrupted_message, pipeline_options, run
+from beam_pipeline.running import interrupted_message, is_defect, new_run, watch
 from transforms import files
 from transforms.captions import JoinCaptions, WriteCaptionFiles
 from transforms.detection import RegionModelHandler, detect_regions
@@ -86,26 +86,24 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
     logging.getLogger().setLevel(logging.CRITICAL)
     try:
         config, beam_flags = parse_args(argv)
-        options = pipeline_options(beam_flags)
+        run = new_run(beam_flags)
         job = prepare(config)
+        for note in job.notes:
+            print(f"note: {note}", file=sys.stderr)
+        start(job)
     except UsageError as error:
         print(f"beam_pipeline: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    for note in job.notes:
-        print(f"note: {note}", file=sys.stderr)
-    start(job)
-    pipeline = beam.Pipeline(runner=options.runner, options=options.beam)
-    build(
-        pipeline, job, handler or RegionModelHandler(config.weights or "", config.device, config.boxes), prepare_image
-    )
+    handler = handler or RegionModelHandler(config.weights or "", config.device, config.boxes)
+    build(run.pipeline, job, handler, prepare_image)
     try:
-        run(pipeline, job, options)
+        watch(run, job)
     except KeyboardInterrupt:
-        print(interrupted_message(job, options), file=sys.stderr, flush=True)
+        print(interrupted_message(run, job), file=sys.stderr, flush=True)
         # At once: the runner's threads may be deep in the network, and a killed run loses nothing but its open shard.
         os._exit(130)
     except Exception as error:
-        if not isinstance(error, OSError | ValueError):  # a defect of the program, which its author wants to see whole
+        if is_defect(error):
             traceback.print_exc()
         print(f"beam_pipeline: the run failed: {error}; run the same command again to go on", file=sys.stderr)
         return 1

@@ -143,10 +143,18 @@ def _prepare(config: Config) -> Job:
 
 
 def start(job: Job) -> None:
-    """Publish the plan: from here on a rerun resumes. An earlier manifest goes, since it is no account of this run."""
-    files.delete_files([job.paths.manifest])
-    if "tfrecord" in job.outputs:
-        files.publish_bytes(job.paths.plan, [encode_plan(job.plan)])
+    """Publish the plan: from here on a rerun resumes. An earlier manifest goes, since it is no account of this run.
+
+    Raises:
+        UsageError: the output folder cannot be written.
+    """
+    try:
+        files.delete_files([job.paths.manifest])
+        if "tfrecord" in job.outputs:
+            files.publish_bytes(job.paths.plan, [encode_plan(job.plan)])
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"--output {job.paths.output}: expected a folder to write to, got: {reason}") from error
 
 
 def finish(job: Job) -> None:

@@ -23,23 +23,26 @@ _POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class RunnerOptions:
-    """Beam's options, and the runner: a name, or the in-process runner for local work."""
+class Run:
+    """A pipeline that is still empty, and the name of its runner; None for the in-process one."""
 
-    beam: PipelineOptions
-    runner: Any
+    pipeline: beam.Pipeline
+    runner: str | None
 
 
-def pipeline_options(flags: Sequence[str]) -> RunnerOptions:
-    """Beam's own flags, checked.
+def new_run(flags: Sequence[str]) -> Run:
+    """An empty pipeline of Beam's own flags.
 
     Raises:
-        UsageError: a mode that loses data.
+        UsageError: the runner refuses the flags, or a mode that loses data.
     """
     options = PipelineOptions(list(flags))
     runner = options.view_as(StandardOptions).runner or "DirectRunner"
     if runner.rpartition(".")[2].lower() not in ("direct", "directrunner"):
-        return RunnerOptions(options, runner)
+        try:
+            return Run(beam.Pipeline(runner=runner, options=options), runner)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     if options.view_as(DirectOptions).direct_running_mode == "multi_threading":
         raise UsageError(
             "--direct_running_mode=multi_threading loses records in silence (Beam 2.77: 20,000 in, 19,303 out, "
@@ -48,10 +51,10 @@ def pipeline_options(flags: Sequence[str]) -> RunnerOptions:
     # Beam's DirectRunner would first try to download Prism, and print a stack trace where it cannot.
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-    return RunnerOptions(options, FnApiRunner())
+    return Run(beam.Pipeline(runner=FnApiRunner(), options=options), None)
 
 
-def run(pipeline: beam.Pipeline, job: Job, options: RunnerOptions) -> None:
+def watch(run: Run, job: Job) -> None:
     """Run to the end, showing progress.
 
     Raises:
@@ -65,11 +68,8 @@ def run(pipeline: beam.Pipeline, job: Job, options: RunnerOptions) -> None:
         return own if own or result is None else remote_counts(result)
 
     with Progress(job.plan.num_images, job.done, counts, sys.stderr):
-        if isinstance(options.runner, str):
-            result = pipeline.run()
-        else:
-            # In a thread of its own, so that Ctrl-C reaches this one and not a step in the middle of its work.
-            result = ThreadPoolExecutor(1).submit(pipeline.run).result()
+        # The local runner works in a thread of its own, so that Ctrl-C reaches this one and not a step in mid-work.
+        result = run.pipeline.run() if run.runner else ThreadPoolExecutor(1).submit(run.pipeline.run).result()
         while not PipelineState.is_terminal(result.state):
             time.sleep(_POLL_SECONDS)
     if result.state != PipelineState.DONE:
@@ -85,8 +85,15 @@ def remote_counts(result: Any) -> Mapping[str, int]:
     return {counter.key.metric.name: counter.attempted or counter.committed or 0 for counter in found}
 
 
-def interrupted_message(job: Job, options: RunnerOptions) -> str:
+def interrupted_message(run: Run, job: Job) -> str:
     """What a user who pressed Ctrl-C should know."""
-    if isinstance(options.runner, str):
-        return f"beam_pipeline: no longer watching; what {options.runner} has begun goes on there"
+    if run.runner:
+        return f"beam_pipeline: no longer watching; what {run.runner} has begun goes on there"
     return f"beam_pipeline: interrupted; whole shards in {job.paths.shards} stay, run the same command again to go on"
+
+
+def is_defect(error: BaseException) -> bool:
+    """Whether the program itself is to blame, and not the machine (disk, memory, files) or what it was given."""
+    while error.__cause__ or error.__context__:  # Beam wraps what a step raises
+        error = error.__cause__ or error.__context__ or error
+    return not isinstance(error, OSError | MemoryError | ValueError)

@@ -178,6 +178,9 @@ def test_shared_key_is_an_error_before_any_work(tmp_path: Path, capsys: pytest.C
         (["--images", "x.png", "--captions", "nowhere.json"], "nowhere.json: expected a readable file"),
         (["--images", "x.png", "--batchsize", "3"], "did you mean --batch_size?"),
         (["--images", "x.png", "--outputs", "tfrecords"], "did you mean tfrecord?"),
+        (["--images", "x.png", "--runner=Nope"], "Unexpected pipeline runner"),
+        (["--images", "x.png", "--runner=DataflowRunner"], "Missing required option: project"),
+        (["--images", "x.png", "--output", "x.png/out"], "expected a folder to write to"),
         ([], "expected --corpus DIR or --images"),
     ],
 )
@@ -187,7 +190,7 @@ def test_wrong_use_is_one_line_and_status_2(
     monkeypatch.chdir(tmp_path)
     write_photo(tmp_path / "x.png", 1)
     (tmp_path / "c.json").write_text('{"images": []}')
-    assert run(*flags, "--output", "out") == 2
+    assert run("--output", "out", *flags) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1
 
@@ -217,3 +220,34 @@ def test_outputs_apart(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not (out / VOLTA).exists()
     assert main(["--corpus", str(corpus), "--output", str(out), "--outputs", "lmdb"]) == 0
     assert len(read_lmdb(out / VOLTA / "trainval_feat.lmdb")) == 12
+
+
+def test_full_disk_is_one_line_and_keeps_what_is_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    for number in range(6):
+        write_photo(photos / f"p_{number}.png", number)
+
+    def full(*_: object) -> bytes:
+        if len(list((out / "tfrecord").glob("*.stats.json"))) == 1:
+            raise OSError(28, "No space left on device")
+        return b"record"
+
+    with monkeypatch.context() as disk:
+        disk.setattr("transforms.shards.encode_example", full)
+        assert run("--images", photos, "--output", out, "--num_shards", 3) == 1
+    error = capsys.readouterr().err
+    assert "No space left on device" in error and len(error.splitlines()) == 1
+    published = [path.name for path in (out / "tfrecord").iterdir()]
+    assert len(published) == 2 and not [name for name in published if name.startswith(".tmp-")]
+
+
+def test_a_defect_shows_its_stack(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photo(tmp_path / "photos" / "p_1.png", 1)
+    monkeypatch.setattr("transforms.shards.encode_example", None)
+    assert run("--images", tmp_path / "photos", "--output", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert "Traceback" in error and "object is not callable" in error.splitlines()[-1]
