@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from transforms.records.zip_archive import ZipArchives, ZipEntry, local_state, split_zip_uri
+
 # Names with this prefix are unfinished work, never part of the output.
 TEMP_PREFIX = ".tmp-"
 _CHUNK = 1 << 22
+# What one read here and there in a remote file fetches at least; Google's reader would fetch 16 MiB for each.
+_RANDOM_CHUNK = 1 << 16
 
 
 def is_remote(path: str) -> bool:
@@ -35,15 +41,32 @@ def temp_name(path: str) -> str:
     return join(head, f"{TEMP_PREFIX}{uuid.uuid4().hex}-{tail}")
 
 
+def split_zip(uri: str) -> tuple[str, str] | None:
+    """(archive, entry) of a URI `ARCHIVE.zip!/ENTRY`; None for any other, and for a local file of such a name."""
+    return split_zip_uri(uri) if is_remote(uri) or not os.path.lexists(uri) else None
+
+
+def zip_entries(path: str) -> Mapping[str, ZipEntry]:
+    """The files in a zip archive by name, from its directory as it is now.
+
+    Raises:
+        ValueError: it is no zip archive, or a damaged one.
+        OSError: it cannot be read.
+    """
+    return _ZIPS.entries(path, fresh=True)
+
+
 def read_bytes(path: str, limit: int | None = None) -> bytes:
-    """The file's content.
+    """The content of a file, or of an entry of a zip archive (`ARCHIVE.zip!/ENTRY`).
 
     Raises:
         OSError: it cannot be read, is no regular file, or is longer than `limit` bytes.
+        ValueError: the archive is none, or damaged.
     """
-    if not is_remote(path) and not stat.S_ISREG(os.stat(path).st_mode):
-        kind = "a directory" if os.path.isdir(path) else "a special file"
-        raise OSError(f"expected a regular file, found {kind}")
+    in_zip = split_zip(path)
+    if in_zip:
+        return _ZIPS.read(*in_zip, limit)
+    _check_regular(path)
     with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         if limit is None:
             return stream.read()
@@ -51,6 +74,29 @@ def read_bytes(path: str, limit: int | None = None) -> bytes:
     if len(data) > limit:
         raise OSError(f"larger than {limit} bytes")
     return data
+
+
+def _check_regular(path: str) -> None:
+    if not is_remote(path) and not stat.S_ISREG(os.stat(path).st_mode):
+        kind = "a directory" if os.path.isdir(path) else "a special file"
+        raise OSError(f"expected a regular file, found {kind}")
+
+
+def _open_random(path: str) -> BinaryIO:
+    _check_regular(path)
+    stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    # Only the class behind gs:// has this field, and FileSystems.open has no argument for it.
+    if hasattr(stream, "_chunk_size"):
+        stream._chunk_size = _RANDOM_CHUNK
+    return stream
+
+
+def _zip_state(path: str) -> Hashable:
+    """What tells that an archive changed; asking a remote one would cost a request an image."""
+    return None if is_remote(path) else local_state(path)
+
+
+_ZIPS = ZipArchives(_open_random, _zip_state)
 
 
 def publish_bytes(path: str, chunks: Iterable[bytes]) -> int:
@@ -61,11 +107,16 @@ def publish_bytes(path: str, chunks: Iterable[bytes]) -> int:
     """
     temporary = temp_name(path)
     written = 0
-    with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        for chunk in chunks:
-            stream.write(chunk)
-            written += len(chunk)
-    FileSystems.rename([temporary], [path])
+    try:
+        with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+            for chunk in chunks:
+                stream.write(chunk)
+                written += len(chunk)
+        FileSystems.rename([temporary], [path])
+    except BaseException:
+        with contextlib.suppress(Exception):  # what stopped the writing is what the caller should hear of
+            delete_files([temporary])
+        raise
     return written
 
 
@@ -95,18 +146,24 @@ def list_folder(folder: str) -> dict[str, int]:
 
 
 def delete_files(paths: Iterable[str]) -> None:
-    """Delete files (or local folders) that exist."""
+    """Delete files (or local folders) that exist.
+
+    Raises:
+        OSError: one cannot be deleted, or is a remote path that Beam would take for a pattern.
+    """
     remote = []
     for path in paths:
         if is_remote(path):
             remote.append(path)
-        # Not by Beam's delete, which takes `*` and `[` in a path for a pattern, and deletes whatever matches it.
+        # Not by Beam's delete, which takes `*`, `?` and `[` for a pattern and deletes whatever matches it.
         elif os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
         else:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 os.remove(path)
     present = [path for path in remote if FileSystems.exists(path)]
+    for path in filter(glob.has_magic, present):
+        raise OSError(f"{path}: expected a name without *, ? and [, which would delete more than this; rename it")
     if present:
         FileSystems.delete(present)
 

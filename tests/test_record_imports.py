@@ -1,0 +1,112 @@
+"""Old TSV groups and LMDBs in place of images: good rows become records, bad ones are named."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from tests.records.samples import assert_same, make_record
+from transforms.imports import list_lmdb_records, list_tsv_rows, load_records, read_lmdb_record, read_tsv_row
+from transforms.records.image_failure import ImageFailure
+from transforms.records.plan import assign_shards
+from transforms.records.shard_item import CaptionedImage
+from transforms.records.tsv_codec import encode_tsv_row
+from transforms.records.volta_codec import encode_volta
+
+TRAIN, VAL = "COCO_train2014_000000000009", "COCO_val2014_000000000042"
+
+
+def row(img_id: str, columns: int = 13) -> bytes:
+    return encode_tsv_row(make_record(img_id), columns)
+
+
+def torn(img_id: str) -> bytes:
+    cells = row(img_id).split(b"\t")
+    cells[9] = cells[9][:40]
+    return b"\t".join(cells)
+
+
+def test_groups_with_every_defect(tmp_path: Path) -> None:
+    first, second = tmp_path / "groups" / "train.tsv.0", tmp_path / "groups" / "train.tsv.1"
+    first.parent.mkdir()
+    first.write_bytes(row(TRAIN) + row("x_1", 10).replace(b"\n", b"\r\n") + row("x_2")[:60])
+    second.write_bytes(row(TRAIN) + b"\tno id" + b"\t" * 8 + b"\n" + row(VAL) + row("x_1", 10))
+    listing = list_tsv_rows([str(tmp_path / "groups" / "train.tsv.*")])
+    assert [(ref.set_name, ref.img_id) for ref in listing.refs] == [
+        ("train2014", TRAIN),
+        ("groups", "x_1"),
+        ("val2014", VAL),
+    ]
+    assert [failure.reason.split(":")[0] for failure in listing.failures] == [
+        f"{first}, line 3",
+        f"{second}, line 2, field img_id",
+    ]
+    assert listing.notes == (f"2 rows repeat an image and are left out, {second}, line 1 for one",)
+    for ref in listing.refs:
+        found = read_tsv_row(ref.uri)
+        assert_same(found, make_record(ref.img_id)) if ref.img_id != "x_1" else None
+        assert found.features.tobytes() == make_record(ref.img_id).features.tobytes()
+
+
+def test_a_torn_row_gives_way_to_a_later_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_bytes(torn("x_1") + torn("x_2") + row("x_1") + row("x_1"))
+    listing = list_tsv_rows([str(path)])
+    by_id = {ref.img_id: ref for ref in listing.refs}
+    assert_same(read_tsv_row(by_id["x_1"].uri), make_record("x_1"))
+    assert [failure.img_id for failure in listing.failures] == ["x_1"]
+    with pytest.raises(ImageFailure, match="line 2, image x_2, field features"):
+        read_tsv_row(by_id["x_2"].uri)
+    assert listing.notes == (f"1 rows repeat an image and are left out, {path}, line 4 for one",)
+
+
+def test_no_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected TSV files, found none"):
+        list_tsv_rows([str(tmp_path / "*.tsv")])
+    with pytest.raises(ValueError, match="a: expected a readable file"):
+        (tmp_path / "a").mkdir()
+        list_tsv_rows([str(tmp_path / "a")])
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return print, ("executed",)
+
+
+def write_lmdb(folder: Path, values: dict[bytes, bytes]) -> None:
+    with lmdb.open(str(folder), map_size=1 << 24) as env, env.begin(write=True) as txn:
+        for key, value in values.items():
+            txn.put(key, value)
+        txn.put(b"keys", pickle.dumps(list(values)))
+
+
+def test_lmdb_records_and_hostile_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "old_feat.lmdb"
+    good = {b"9": encode_volta(make_record(TRAIN)), b"7": encode_volta(make_record("x_7"))}
+    write_lmdb(folder, {**good, b"8": pickle.dumps(Evil()), b"5": encode_volta(make_record("x_6"))})
+    listing = list_lmdb_records(str(folder))
+    assert sorted((ref.set_name, ref.img_id) for ref in listing.refs) == [("old", "x_7"), ("train2014", TRAIN)]
+    reasons = {failure.uri: failure.reason for failure in listing.failures}
+    assert "print" in reasons[f"{folder}#key=8"]
+    assert "expected the key b'6'" in reasons[f"{folder}#key=5"]
+    for ref in listing.refs:
+        assert_same(read_lmdb_record(ref.uri), make_record(ref.img_id))
+    with pytest.raises(ImageFailure, match="the key is gone"):
+        read_lmdb_record(f"{folder}#key=77")
+    with pytest.raises(ImageFailure, match="asks for"):
+        read_lmdb_record(f"{folder}#key=8")
+    assert "executed" not in capsys.readouterr().out
+    with pytest.raises(ValueError, match="expected a folder with data"):
+        list_lmdb_records(str(tmp_path / "none"))
+
+
+def test_load_records_in_key_order_with_failures_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_bytes(row("x_10") + torn("x_9") + row("x_2"))
+    ((shard, refs),) = assign_shards(list_tsv_rows([str(path)]).refs, 1).items()
+    loaded = list(load_records(shard, [CaptionedImage(ref, None) for ref in reversed(refs)]))
+    assert [item.image.ref.img_id for item, _ in loaded] == ["x_10", "x_2", "x_9"]
+    assert [type(result).__name__ for _, result in loaded] == ["RegionRecord", "RegionRecord", "ImageFailure"]
