@@ -184,7 +184,7 @@ def test_no_server_at_all(part: Path, pauses: list[float]) -> None:
         lambda: download(f"http://127.0.0.1:{port}/a.zip", str(part), lambda *_: None, lambda text: None),
     ):
         pauses.clear()
-        with pytest.raises(DownloadError, match="no connection: .*refused"):
+        with pytest.raises(DownloadError, match=r"no connection: .*refused"):
             action()
         assert pauses == [1, 2, 4, 8, 16]
 

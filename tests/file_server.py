@@ -1,0 +1,120 @@
+"""A web server on this machine that serves files with ranges, and misbehaves as a script tells it to."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How one request is answered; the default is as a good server does.
+
+    Attributes:
+        status: in place of the file.
+        cut: bytes of the body after which the connection ends.
+        extra: added to the Content-Length, in whole answers only.
+        whole: ignore the range.
+        careless: ignore If-Range, and send the rest of whatever is there now.
+        change: the file is this from now on.
+    """
+
+    status: int = 0
+    cut: int | None = None
+    extra: int = 0
+    whole: bool = False
+    careless: bool = False
+    change: bytes | None = None
+
+
+GOOD = Answer()
+
+
+@dataclass
+class FileServer:
+    """The server's files, its script, and what was asked of it.
+
+    Attributes:
+        base: its address.
+        files: by path, `/a.zip`.
+        tags: what marks a file's version: `etag`, `weak`, `date`, or `` for nothing.
+        length: whether a whole answer says its length.
+        script: answers to the next requests; GOOD when it is used up.
+        log: (path, Range, status) of each request.
+    """
+
+    base: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    tags: str = "etag"
+    length: bool = True
+    script: list[Answer] = field(default_factory=list)
+    log: list[tuple[str, str | None, int]] = field(default_factory=list)
+    versions: dict[str, int] = field(default_factory=dict)
+
+    def validators(self, path: str) -> dict[str, str]:
+        """Headers that tell the file's version."""
+        version = self.versions.get(path, 0)
+        date = {"Last-Modified": f"Mon, 0{version + 1} Jun 2015 10:00:00 GMT"}
+        return {
+            "etag": {"ETag": f'"v{version}"', **date},
+            "weak": {"ETag": f'W/"v{version}"', **date},
+            "date": date,
+            "": {},
+        }[self.tags]
+
+    def respond(self, handler: BaseHTTPRequestHandler) -> None:
+        """Answer one request by the script."""
+        answer = self.script.pop(0) if self.script else GOOD
+        path, asked = handler.path, handler.headers.get("Range")
+        if answer.change is not None:
+            self.files[path] = answer.change
+            self.versions[path] = self.versions.get(path, 0) + 1
+        status = answer.status or (200 if path in self.files else 404)
+        headers: dict[str, str] = {}
+        body = b""
+        if status == 200:
+            body, headers = self.files[path], dict(self.validators(path))
+            same = answer.careless or handler.headers.get("If-Range") in headers.values()
+            match = re.fullmatch(r"bytes=(\d+)-", asked or "")
+            if match and same and not answer.whole:
+                start, total = int(match[1]), len(body)
+                status, body = (206, body[start:]) if start < total else (416, b"")
+                headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}" if body else f"bytes */{total}"
+        self.log.append((path, asked, status))
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        if self.length or status != 200:
+            handler.send_header("Content-Length", str(len(body) + (answer.extra if status == 200 else 0)))
+        handler.end_headers()
+        handler.wfile.write(body[: answer.cut])
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[FileServer]:
+    """A server that lives as long as the block."""
+    state = FileServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            # A client may hang up as soon as it has the headers.
+            with contextlib.suppress(ConnectionError):
+                state.respond(self)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.base = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
