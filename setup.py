@@ -9,6 +9,7 @@ CORE = [
     "numpy>=2",
     "protobuf",
     "pybase64",
+    "safetensors>=0.4",
 ]
 # detectron2 is missing here on purpose: it is not on the package index under its name. tools/detectron2_wheel.py makes
 # a pure-Python wheel of it, whose metadata brings what it imports; an official build serves in its place.

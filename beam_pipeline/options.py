@@ -26,7 +26,7 @@ class Config:
         corpus: COCO folder, None with `images`.
         images: patterns, folders, list files; empty with `corpus`.
         captions, test1k_ids: files, None where not given.
-        weights: weights file, None where nothing is to be detected.
+        weights: weights file or its address, None where nothing is to be detected.
         output: the run's folder.
         outputs: what to make, of OUTPUTS; None for what the input allows.
         boxes: how many boxes an image gets.
@@ -37,6 +37,9 @@ class Config:
         pixel_limit: largest allowed width x height.
         retry_failed: redo the shards that hold failures.
         overwrite: start afresh.
+        given_boxes: file of boxes to describe, None for the network's own proposals.
+        detector_config: detectron2 config of the network, None for bottom-up attention's.
+        exif: turn images as their EXIF orientation says.
     """
 
     corpus: str | None
@@ -54,6 +57,9 @@ class Config:
     pixel_limit: int
     retry_failed: bool
     overwrite: bool
+    given_boxes: str | None = None
+    detector_config: str | None = None
+    exif: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -83,11 +89,15 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
     if detects and args.corpus is None and args.images is None:
         raise UsageError("expected --corpus DIR or --images PATTERN ...: what to read; see --help")
     if detects and args.weights is None:
-        raise UsageError("--weights FILE is missing: the network's weights, a .caffemodel; see README, 'Weights'")
+        raise UsageError("--weights FILE is missing: the network's weights; see README, 'Weights'")
     try:
         boxes = BoxSettings(args.min_boxes, args.max_boxes, args.conf_threshold)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if args.boxes is not None and boxes != BoxSettings():
+        raise UsageError(
+            "--boxes: every box given is described: expected no --min_boxes, --max_boxes or --conf_threshold beside it"
+        )
     return Config(
         corpus=args.corpus,
         images=tuple(args.images or ()),
@@ -104,6 +114,9 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
         pixel_limit=args.pixel_limit,
         retry_failed=args.retry_failed,
         overwrite=args.overwrite,
+        given_boxes=args.boxes,
+        detector_config=args.detector_config,
+        exif=args.exif,
     ), rest
 
 
@@ -120,12 +133,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--images", type=_path, metavar="SOURCE", nargs="+", help="glob, folder, or .txt file of URIs; one or more")
     add("--captions", type=_path, metavar="FILE", help="Karpathy's dataset_coco.json (default: the corpus's own)")
     add("--test1k_ids", type=_path, metavar="FILE", help="coco ids of the 1K test set (default: test1k_ids.txt there)")
-    add("--weights", type=_path, metavar="FILE", help="weights of the network, a .caffemodel")
+    add("--weights", type=_path, metavar="FILE", help="the network's weights: local, gs:// or https://...[#sha256=HEX]")
     add("--output", type=_path, metavar="DIR", help="where everything is written; local or gs://")
     add("--outputs", metavar="LIST", help=f"comma list of {','.join(OUTPUTS)} (default: all that the input allows)")
     add("--min_boxes", type=_positive, default=36, metavar="N", help="fewest boxes an image (default 36)")
     add("--max_boxes", type=_positive, default=36, metavar="N", help="most boxes an image (default 36)")
     add("--conf_threshold", type=float, default=0.2, metavar="P", help="confidence that makes a box (default 0.2)")
+    add("--boxes", type=_path, metavar="FILE", help="JSON lines of img_id and boxes to describe; no proposals then")
+    add("--detector_config", type=_path, metavar="FILE", help="config of another detectron2 R-CNN, or its zoo name")
+    add("--exif", action="store_true", help="turn images as their EXIF orientation says; boxes are in turned pixels")
     add("--num_shards", type=_positive, metavar="N", help="shards per set (default: about 256 images a shard)")
     add("--batch_size", type=_positive, default=8, metavar="N", help="images a batch (default 8)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the network runs (default auto)")

@@ -16,34 +16,38 @@ from beam_pipeline.options import UsageError, parse_args
 from beam_pipeline.preparation import Job, finish, prepare, start
 from beam_pipeline.running import interrupted_message, is_defect, new_run, watch
 from transforms import files
+from transforms.boxes import ReadBoxes
 from transforms.captions import JoinCaptions, WriteCaptionFiles
-from transforms.detection import RegionModelHandler, detect_regions
-from transforms.detection import prepare as prepare_image
+from transforms.detection import RegionModelHandler, detect_regions, preprocessing
 from transforms.images import LoadImages, Prepare, read_plan
 from transforms.inference import ModelHandler
 from transforms.lmdb_file import BuildLmdb, LmdbJob
 from transforms.manifest import Audit, AuditShards, WriteManifest, describe
 from transforms.shards import WriteShards
+from transforms.weights_cache import pinned
 
 
-def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_image: Prepare = prepare_image) -> None:
+def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_image: Prepare | None = None) -> None:
     """Compose the whole graph on `pipeline`; pixels and features never leave the bundle of their shard.
 
     Args:
         pipeline: where the graph goes.
         job: the checked run.
         handler: gives a RegionRecord or an ImageFailure for each example that `prepare_image` makes.
-        prepare_image: the handler's preprocessing, run in the reader threads.
+        prepare_image: the handler's preprocessing, run in the reader threads; None for that of the job's network.
     """
-    config, paths = job.config, job.paths
+    config, paths, modes = job.config, job.paths, job.modes
+    prepare_image = prepare_image or preprocessing(modes.detector)
     published = pipeline | "NoShardsToDo" >> beam.Create([])
     if job.todo:
+        boxes = pipeline | "ReadBoxes" >> ReadBoxes(modes.boxes) if modes.boxes else None  # (img_id, GivenBoxes)
         published = (
             pipeline
             | "Plan" >> beam.Create([paths.plan])
             | "ReadPlan" >> beam.FlatMap(read_plan, job.todo)  # (img_id, (ShardKey, ImageRef))
-            | "JoinCaptions" >> JoinCaptions(job.captions)  # (ShardKey, [CaptionedImage])
-            | "LoadImages" >> LoadImages(prepare_image, config.pixel_limit, config.batch_size)  # [(ShardItem, Example)]
+            | "JoinCaptions" >> JoinCaptions(job.captions, boxes)  # (ShardKey, [CaptionedImage])
+            | "LoadImages"
+            >> LoadImages(prepare_image, config.pixel_limit, config.batch_size, modes.exif)  # [(ShardItem, Example)]
             | "DetectRegions" >> detect_regions(handler)  # (ShardItem, RegionRecord | ImageFailure)
             | "WriteShards" >> WriteShards(paths.shards, job.plan.settings)  # shard name
         )
@@ -71,7 +75,7 @@ def lmdb_jobs(audit: Audit, shards: str, lmdbs: str, wanted: bool) -> Iterator[L
         yield LmdbJob(name, files.join(lmdbs, f"{name}_feat.lmdb"), paths, digest)
 
 
-def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image: Prepare = prepare_image) -> int:
+def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image: Prepare | None = None) -> int:
     """Run the program.
 
     Args:
@@ -94,7 +98,9 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
     except UsageError as error:
         print(f"beam_pipeline: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    handler = handler or RegionModelHandler(config.weights or "", config.device, config.boxes)
+    # Whatever a worker fetches later has to be what was checked here.
+    weights = pinned(config.weights or "", job.plan.settings.get("weights_sha256"))
+    handler = handler or RegionModelHandler(weights, config.device, config.boxes, job.modes.detector)
     build(run.pipeline, job, handler, prepare_image)
     try:
         watch(run, job)

@@ -7,12 +7,14 @@ import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from beam_pipeline.box_modes import BoxModes, counted, read_modes
 from beam_pipeline.options import OUTPUTS, Config, UsageError
 from transforms import files
 from transforms.captions import check_test1k_ids, parse_captions, parse_test1k_ids
-from transforms.detection import check_weights
+from transforms.detection import WeightsFacts, check_weights
 from transforms.listing import corpus_folders, list_images
 from transforms.published import read_published
 from transforms.records.image_failure import Failure
@@ -70,9 +72,10 @@ class Job:
         todo: file names of the shards that are still to be made.
         done: images in the shards that are there already.
         captions, test1k_ids: files, None where there are none.
-        caption_failures: damaged rows of the captions file.
+        caption_failures: damaged rows of the captions and boxes files.
         fixed: what the manifest says whatever happens.
         notes: what the user should hear.
+        modes: what was asked for of boxes, network and rotation.
     """
 
     config: Config
@@ -86,6 +89,7 @@ class Job:
     caption_failures: tuple[Failure, ...]
     fixed: Mapping[str, Any]
     notes: tuple[str, ...]
+    modes: BoxModes
 
 
 def prepare(config: Config) -> Job:
@@ -109,8 +113,10 @@ def _prepare(config: Config) -> Job:
     if "captions" in outputs and not captions:
         raise UsageError("--outputs captions: expected --captions FILE beside --images; name dataset_coco.json")
     entries, failures = _read_captions(captions, test1k_ids)
+    weights, modes = None, BoxModes()
     if "tfrecord" in outputs:
-        plan, notes = _plan_images(config, captions)
+        modes = read_modes(config, _read)
+        plan, weights, notes = _plan_images(config, captions, modes)
         if config.overwrite:
             _delete_outputs(paths)
         _check_against_earlier(paths, plan)
@@ -136,9 +142,10 @@ def _prepare(config: Config) -> Job:
         done=sum(key.num_images for key in published),
         captions=captions,
         test1k_ids=test1k_ids,
-        caption_failures=tuple(failures),
-        fixed=_fixed_part(config, captions, entries, failures, plan, notes),
+        caption_failures=(*failures, *modes.failures),
+        fixed=_fixed_part(config, captions, entries, failures, plan, weights, modes, notes),
         notes=notes,
+        modes=modes,
     )
 
 
@@ -197,25 +204,24 @@ def _or_usage_error(action: Callable[[str], Any], path: str, flag: str) -> Any:
         raise UsageError(f"{flag} {path}: expected a readable file, got: {reason}; check the path") from error
 
 
-def _settings(config: Config, captions: str | None) -> dict[str, Any]:
+def _settings(config: Config, captions: str | None, weights: WeightsFacts | None, modes: BoxModes) -> dict[str, Any]:
     """Everything that decides the records' bytes."""
-    weights = None
-    if config.weights:
-        weights = _or_usage_error(files.sha256_of, config.weights, "--weights")
-        check_weights(config.weights)
     return {
-        "weights_sha256": weights,
+        "weights_sha256": weights.sha256 if weights else None,
         "captions_sha256": files.sha256_of(captions) if captions else None,
         "min_boxes": config.boxes.minimum,
         "max_boxes": config.boxes.maximum,
         "conf_threshold": config.boxes.threshold,
         "pixel_limit": config.pixel_limit,
         "record_version": RECORD_VERSION,
+        **modes.settings(),
     }
 
 
-def _plan_images(config: Config, captions: str | None) -> tuple[Plan, tuple[str, ...]]:
-    """The plan of the images that the user names, and what the user should hear about them."""
+def _plan_images(
+    config: Config, captions: str | None, modes: BoxModes
+) -> tuple[Plan, WeightsFacts | None, tuple[str, ...]]:
+    """The plan of the images that the user names, what detects in them, and what the user should hear."""
     listing = list_images(corpus_folders(config.corpus) if config.corpus else config.images)
     clashes = find_key_clashes(listing.refs)
     if clashes:
@@ -224,8 +230,13 @@ def _plan_images(config: Config, captions: str | None) -> tuple[Plan, tuple[str,
             f"{first} and {second} would share the LMDB key {key!r} ({len(clashes)} such pairs in all); "
             "rename one, or put them in folders of their own"
         )
-    plan = Plan(_settings(config, captions), assign_shards(listing.refs, config.num_shards))
-    return plan, listing.notes
+    check = partial(check_weights, config=modes.detector)
+    weights = _or_usage_error(check, config.weights, "--weights") if config.weights else None
+    notes = (*listing.notes, *modes.notes({ref.img_id for ref in listing.refs}))
+    if weights and not weights.attributes:
+        notes = (*notes, f"{config.weights} has no attribute head: attrs, attrs_id and attrs_conf are zeros")
+    plan = Plan(_settings(config, captions, weights, modes), assign_shards(listing.refs, config.num_shards))
+    return plan, weights, notes
 
 
 def _earlier_plan(paths: Paths) -> Plan | None:
@@ -257,6 +268,8 @@ def _fixed_part(
     entries: list[ImageCaptions],
     failures: list[Failure],
     plan: Plan,
+    weights: WeightsFacts | None,
+    modes: BoxModes,
     notes: tuple[str, ...],
 ) -> dict[str, Any]:
     fixed: dict[str, Any] = {
@@ -264,20 +277,19 @@ def _fixed_part(
         "settings": plan.settings,
         "versions": {"python": platform.python_version(), **_versions()},
     }
+    if weights:
+        fixed["weights"] = {"format": weights.format, "attributes": weights.attributes}
+    images = {ref.img_id for refs in plan.shards.values() for ref in refs}
+    fixed.update(modes.manifest_part(images))
     if captions:
-        images = {ref.img_id for refs in plan.shards.values() for ref in refs}
         described = {entry.img_id for entry in entries}
         fixed["captions"] = {
             "rows": len(entries),
             "failed_rows": len(failures),
-            "images_without_captions": _counted(images - described),
-            "captions_without_images": _counted(described - images),
+            "images_without_captions": counted(images - described),
+            "captions_without_images": counted(described - images),
         }
     return fixed
-
-
-def _counted(names: set[str]) -> dict[str, Any]:
-    return {"count": len(names), "img_ids": sorted(names)}
 
 
 def _versions() -> dict[str, str]:

@@ -12,7 +12,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "torchvision", "detectron2", "tensorflow", "lmdb", "cv2", "PIL")
 # What every transform file may use of its own folder.
-SHARED = {"transforms.failures", "transforms.files", "transforms.inference", "transforms.published", "transforms.weights_cache"}
+SHARED = {
+    "transforms.failures",
+    "transforms.files",
+    "transforms.inference",
+    "transforms.published",
+    "transforms.weights_cache",
+}
 
 
 def imports(path: Path, top_only: bool = False) -> set[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import apache_beam as beam
 
 from transforms import files
+from transforms.records.given_boxes import GivenBoxes, no_boxes
 from transforms.records.image_failure import Failure
 from transforms.records.plan import ImageRef, ShardKey
 from transforms.records.shard_item import CaptionedImage, ImageCaptions
@@ -17,7 +18,7 @@ from transforms.records.shard_item import CaptionedImage, ImageCaptions
 _SPLITS = ("train", "restval", "val", "test")
 # Caption file -> the splits it holds, in their order in the file.
 _FILES = {"train": ("train", "restval"), "valid": ("val",), "test": ("test",)}
-_IMAGES, _CAPTIONS = "images", "captions"
+_IMAGES, _CAPTIONS, _BOXES = "images", "captions", "boxes"
 
 
 def parse_captions(data: bytes, source: str) -> tuple[list[ImageCaptions], list[Failure]]:
@@ -147,13 +148,17 @@ def write_caption_files(captions_uri: str, folder: str, test1k_uri: str | None) 
 def pair_up(
     element: tuple[str, dict[str, Iterable[Any]]],
 ) -> Iterator[tuple[tuple[str, int, int, int], CaptionedImage]]:
-    """(shard, image with captions) for every image that shares an img_id; captions without an image give nothing."""
-    _, groups = element
+    """(shard, image with captions) for every image that shares an img_id; captions without an image give nothing.
+
+    Where boxes are joined too, an image that has none gets a GivenBoxes that says so.
+    """
+    img_id, groups = element
     captions: ImageCaptions | None = next(iter(groups[_CAPTIONS]), None)
+    boxes: GivenBoxes | None = next(iter(groups[_BOXES]), no_boxes(img_id)) if _BOXES in groups else None
     images: Iterable[tuple[ShardKey, ImageRef]] = groups[_IMAGES]
     for shard, ref in images:
         # A plain tuple has a deterministic coder, a NamedTuple has not.
-        yield (shard.set_name, shard.number, shard.of, shard.num_images), CaptionedImage(ref, captions)
+        yield (shard.set_name, shard.number, shard.of, shard.num_images), CaptionedImage(ref, captions, boxes)
 
 
 @dataclass
@@ -162,16 +167,19 @@ class JoinCaptions(beam.PTransform):
 
     Attributes:
         captions_uri: dataset_coco.json, None where there is none.
+        boxes: PCollection of (img_id, GivenBoxes), to be joined likewise; None where the network proposes its own.
     """
 
     captions_uri: str | None
+    boxes: beam.PCollection | None = None
 
     def expand(self, images: beam.PCollection) -> beam.PCollection:
         """Join on img_id, group by shard."""
         captions = images.pipeline | "CaptionsFile" >> beam.Create([self.captions_uri] if self.captions_uri else [])
         captions = captions | "ReadCaptions" >> beam.FlatMap(read_captions)  # (img_id, ImageCaptions)
+        given = {} if self.boxes is None else {_BOXES: self.boxes}
         return (
-            {_IMAGES: images, _CAPTIONS: captions}
+            {_IMAGES: images, _CAPTIONS: captions, **given}
             | "JoinOnImgId" >> beam.CoGroupByKey()
             | "PairUp" >> beam.FlatMap(pair_up)  # (shard, CaptionedImage)
             | "GroupByShard" >> beam.GroupByKey()  # (shard, [CaptionedImage])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import functools
+import importlib.util
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from transforms import files
 from transforms.failures import NAMESPACE
 from transforms.inference import KeyedModelHandler, ModelHandler, RunInference
+from transforms.records.detector_config import DetectorConfig
 from transforms.records.image_failure import ImageFailure
 from transforms.records.prepared_image import BoxSettings, PreparedImage
 from transforms.records.region_record import RegionRecord
+from transforms.weights_cache import local_copy
 
 Example = PreparedImage | ImageFailure
 Prediction = RegionRecord | ImageFailure
@@ -29,36 +32,79 @@ def prepare(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
     return detector_prepare(img_id, image)
 
 
-def check_weights(weights: str) -> None:
+def preprocessing(config: DetectorConfig | None) -> Callable[[str, NDArray[np.uint8]], PreparedImage]:
+    """The preprocessing of the bottom-up-attention network, or that of a config's network.
+
+    Raises:
+        ValueError: the config's input settings are none that can be used.
+    """
+    if config is None:
+        return prepare
+    from transforms.detector.generic_preprocess import input_settings
+    from transforms.detector.generic_preprocess import prepare as generic_prepare
+
+    return functools.partial(generic_prepare, settings=input_settings(config))
+
+
+def read_detector_config(uri: str) -> DetectorConfig:
+    """A detectron2 config with its bases merged in, see `transforms.detector.config_file.read_config`.
+
+    Raises:
+        ValueError: it cannot be used; one line names the file.
+    """
+    from transforms.detector.config_file import read_config
+
+    config = read_config(uri, files.read_bytes)
+    preprocessing(config)
+    return config
+
+
+@dataclass(frozen=True)
+class WeightsFacts:
+    """What is known of a weights file before the run.
+
+    Attributes:
+        sha256: of its content, hex.
+        format: see `transforms.detector.weights.Weights`; `detectron2-checkpoint` for a config's network.
+        attributes: whether it has an attribute head; without one attributes are zeros.
+    """
+
+    sha256: str
+    format: str
+    attributes: bool
+
+
+def check_weights(weights: str, config: DetectorConfig | None = None) -> WeightsFacts:
     """Read a weights file as the workers will, without torch.
+
+    Args:
+        weights: path, URI or address.
+        config: of the detectron2 network that they are for; None for the bottom-up-attention network. Whether the two
+            go together is seen only where detectron2 is installed.
 
     Raises:
         ValueError: it cannot be used; one line names the file and the layer.
+        OSError: it cannot be read or fetched.
     """
-    from transforms.detector.caffe_weights import read_caffe_weights
+    from transforms.detector.weights_file import read_weights
 
-    with _LocalCopy(weights) as path:
-        read_caffe_weights(path)
+    with local_copy(weights) as path:
+        if config:
+            return WeightsFacts(_check_checkpoint(path, weights, config), "detectron2-checkpoint", False)
+        found = read_weights(path, weights)
+        return WeightsFacts(files.sha256_of(path), found.format, found.architecture.has_attribute_head)
 
 
-class _LocalCopy:
-    """A local path of a file that may lie on a remote file system, for as long as it is entered."""
+def _check_checkpoint(path: str, weights: str, config: DetectorConfig) -> str:
+    """The checkpoint's SHA-256, once it is known to be one of the config's network."""
+    from transforms.detector.checkpoint_file import read_checkpoint
 
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-        self._temporary: str | None = None
+    arrays = read_checkpoint(path, weights)
+    if importlib.util.find_spec("detectron2"):
+        from transforms.detector.generic import check_generic
 
-    def __enter__(self) -> str:
-        if not files.is_remote(self._uri):
-            return self._uri
-        descriptor, self._temporary = tempfile.mkstemp(suffix="-" + os.path.basename(self._uri))
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(files.read_bytes(self._uri))
-        return self._temporary
-
-    def __exit__(self, *_: object) -> None:
-        if self._temporary:
-            os.remove(self._temporary)
+        check_generic(config, arrays, weights)
+    return files.sha256_of(path)
 
 
 def detect_each(detect: Callable[[Sequence[PreparedImage]], Sequence[Any]], batch: Sequence[Example]) -> list[Any]:
@@ -95,22 +141,26 @@ class RegionModelHandler(ModelHandler[Example, Prediction, Any]):
     """Loads the network and runs it on batches of prepared images.
 
     Args:
-        weights: path or URI of the weights file.
+        weights: path or URI of the weights file; each machine fetches it for itself.
         device: `auto`, `cpu` or `cuda`; `cuda` on a machine without a GPU is an error.
         boxes: how many boxes an image gets.
+        config: of the detectron2 network that detects; None for the bottom-up-attention network.
     """
 
-    def __init__(self, weights: str, device: str, boxes: BoxSettings) -> None:
+    def __init__(self, weights: str, device: str, boxes: BoxSettings, config: DetectorConfig | None = None) -> None:
         super().__init__()
         self._weights = weights
         self._device = device
         self._boxes = boxes
+        self._config = config
 
     def load_model(self) -> Any:
         """The detector on its device."""
-        from transforms.detector import Detector
+        from transforms.detector import Detector, GenericDetector
 
-        with _LocalCopy(self._weights) as path:
+        with local_copy(self._weights) as path:
+            if self._config:
+                return GenericDetector.load(self._config, path, choose_device(self._device), self._boxes)
             return Detector.load(path, choose_device(self._device), self._boxes)
 
     def run_inference(

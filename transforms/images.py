@@ -7,7 +7,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from transforms import files
 from transforms.records.decode import decode_image
+from transforms.records.given_boxes import check_inside
 from transforms.records.image_failure import ImageFailure
 from transforms.records.lmdb_key import lmdb_key
 from transforms.records.plan import ImageRef, ShardKey, decode_plan
@@ -39,8 +40,8 @@ def read_plan(plan_uri: str, todo: frozenset[str]) -> Iterator[tuple[str, tuple[
                 yield ref.img_id, (key, ref)
 
 
-def read_image(uri: str, pixel_limit: int) -> tuple[str, NDArray[np.uint8]]:
-    """Read and decode one image.
+def read_image(uri: str, pixel_limit: int, exif: bool = False) -> tuple[str, NDArray[np.uint8]]:
+    """Read and decode one image, see `decode_image`.
 
     Returns:
         Hex SHA-256 of the encoded file, and uint8 (H, W, 3) BGR pixels.
@@ -54,16 +55,18 @@ def read_image(uri: str, pixel_limit: int) -> tuple[str, NDArray[np.uint8]]:
         raise ImageFailure("read", error.strerror or str(error)) from error
     except Exception as error:  # remote file systems raise classes of their own
         raise ImageFailure("read", f"{type(error).__name__}: {error}") from error
-    return hashlib.sha256(data).hexdigest(), decode_image(data, pixel_limit)
+    return hashlib.sha256(data).hexdigest(), decode_image(data, pixel_limit, exif)
 
 
 def load_item(
-    shard: ShardKey, image: CaptionedImage, prepare: Prepare, pixel_limit: int
+    shard: ShardKey, image: CaptionedImage, prepare: Prepare, pixel_limit: int, exif: bool = False
 ) -> tuple[ShardItem, PreparedImage | ImageFailure]:
-    """One image as the detector takes it, or why there is none."""
+    """One image as the detector takes it, with the boxes that were given for it, or why there is none."""
     try:
-        sha256, pixels = read_image(image.ref.uri, pixel_limit)
-        return ShardItem(shard, image, sha256), prepare(image.ref.img_id, pixels)
+        sha256, pixels = read_image(image.ref.uri, pixel_limit, exif)
+        boxes = check_inside(image.boxes, *pixels.shape[:2]) if image.boxes else None
+        prepared = prepare(image.ref.img_id, pixels)
+        return ShardItem(shard, image, sha256), prepared if boxes is None else replace(prepared, boxes=boxes)
     except ImageFailure as failure:
         return ShardItem(shard, image, ""), failure
     except Exception as error:  # whatever one image does to a library must not reach its neighbours
@@ -104,8 +107,8 @@ def _by_lmdb_key(image: CaptionedImage) -> bytes:
 
 
 class _LoadShard(beam.DoFn):
-    def __init__(self, prepare: Prepare, pixel_limit: int, batch_size: int) -> None:
-        self._load = functools.partial(load_item, prepare=prepare, pixel_limit=pixel_limit)
+    def __init__(self, prepare: Prepare, pixel_limit: int, batch_size: int, exif: bool) -> None:
+        self._load = functools.partial(load_item, prepare=prepare, pixel_limit=pixel_limit, exif=exif)
         self._batch_size = batch_size
 
     def process(self, element: tuple[ShardKey, Iterable[CaptionedImage]]) -> Iterator[Batch]:
@@ -121,12 +124,15 @@ class LoadImages(beam.PTransform):
         prepare: the detector's preprocessing, run in the reader threads.
         pixel_limit: largest allowed width x height.
         batch_size: images a batch.
+        exif: turn images as their EXIF orientation says.
     """
 
     prepare: Prepare
     pixel_limit: int
     batch_size: int
+    exif: bool = False
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         """Apply the DoFn."""
-        return shards | "LoadShard" >> beam.ParDo(_LoadShard(self.prepare, self.pixel_limit, self.batch_size))
+        load = _LoadShard(self.prepare, self.pixel_limit, self.batch_size, self.exif)
+        return shards | "LoadShard" >> beam.ParDo(load)

@@ -113,7 +113,7 @@ def _zip_entries(archive: str) -> Mapping[str, ZipEntry]:
         return files.zip_entries(archive)
     except Exception as error:  # remote file systems raise classes of their own
         reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"--images {archive}: expected a zip archive, got: {reason}; fetch it again") from error
+        raise ValueError(f"{archive}: expected a zip archive, got: {reason}; fetch it again") from error
 
 
 def _from_list_file(source: str) -> Iterator[tuple[str, int]]:

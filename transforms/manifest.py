@@ -236,9 +236,10 @@ def describe(manifest: Mapping[str, Any], output: str, lmdb_folder: str) -> str:
         lines.append(f"{files.join(output, 'annotations', name)}: {_readable(size)}")
     for name, row in found["lmdb"].items():
         lines.append(f"{files.join(lmdb_folder, name)}: {row['records']} records, {_readable(row['bytes'])}")
-    failed_rows = manifest.get("captions", {}).get("failed_rows", 0)
-    if failed_rows:
-        lines.append(f"{files.join(output, 'failures.jsonl')}: {failed_rows} damaged rows of the captions file")
+    for part in ("captions", "boxes"):
+        failed_rows = manifest.get(part, {}).get("failed_rows", 0)
+        if failed_rows:
+            lines.append(f"{files.join(output, 'failures.jsonl')}: {failed_rows} damaged rows of the {part} file")
     if manifest["counts"]["failed"]:
         lines.append(f"{files.join(output, 'failures.jsonl')}: {manifest['counts']['failed']} failed, with the reasons")
     return "\n".join(lines)

@@ -14,11 +14,16 @@ from transforms.detector.errors import DetectionError, WeightsError
 
 if TYPE_CHECKING:
     from transforms.detector.config import add_bottom_up_attention_config
+    from transforms.detector.generic import GenericDetector
     from transforms.detector.model import Detector
 
-__all__ = ["DetectionError", "Detector", "WeightsError", "add_bottom_up_attention_config"]
+__all__ = ["DetectionError", "Detector", "GenericDetector", "WeightsError", "add_bottom_up_attention_config"]
 
-_HEAVY = {"Detector": "transforms.detector.model", "add_bottom_up_attention_config": "transforms.detector.config"}
+_HEAVY = {
+    "Detector": "transforms.detector.model",
+    "GenericDetector": "transforms.detector.generic",
+    "add_bottom_up_attention_config": "transforms.detector.config",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -26,8 +26,8 @@ class Architecture:
         rpn: channels of the proposal network's 3x3 convolution.
         classes: object classes without background.
         attributes: attributes without "none".
-        embedding: width of the class embedding that the attribute head sees.
-        attribute_hidden: width of the attribute head's hidden layer.
+        embedding: width of the class embedding that the attribute head sees; 0 without an attribute head.
+        attribute_hidden: width of the attribute head's hidden layer; 0 without an attribute head.
     """
 
     stem: int
@@ -37,6 +37,11 @@ class Architecture:
     attributes: int
     embedding: int
     attribute_hidden: int
+
+    @property
+    def has_attribute_head(self) -> bool:
+        """Whether attributes are predicted; without the head they are zeros of the same width."""
+        return self.attribute_hidden > 0
 
 
 RESNET_101 = Architecture(

@@ -10,20 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from transforms.detector.architecture import ANCHORS, Architecture, Stage
+from transforms.detector.architecture import ANCHORS, RESNET_101, Architecture, Stage
 from transforms.detector.caffemodel import Blobs, layer_names, read_caffemodel
 from transforms.detector.errors import WeightsError
+from transforms.detector.weights import PREDICTOR, RPN, State, Weights, stage_prefix
 
-State = dict[str, NDArray[np.float32]]
+_ATTRIBUTE_LAYERS = ("cls_embedding", "fc_attr", "attr_score")
 _BLOCK = re.compile(r"res([2-5])([a-z]\d*)_branch2a")
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A network's architecture and its weights under the names of the detectron2 modules."""
-
-    architecture: Architecture
-    state: State
 
 
 @dataclass(frozen=True)
@@ -85,14 +78,15 @@ def _architecture(layers: _Layers, names: list[list[str]]) -> Architecture:
         )
         for blocks in names
     )
+    has_attributes = any(layer in layers.blobs for layer in _ATTRIBUTE_LAYERS)
     return Architecture(
         stem=layers.size("conv1", 0, 4),
         stages=(stages[0], stages[1], stages[2], stages[3]),
         rpn=layers.size("rpn_conv/3x3", 0, 4),
         classes=layers.size("cls_score", 0, 2) - 1,
-        attributes=layers.size("attr_score", 0, 2) - 1,
-        embedding=layers.size("cls_embedding", 1, 2),
-        attribute_hidden=layers.size("fc_attr", 0, 2),
+        attributes=layers.size("attr_score", 0, 2) - 1 if has_attributes else RESNET_101.attributes,
+        embedding=layers.size("cls_embedding", 1, 2) if has_attributes else 0,
+        attribute_hidden=layers.size("fc_attr", 0, 2) if has_attributes else 0,
     )
 
 
@@ -143,28 +137,29 @@ def _state(layers: _Layers, net: Architecture, names: list[list[str]]) -> State:
     put("backbone.stem.conv1", _normalised(layers, "conv1", "_conv1", (net.stem, 3, 7, 7)))
     inputs = net.stem
     for number, (stage, blocks) in enumerate(zip(net.stages, names, strict=True), start=2):
-        home = "roi_heads" if number == 5 else "backbone"
         for index, name in enumerate(blocks):
-            put(f"{home}.res{number}.{index}", _block(layers, name, inputs, stage, projection=index == 0))
+            put(f"{stage_prefix(number)}.{index}", _block(layers, name, inputs, stage, projection=index == 0))
             inputs = stage.channels
     trunk, width = net.stages[2].channels, net.stages[3].channels
-    rpn, predictor = "proposal_generator.rpn_head", "roi_heads.box_predictor"
-    put(f"{rpn}.conv", _plain(layers, "rpn_conv/3x3", (net.rpn, trunk, 3, 3)))
-    put(f"{rpn}.objectness_logits", _plain(layers, "rpn_cls_score", (2 * ANCHORS, net.rpn, 1, 1)))
-    put(f"{rpn}.anchor_deltas", _plain(layers, "rpn_bbox_pred", (4 * ANCHORS, net.rpn, 1, 1)))
-    put(f"{predictor}.cls_score", _plain(layers, "cls_score", (net.classes + 1, width)))
+    put(f"{RPN}.conv", _plain(layers, "rpn_conv/3x3", (net.rpn, trunk, 3, 3)))
+    put(f"{RPN}.objectness_logits", _plain(layers, "rpn_cls_score", (2 * ANCHORS, net.rpn, 1, 1)))
+    put(f"{RPN}.anchor_deltas", _plain(layers, "rpn_bbox_pred", (4 * ANCHORS, net.rpn, 1, 1)))
+    put(f"{PREDICTOR}.cls_score", _plain(layers, "cls_score", (net.classes + 1, width)))
+    if not net.has_attribute_head:
+        return state
     embedding = layers.shaped("cls_embedding", 0, (net.classes + 1, net.embedding))
-    put(f"{predictor}.cls_embedding", {"weight": embedding})
-    put(f"{predictor}.fc_attr", _plain(layers, "fc_attr", (net.attribute_hidden, width + net.embedding)))
-    put(f"{predictor}.attr_score", _plain(layers, "attr_score", (net.attributes + 1, net.attribute_hidden)))
+    put(f"{PREDICTOR}.cls_embedding", {"weight": embedding})
+    put(f"{PREDICTOR}.fc_attr", _plain(layers, "fc_attr", (net.attribute_hidden, width + net.embedding)))
+    put(f"{PREDICTOR}.attr_score", _plain(layers, "attr_score", (net.attributes + 1, net.attribute_hidden)))
     return state
 
 
-def read_caffe_weights(path: str | Path) -> Weights:
+def read_caffe_weights(path: str | Path, name: str | None = None) -> Weights:
     """Reads the original's weights; depth and widths come from the blobs.
 
     Args:
         path: local `.caffemodel`; layers the network does not need (data, loss, `bbox_pred`) are passed over.
+        name: what the user calls the file, for errors; default the path.
 
     Returns:
         Architecture and weights; batch normalisation is kept apart, its stored factor taken out.
@@ -173,7 +168,8 @@ def read_caffe_weights(path: str | Path) -> Weights:
         WeightsError: no Caffe model, cut short, a layer missing or a blob of the wrong shape; names file and layer.
         OSError: the file cannot be read.
     """
-    layers = _Layers(str(path), read_caffemodel(path))
+    where = name or str(path)
+    layers = _Layers(where, read_caffemodel(path, where))
     names = _block_names(layers)
     architecture = _architecture(layers, names)
     return Weights(architecture, _state(layers, architecture, names))

@@ -36,11 +36,12 @@ def _array(blob: Any, where: str) -> NDArray[np.float32]:
     return np.frombuffer(data, dtype="<f4").reshape(shape)
 
 
-def read_caffemodel(path: str | Path) -> dict[str, Blobs]:
+def read_caffemodel(path: str | Path, name: str | None = None) -> dict[str, Blobs]:
     """Reads every layer that holds weights, of both the current and the V1 layer fields.
 
     Args:
         path: local file.
+        name: what the user calls the file, for errors; default the path.
 
     Returns:
         Layer name -> its blobs, float32, read-only, in the file's order.
@@ -49,23 +50,24 @@ def read_caffemodel(path: str | Path) -> dict[str, Blobs]:
         WeightsError: the file is no NetParameter, is cut short, or a blob's size contradicts its shape.
         OSError: the file cannot be read.
     """
+    where = name or str(path)
     net = NetParameter()
     try:
         net.ParseFromString(Path(path).read_bytes())
     except DecodeError as error:
         raise WeightsError(
-            f"{path}: expected a Caffe model (serialized NetParameter), got something else or a file cut short; "
-            "check that it is a .caffemodel and copy it again"
+            f"{where}: expected a Caffe model (serialized NetParameter) or another known format of weights, got "
+            "something else or a file cut short; check what it is and copy it again"
         ) from error
     layers: dict[str, Blobs] = {}
     for layer in (*net.layers, *net.layer):
         if layer.blobs:
-            name = layer.name.decode("utf-8", "backslashreplace")
-            where = f"{path}, layer {name}"
-            layers[name] = tuple(_array(blob, f"{where}, blob {i}") for i, blob in enumerate(layer.blobs))
+            layer_name = layer.name.decode("utf-8", "backslashreplace")
+            place = f"{where}, layer {layer_name}"
+            layers[layer_name] = tuple(_array(blob, f"{place}, blob {i}") for i, blob in enumerate(layer.blobs))
     if not layers:
         raise WeightsError(
-            f"{path}: expected a Caffe model with weights, got no layer that holds any; is it a .prototxt?"
+            f"{where}: expected a Caffe model with weights, got no layer that holds any; is it a .prototxt?"
         )
     return layers
 

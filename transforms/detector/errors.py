@@ -1,4 +1,4 @@
-"""What can go wrong with one image, and with a weights file."""
+"""What can go wrong with one image, with a weights file and with a config."""
 
 from __future__ import annotations
 
@@ -9,3 +9,7 @@ class DetectionError(Exception):
 
 class WeightsError(ValueError):
     """A weights file cannot be used; the message names the file, and the layer where there is one."""
+
+
+class ConfigError(ValueError):
+    """A detectron2 config cannot be used; the message names the file, and the value where there is one."""

@@ -13,10 +13,12 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, build_proposal_generator, build_roi_heads
 from detectron2.structures import Boxes, Instances
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from transforms.detector.backbone import SHORTEST_SIDE
 from transforms.detector.errors import DetectionError
+from transforms.detector.given_regions import to_resized
 from transforms.detector.proposals import BottomUpAttentionRPN
 from transforms.detector.roi_heads import BottomUpAttentionHeads
 from transforms.detector.selection import max_confidence, select
@@ -77,7 +79,7 @@ class BottomUpAttentionRCNN(nn.Module):
 
         Args:
             batched_inputs: for each image `image`, float32 (3, h, w), mean subtracted and resized; `scale`, resized
-                size over original size; `height` and `width` of the original.
+                size over original size; `height` and `width` of the original; `boxes`, see `regions`, may be absent.
 
         Returns:
             For each image either `instances`, see `regions`, or `error`, a DetectionError.
@@ -85,19 +87,27 @@ class BottomUpAttentionRCNN(nn.Module):
         outputs: list[dict[str, Any]] = []
         for one in batched_inputs:
             try:
-                instances = self.regions(one["image"], one["scale"], (one["height"], one["width"]))
+                instances = self.regions(one["image"], one["scale"], (one["height"], one["width"]), one.get("boxes"))
                 outputs.append({"instances": instances})
             except DetectionError as error:
                 outputs.append({"error": error})
         return outputs
 
-    def regions(self, image: Tensor, scale: float, original_size: tuple[int, int]) -> Instances:
+    def regions(
+        self,
+        image: Tensor,
+        scale: float,
+        original_size: tuple[int, int],
+        given: NDArray[np.float32] | None = None,
+    ) -> Instances:
         """The kept regions of one image.
 
         Args:
             image: float32 (3, h, w), as the network takes it.
             scale: resized size over original size.
             original_size: height and width before resizing.
+            given: float32 (B, 4), pixels of the original image: the regions, all kept as they are, in place of
+                proposals; None for proposals.
 
         Returns:
             Instances of the original size with pred_boxes (K, 4), pred_classes int64 (K,), scores (K,), features
@@ -113,7 +123,11 @@ class BottomUpAttentionRCNN(nn.Module):
                 "leaves a pooling layer without an output"
             )
         feature = self.backbone(image[None].contiguous(memory_format=torch.channels_last))["res4"]
-        proposals = self.proposal_generator(feature, size, scale)
+        if given is None:
+            proposals = self.proposal_generator(feature, size, scale)
+            boxes = proposals / np.float32(scale)
+        else:
+            proposals, boxes = to_resized(given, scale), given
         if len(proposals) == 0:
             raise DetectionError(
                 f"image of {original_size[1]}x{original_size[0]} pixels is too small: no proposal has both sides of "
@@ -122,11 +136,13 @@ class BottomUpAttentionRCNN(nn.Module):
         features = self.roi_heads(feature, torch.from_numpy(proposals).to(feature.device))
         predictor = self.roi_heads.box_predictor
         class_probs = predictor.class_probabilities(features)
-        boxes = proposals / np.float32(scale)
         host_probs = class_probs.cpu().numpy()
         if not np.isfinite(host_probs).all():
             raise DetectionError("the network gave numbers that are not finite; are the weights sound?")
-        kept = torch.from_numpy(select(max_confidence(boxes, host_probs[:, 1:], self.class_nms), self.boxes).copy())
+        if given is None:
+            kept = torch.from_numpy(select(max_confidence(boxes, host_probs[:, 1:], self.class_nms), self.boxes).copy())
+        else:
+            kept = torch.arange(len(boxes))
         on_device = kept.to(feature.device)
         features, class_probs = features[on_device], class_probs[on_device]
         scores, classes = class_probs[:, 1:].max(dim=1)

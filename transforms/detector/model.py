@@ -14,13 +14,14 @@ from detectron2.structures import Instances
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transforms.detector.caffe_weights import Weights, read_caffe_weights
 from transforms.detector.config import network_config
 from transforms.detector.errors import DetectionError
 from transforms.detector.fold import fold_batch_norm
 from transforms.detector.fused import available, fuse_blocks
 from transforms.detector.meta_arch import BottomUpAttentionRCNN
 from transforms.detector.region_pool import POOLED_SIDE
+from transforms.detector.weights import Weights
+from transforms.detector.weights_file import read_weights
 from transforms.records.prepared_image import BoxSettings, PreparedImage
 from transforms.records.region_record import RegionRecord
 
@@ -81,7 +82,7 @@ class Detector:
         """Reads a weights file and builds the network that it describes.
 
         Args:
-            weights: local path of a `.caffemodel`.
+            weights: local path of a file that `read_weights` knows.
             device: `cpu` or `cuda`.
             boxes: how many boxes an image gets.
 
@@ -92,11 +93,12 @@ class Detector:
         """
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError("expected a CUDA device, got none; give --device cpu, or check the driver")
-        return cls(build_network(read_caffe_weights(weights), boxes), torch.device(device))
+        return cls(build_network(read_weights(weights), boxes), torch.device(device))
 
     def _input(self, image: PreparedImage) -> dict[str, object]:
         pixels = torch.from_numpy(image.pixels).to(self._device).permute(2, 0, 1)
-        return {"image": pixels, "scale": image.scale, "height": image.height, "width": image.width}
+        size = {"scale": image.scale, "height": image.height, "width": image.width}
+        return {"image": pixels, **size, "boxes": image.boxes}
 
     @torch.inference_mode()
     def detect(self, images: Sequence[PreparedImage]) -> list[RegionRecord | DetectionError]:

@@ -24,14 +24,20 @@ from transforms.detector.region_pool import POOLED_SIDE, max_tables, pool_chunk,
 
 
 class RegionPredictor(nn.Module):
-    """`cls_score`, and the attribute head on a feature joined with the embedding of its best class."""
+    """`cls_score`, and the attribute head on a feature joined with the embedding of its best class.
+
+    Some ports of the network come without an attribute head (hidden width 0): their attributes are zeros.
+    """
 
     def __init__(self, width: int, classes: int, attributes: int, embedding: int, hidden: int) -> None:
         super().__init__()
         self.cls_score = nn.Linear(width, classes + 1)
-        self.cls_embedding = nn.Embedding(classes + 1, embedding)
-        self.fc_attr = nn.Linear(width + embedding, hidden)
-        self.attr_score = nn.Linear(hidden, attributes + 1)
+        self.attributes = attributes
+        self.has_attribute_head = hidden > 0
+        if self.has_attribute_head:
+            self.cls_embedding = nn.Embedding(classes + 1, embedding)
+            self.fc_attr = nn.Linear(width + embedding, hidden)
+            self.attr_score = nn.Linear(hidden, attributes + 1)
 
     def class_probabilities(self, features: Tensor) -> Tensor:
         """Softmax over the classes, background first: (R, D) -> (R, C)."""
@@ -47,6 +53,8 @@ class RegionPredictor(nn.Module):
         Returns:
             (R, A).
         """
+        if not self.has_attribute_head:
+            return features.new_zeros(len(features), self.attributes + 1)
         joined = torch.cat([features, self.cls_embedding(classes)], dim=1)
         return torch.softmax(self.attr_score(F.relu_(self.fc_attr(joined))), dim=1)
 

@@ -10,7 +10,7 @@ class ImageFailure(Exception):
     """One image failed; its neighbours go on.
 
     Attributes:
-        stage: where it failed: `read`, `decode` or `detect`.
+        stage: where it failed: `read`, `decode`, `boxes` or `detect`.
         reason: one line in words.
     """
 

@@ -14,9 +14,11 @@ class PreparedImage:
 
     Attributes:
         img_id: file stem.
-        height, width: pixels of the stored image, before resizing.
-        scale: resized size over stored size.
-        pixels: float32 (h, w, 3), BGR, mean subtracted, resized.
+        height, width: pixels of the original image, before resizing.
+        scale: resized size over original size.
+        pixels: float32 (h, w, 3), resized; mean subtracted and BGR for the bottom-up-attention network, as they are and
+            in the config's channel order for another detectron2 network.
+        boxes: float32 (B, 4), the regions to describe in pixels of the original image; None for the network's own.
     """
 
     img_id: str
@@ -24,6 +26,7 @@ class PreparedImage:
     width: int
     scale: float
     pixels: NDArray[np.float32]
+    boxes: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

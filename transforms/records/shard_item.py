@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from transforms.records.given_boxes import GivenBoxes
 from transforms.records.plan import ImageRef, ShardKey
 
 
@@ -20,10 +21,11 @@ class ImageCaptions:
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """An image joined with its captions, None where it has none."""
+    """An image joined with what was given for it: captions, None where it has none, and boxes in a run with --boxes."""
 
     ref: ImageRef
     captions: ImageCaptions | None
+    boxes: GivenBoxes | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,122 @@
+"""`python -m beam_pipeline.weights`: what a weights file is, and any of them as .safetensors."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from transforms import files
+from transforms.detector.architecture import Architecture
+from transforms.detector.safetensors_file import encode_safetensors
+from transforms.detector.weights import Weights
+from transforms.detector.weights_file import read_weights
+from transforms.weights_cache import local_copy
+
+SOURCE_SHA256, SOURCE_FORMAT = "source_sha256", "source_format"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the program.
+
+    Args:
+        argv: the command line without the program's name.
+
+    Returns:
+        Exit status: 0 done, 2 wrong use or a file that cannot be used.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m beam_pipeline.weights",
+        allow_abbrev=False,
+        description="Weights of the bottom-up-attention network: a .caffemodel, a detectron2 pickle, a torch .pth or "
+        ".bin, or a .safetensors, told apart by content; local, gs:// or https://...[#sha256=HEX].",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    convert_parser = commands.add_parser("convert", allow_abbrev=False, help="write weights as .safetensors")
+    convert_parser.add_argument("source", metavar="IN", help="weights of any known format")
+    convert_parser.add_argument("target", metavar="OUT.safetensors", help="where they go, replaced; local or gs://")
+    inspect_parser = commands.add_parser("inspect", allow_abbrev=False, help="say what a weights file is")
+    inspect_parser.add_argument("source", metavar="FILE", help="weights of any known format")
+    args = parser.parse_args(argv)
+    try:
+        print(convert(args.source, args.target) if args.command == "convert" else inspect(args.source))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        print(f"beam_pipeline.weights: {error.filename or args.source}: {reason}", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(f"beam_pipeline.weights: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def convert(source: str, target: str) -> str:
+    """Write weights as .safetensors; whoever runs them gets the records that the source gives, bit for bit.
+
+    Args:
+        source: weights of any known format, local or remote.
+        target: local path or gs:// URI; holds the whole file or what it held before.
+
+    Returns:
+        One line for the user.
+
+    Raises:
+        ValueError: the source cannot be used, or is the target.
+        OSError: one of them cannot be read, fetched or written.
+    """
+    with local_copy(source) as path:
+        if not files.is_remote(target) and os.path.exists(target) and os.path.samefile(path, target):
+            raise ValueError(f"{target}: expected another file than the one that is converted")
+        weights = read_weights(path, source)
+        metadata = {SOURCE_SHA256: files.sha256_of(path), SOURCE_FORMAT: weights.format}
+        size = files.publish_bytes(target, encode_safetensors(weights.state, metadata))
+    return f"{target}: {size} bytes, {depth(weights.architecture)} from {weights.format}, {_attributes(weights)}"
+
+
+def inspect(source: str) -> str:
+    """What a weights file is, a line each for format, depth, widths, classes, attributes, origin, size and hash.
+
+    Raises:
+        ValueError: it cannot be used.
+        OSError: it cannot be read or fetched.
+    """
+    with local_copy(source) as path:
+        weights = read_weights(path, source)
+        rows = {
+            "file": source,
+            "format": weights.format,
+            "network": depth(weights.architecture),
+            "blocks": ", ".join(str(stage.blocks) for stage in weights.architecture.stages),
+            "widths": _widths(weights.architecture),
+            "classes": f"{weights.architecture.classes} and background",
+            "attributes": _attributes(weights),
+            "bytes": str(os.path.getsize(path)),
+            "sha256": files.sha256_of(path),
+        }
+    if SOURCE_SHA256 in weights.metadata:
+        rows["converted from"] = f"{weights.metadata.get(SOURCE_FORMAT)}, sha256 {weights.metadata[SOURCE_SHA256]}"
+    return "\n".join(f"{name + ':':<16}{value}" for name, value in rows.items())
+
+
+def depth(net: Architecture) -> str:
+    """The network's name by its number of convolutions: three a block, conv1 and, as ever, the classifier."""
+    return f"ResNet-{3 * sum(stage.blocks for stage in net.stages) + 2}"
+
+
+def _widths(net: Architecture) -> str:
+    stages = ", ".join(
+        f"res{number} {stage.bottleneck}/{stage.channels}" for number, stage in enumerate(net.stages, start=2)
+    )
+    return f"conv1 {net.stem}, {stages}, RPN {net.rpn}"
+
+
+def _attributes(weights: Weights) -> str:
+    net = weights.architecture
+    if not net.has_attribute_head:
+        return "no attribute head: attributes will be zeros"
+    return f"{net.attributes} attributes and none (embedding {net.embedding}, hidden {net.attribute_hidden})"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

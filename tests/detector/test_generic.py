@@ -1,0 +1,293 @@
+"""Any detectron2 R-CNN: what detectron2 itself computes, as records; two configs of the model zoo at random weights."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.layers import FrozenBatchNorm2d
+from numpy.typing import NDArray
+
+from transforms.detector import DetectionError, GenericDetector, WeightsError
+from transforms.detector.checkpoint_file import read_checkpoint
+from transforms.detector.config_file import read_config
+from transforms.detector.errors import ConfigError
+from transforms.detector.generic import CLASS_NMS, build_generic, check_generic
+from transforms.detector.generic_preprocess import InputSettings, input_settings, prepare, resized_size
+from transforms.detector.selection import max_confidence, select
+from transforms.records.detector_config import DetectorConfig
+from transforms.records.prepared_image import BoxSettings, PreparedImage
+from transforms.records.region_record import ARRAY_FIELDS, RegionRecord
+
+CONFIGS = {"c4": "COCO-Detection/faster_rcnn_R_50_C4_1x.yaml", "fpn": "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"}
+WIDTHS = {"c4": 2048, "fpn": 1024}
+# Smaller images and fewer proposals, for speed; RGB and a deviation, so that neither can be forgotten.
+SMALL = """
+_BASE_: {base}
+INPUT: {{MIN_SIZE_TEST: 96, MAX_SIZE_TEST: 160, FORMAT: RGB}}
+MODEL:
+  RPN: {{PRE_NMS_TOPK_TEST: 300, POST_NMS_TOPK_TEST: 70}}
+  PIXEL_MEAN: [120.0, 110.0, 100.0]
+  PIXEL_STD: [57.0, 58.0, 59.0]
+"""
+BOXES = BoxSettings(5, 20, 0.014)
+
+
+def read(path: object) -> DetectorConfig:
+    return read_config(str(path), lambda name: Path(name).read_bytes())
+
+
+@pytest.fixture(scope="module", params=list(CONFIGS))
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def config(kind: str, tmp_path_factory: pytest.TempPathFactory) -> DetectorConfig:
+    path = tmp_path_factory.mktemp("config") / f"{kind}.yaml"
+    path.write_text(SMALL.format(base=CONFIGS[kind]))
+    return read(path)
+
+
+def random_state(config: DetectorConfig) -> dict[str, torch.Tensor]:
+    """Weights under which numbers neither grow through the residual blocks nor are all alike."""
+    torch.manual_seed(0)
+    network = build_generic(config, "cpu")
+    for name, module in network.named_modules():
+        if isinstance(module, FrozenBatchNorm2d) and name.endswith("conv3.norm"):
+            module.weight.fill_(0.3)
+    network.roi_heads.box_predictor.cls_score.weight.mul_(30)
+    return network.state_dict()
+
+
+@pytest.fixture(scope="module")
+def weights(config: DetectorConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "model.pth"
+    torch.save({"model": random_state(config), "iteration": 7}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def detector(config: DetectorConfig, weights: Path) -> GenericDetector:
+    torch.set_num_threads(2)
+    return GenericDetector.load(config, str(weights), "cpu", BOXES)
+
+
+def photo(seed: int, height: int, width: int) -> NDArray[np.uint8]:
+    blocks = np.random.default_rng(seed).integers(0, 256, (height // 9 + 1, width // 9 + 1, 3), dtype=np.uint8)
+    return blocks.repeat(9, axis=0).repeat(9, axis=1)[:height, :width]
+
+
+def one(detector: GenericDetector, image: PreparedImage) -> RegionRecord:
+    (record,) = detector.detect([image])
+    assert isinstance(record, RegionRecord), record
+    return record
+
+
+def by_detectron2(detector: GenericDetector, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """Boxes, features and class probabilities of all proposals, caught inside detectron2's own inference."""
+    height, width = image.shape[:2]
+    resized = ResizeShortestEdge([96, 96], 160).get_transform(image[:, :, ::-1]).apply_image(image[:, :, ::-1])
+    pixels = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
+    caught: dict[str, Any] = {}
+
+    def proposals(_: object, __: object, output: Any) -> None:
+        caught["boxes"] = output[0][0].proposal_boxes.tensor
+
+    def predictions(_: object, inputs: Any, output: Any) -> None:
+        caught["features"], caught["probs"] = inputs[0], torch.softmax(output[0], dim=1)
+
+    network = detector.network
+    hooks = [network.proposal_generator.register_forward_hook(proposals)]
+    hooks.append(network.roi_heads.box_predictor.register_forward_hook(predictions))
+    try:
+        with torch.inference_mode():
+            network.inference([{"image": pixels, "height": height, "width": width}])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    arrays = {name: value.numpy() for name, value in caught.items()}
+    arrays["boxes"] = arrays["boxes"] * np.array([width / resized.shape[1], height / resized.shape[0]] * 2, np.float32)
+    return arrays
+
+
+@pytest.mark.parametrize("size", [(90, 130), (131, 87), (60, 200)])
+def test_records_hold_what_detectron2_computes(detector: GenericDetector, kind: str, size: tuple[int, int]) -> None:
+    image = photo(sum(size), *size)
+    found = one(detector, prepare("a", image, InputSettings(96, 160, "RGB")))
+    wanted = by_detectron2(detector, image)
+    probs = np.roll(wanted["probs"], 1, axis=1)
+    rows = select(max_confidence(wanted["boxes"], probs[:, 1:], CLASS_NMS), BOXES)
+    assert len(wanted["boxes"]) > BOXES.maximum >= len(rows) >= BOXES.minimum
+    np.testing.assert_allclose(found.boxes, wanted["boxes"][rows], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(found.features, wanted["features"][rows], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.cls_prob, probs[rows], rtol=1e-3, atol=1e-5)
+    np.testing.assert_array_equal(found.objects_id, wanted["probs"][rows, :-1].argmax(axis=1))
+    np.testing.assert_array_equal(found.objects_conf, found.cls_prob[:, 1:].max(axis=1))
+    assert found.features.shape[1] == WIDTHS[kind] and found.cls_prob.shape[1] == 81
+    assert (found.img_id, found.img_h, found.img_w) == ("a", *size)
+    assert len(np.unique(found.objects_id)) > 1 and np.ptp(found.features) > 0.01
+
+
+def test_attributes_are_zeros_as_wide_as_bottom_up_attentions(detector: GenericDetector) -> None:
+    found = one(detector, prepare("a", photo(1, 90, 130), InputSettings(96, 160, "RGB")))
+    assert found.attrs.shape == (found.num_boxes, 401)
+    assert not found.attrs.any() and not found.attrs_id.any() and not found.attrs_conf.any()
+
+
+def test_the_networks_own_boxes_give_the_same_record(detector: GenericDetector) -> None:
+    image = prepare("a", photo(2, 90, 131), InputSettings(96, 160, "RGB"))
+    found = one(detector, image)
+    boxes = np.concatenate([found.boxes[::-1], found.boxes[:1]])
+    again = one(detector, replace(image, boxes=boxes))
+    np.testing.assert_array_equal(again.boxes, boxes)
+    np.testing.assert_allclose(again.features[:-1][::-1], found.features, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(again.objects_id[:-1][::-1], found.objects_id)
+    np.testing.assert_array_equal(again.features[-1], again.features[-2])
+
+
+def test_an_image_depends_on_no_neighbour_and_a_bad_one_fails_alone(detector: GenericDetector) -> None:
+    settings = InputSettings(96, 160, "RGB")
+    good = prepare("good", photo(3, 90, 130), settings)
+    thread = prepare("thread", np.zeros((1, 3000, 3), np.uint8), settings)
+    alone = one(detector, good)
+    first, error, last = detector.detect([good, thread, good])
+    assert isinstance(error, DetectionError) and "3000x1 pixels is too thin" in str(error)
+    for again in (first, last):
+        assert isinstance(again, RegionRecord)
+        for field in ARRAY_FIELDS:
+            np.testing.assert_array_equal(getattr(again, field.name), getattr(alone, field.name))
+
+
+def test_a_pickle_and_a_torch_file_are_the_same_weights(config: DetectorConfig, weights: Path, tmp_path: Path) -> None:
+    arrays = read_checkpoint(weights)
+    plain = {name: np.array(array) for name, array in arrays.items()}
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps({"model": plain, "__author__": "x"}, protocol=2))
+    found = read_checkpoint(tmp_path / "model.pkl")
+    assert set(found) == set(arrays)
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, arrays[name])
+    check_generic(config, found, "model.pkl")
+
+
+def drop(arrays: dict[str, Any]) -> dict[str, Any]:
+    return {name: array for name, array in arrays.items() if "cls_score" not in name}
+
+
+def widen(arrays: dict[str, Any]) -> dict[str, Any]:
+    name = "roi_heads.box_predictor.cls_score.weight"
+    return {**arrays, name: np.zeros((1231, arrays[name].shape[1]), np.float32)}
+
+
+def count(arrays: dict[str, Any]) -> dict[str, Any]:
+    name = "roi_heads.box_predictor.cls_score.bias"
+    return {**arrays, name: arrays[name].astype(np.int64)}
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (drop, "2 of the [0-9]+ arrays of the config's network are missing, roi_heads.box_predictor.cls_score.weight"),
+        (widen, r"cls_score.weight: the config asks for floats of shape \(81, [0-9]+\), got float32 of \(1231, "),
+        (count, r"cls_score.bias: the config asks for floats of shape \(81,\), got int64"),
+    ],
+)
+def test_weights_of_another_network_are_named(
+    config: DetectorConfig, weights: Path, damage: Callable[[dict[str, Any]], dict[str, Any]], words: str
+) -> None:
+    with pytest.raises(WeightsError, match=f"^w.pth.*{words}"):
+        check_generic(config, damage(read_checkpoint(weights)), "w.pth")
+
+
+def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "w").write_bytes(b"\x0a\x05hello")
+    with pytest.raises(WeightsError, match=r"w: expected a detectron2 checkpoint \(.pkl or .pth\)"):
+        read_checkpoint(tmp_path / "w")
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, Sequence[str]]:
+            return print, ("run",)
+
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"model": {"a": Evil()}}))
+    with pytest.raises(WeightsError, match="refused"):
+        read_checkpoint(tmp_path / "evil.pkl")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"MODEL": {"NO_SUCH": 1}}, "NO_SUCH"),
+        ({"MODEL": {"RESNETS": {"DEPTH": "deep"}}}, "Type mismatch"),
+        ({"MODEL": {"RESNETS": {"DEPTH": 51}}}, "detectron2 cannot build this network"),
+        ({"MODEL": {"BACKBONE": {"NAME": "none"}}}, "detectron2 cannot build this network"),
+        ({"VERSION": 9}, "v9"),
+    ],
+)
+def test_a_config_that_detectron2_does_not_like(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=f"^c.yaml: .*{words}"):
+        build_generic(DetectorConfig("c.yaml", values), "meta")
+
+
+def test_numbers_that_are_not_finite_are_an_error(config: DetectorConfig, weights: Path) -> None:
+    broken = GenericDetector.load(config, str(weights), "cpu", BOXES)
+    broken.network.roi_heads.box_predictor.cls_score.bias[7] = float("nan")
+    (error,) = broken.detect([prepare("a", photo(1, 90, 130), InputSettings(96, 160, "RGB"))])
+    assert isinstance(error, DetectionError) and "not finite" in str(error)
+
+
+def test_masks_and_keypoints_ask_for_no_weights() -> None:
+    names = build_generic(read("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"), "meta").state_dict()
+    plain = build_generic(read(CONFIGS["fpn"]), "meta").state_dict()
+    assert set(names) == set(plain)
+
+
+@pytest.mark.parametrize(
+    "size", [(480, 640), (640, 480), (333, 500), (50, 2000), (3000, 40), (800, 800), (7, 7), (801, 33)]
+)
+def test_resizing_is_detectron2s(size: tuple[int, int]) -> None:
+    image = photo(1, *size)
+    wanted = ResizeShortestEdge([80, 80], 133).get_transform(image).apply_image(image)
+    found = prepare("a", image, InputSettings(80, 133, "BGR"))
+    np.testing.assert_array_equal(found.pixels, wanted.astype(np.float32))
+    assert (found.height, found.width) == size
+    np.testing.assert_array_equal(prepare("a", image, InputSettings(80, 133, "RGB")).pixels, wanted[:, :, ::-1])
+
+
+def test_a_short_side_of_0_leaves_images_as_they_are() -> None:
+    image = photo(1, 33, 45)
+    np.testing.assert_array_equal(prepare("a", image, InputSettings(0, 10, "BGR")).pixels, image)
+    assert resized_size(1, 3000, InputSettings(80, 133, "BGR"))[0] == 0
+
+
+def test_defaults_are_detectron2s() -> None:
+    cfg = get_cfg()
+    wanted = InputSettings(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.FORMAT)
+    assert input_settings(DetectorConfig("c.yaml", {})) == wanted
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"FORMAT": "YUV-BT.601"}, "INPUT.FORMAT: expected BGR or RGB, got 'YUV-BT.601'"),
+        ({"MIN_SIZE_TEST": -1}, "INPUT.MIN_SIZE_TEST: expected a whole number of at least 0, got -1"),
+        ({"MIN_SIZE_TEST": [800]}, "got \\[800\\]"),
+        ({"MAX_SIZE_TEST": 0}, "INPUT.MAX_SIZE_TEST: expected a whole number of at least 1, got 0"),
+    ],
+)
+def test_input_settings_that_are_none(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=f"^c.yaml, .*{words}"):
+        input_settings(DetectorConfig("c.yaml", {"INPUT": values}))
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 4), (0, 5, 3)])
+def test_pixels_of_another_shape_are_an_error(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="expected uint8 pixels"):
+        prepare("a", np.zeros(shape, np.uint8), InputSettings(80, 133, "BGR"))

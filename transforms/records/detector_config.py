@@ -1,0 +1,36 @@
+"""A detectron2 config as a run carries it: read once, bases merged in, plain values only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """What a detectron2 YAML file and its bases say.
+
+    Attributes:
+        source: the file's name, for messages.
+        values: nested dicts of texts, numbers, truth values, None and lists; detectron2's defaults are not filled in.
+    """
+
+    source: str
+    values: Mapping[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the values, whatever the files that they came from look like."""
+        return hashlib.sha256(json.dumps(self.values, sort_keys=True).encode()).hexdigest()
+
+    def value(self, name: str, default: Any) -> Any:
+        """One value by its dotted name, `default` where the files do not say it."""
+        found: Any = self.values
+        for part in name.split("."):
+            if not isinstance(found, Mapping) or part not in found:
+                return default
+            found = found[part]
+        return found
