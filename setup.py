@@ -29,6 +29,7 @@ DEV = [
     "pytest-timeout",
     "ruff",
     "scikit-image",
+    "scikit-learn",
     "tensorflow-cpu>=2.18; sys_platform == 'linux'",
     "tensorflow>=2.18; sys_platform != 'linux'",
     "types-protobuf",

@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 from transforms.records.prepared_image import BoxSettings
 
-OUTPUTS = ("tfrecord", "captions", "lmdb")
+OUTPUTS = ("tfrecord", "captions", "lmdb", "tsv", "negatives")
+DEFAULT_OUTPUTS = ("tfrecord", "captions", "lmdb")
 PIXEL_LIMIT = 89_000_000
 
 
@@ -40,6 +41,8 @@ class Config:
         given_boxes: file of boxes to describe, None for the network's own proposals.
         detector_config: detectron2 config of the network, None for bottom-up attention's.
         exif: turn images as their EXIF orientation says.
+        tsv_columns: 10, as LXMERT reads, or 13.
+        negatives_pool: images a row of the hard negatives, its own included.
     """
 
     corpus: str | None
@@ -60,6 +63,8 @@ class Config:
     given_boxes: str | None = None
     detector_config: str | None = None
     exif: bool = False
+    tsv_columns: int = 13
+    negatives_pool: int = 100
 
 
 class _Parser(argparse.ArgumentParser):
@@ -117,6 +122,8 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
         given_boxes=args.boxes,
         detector_config=args.detector_config,
         exif=args.exif,
+        tsv_columns=args.tsv_columns,
+        negatives_pool=args.negatives_pool,
     ), rest
 
 
@@ -135,7 +142,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--test1k_ids", type=_path, metavar="FILE", help="coco ids of the 1K test set (default: test1k_ids.txt there)")
     add("--weights", type=_path, metavar="FILE", help="the network's weights: local, gs:// or https://...[#sha256=HEX]")
     add("--output", type=_path, metavar="DIR", help="where everything is written; local or gs://")
-    add("--outputs", metavar="LIST", help=f"comma list of {','.join(OUTPUTS)} (default: all that the input allows)")
+    add("--outputs", metavar="LIST", help=f"some of {','.join(OUTPUTS)} (default {','.join(DEFAULT_OUTPUTS)})")
+    add(
+        "--tsv_columns",
+        type=int,
+        choices=(10, 13),
+        default=13,
+        help="of the TSVs; LXMERT reads 10 (default 13)",
+    )
+    add("--negatives_pool", type=_positive, default=100, metavar="N", help="images a hard negatives' row (default 100)")
     add("--min_boxes", type=_positive, default=36, metavar="N", help="fewest boxes an image (default 36)")
     add("--max_boxes", type=_positive, default=36, metavar="N", help="most boxes an image (default 36)")
     add("--conf_threshold", type=float, default=0.2, metavar="P", help="confidence that makes a box (default 0.2)")

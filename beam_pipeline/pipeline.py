@@ -7,23 +7,26 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
+from beam_pipeline.derived import lmdb_jobs, negatives_extras, negatives_jobs, tsv_extra, tsv_jobs, wanted_of
 from beam_pipeline.options import UsageError, parse_args
 from beam_pipeline.preparation import Job, finish, prepare, start
 from beam_pipeline.running import interrupted_message, is_defect, new_run, watch
 from transforms import files
 from transforms.boxes import ReadBoxes
-from transforms.captions import JoinCaptions, WriteCaptionFiles
+from transforms.captions import JoinCaptions, WriteCaptionFiles, read_captions
 from transforms.detection import RegionModelHandler, detect_regions, preprocessing
 from transforms.images import LoadImages, Prepare, read_plan
 from transforms.inference import ModelHandler
-from transforms.lmdb_file import BuildLmdb, LmdbJob
-from transforms.manifest import Audit, AuditShards, WriteManifest, describe
+from transforms.lmdb_file import BuildLmdb
+from transforms.manifest import AuditShards, WriteManifest, describe
+from transforms.negatives import BuildNegatives
 from transforms.shards import WriteShards
+from transforms.tsv_file import BuildTsv
 from transforms.weights_cache import pinned
 
 
@@ -58,21 +61,28 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
         | "CaptionsFile" >> beam.Create([job.captions] if "captions" in job.outputs else [])
         | "WriteCaptionFiles" >> WriteCaptionFiles(paths.annotations, job.test1k_ids)  # (name, bytes)
     )
+    wanted = wanted_of(job)
     lmdbs = (
         audit
-        | "ListLmdbs" >> beam.FlatMap(lmdb_jobs, paths.shards, paths.lmdbs, "lmdb" in job.outputs)  # LmdbJob
+        | "ListLmdbs" >> beam.FlatMap(lmdb_jobs, wanted)  # LmdbJob
         | "BuildLmdb" >> BuildLmdb()  # LmdbResult
     )
-    _ = audit | "WriteManifest" >> WriteManifest(annotations, lmdbs, job.fixed, job.caption_failures, paths.output)
-
-
-def lmdb_jobs(audit: Audit, shards: str, lmdbs: str, wanted: bool) -> Iterator[LmdbJob]:
-    """The LMDBs to build from the audited shards; none where the run failed."""
-    if not wanted or audit.error:
-        return
-    for name, (sets, digest) in audit.lmdbs.items():
-        paths = tuple(tuple(files.join(shards, shard) for shard in group) for group in sets)
-        yield LmdbJob(name, files.join(lmdbs, f"{name}_feat.lmdb"), paths, digest)
+    tsvs = (
+        audit
+        | "ListTsvs" >> beam.FlatMap(tsv_jobs, wanted)  # TsvJob
+        | "BuildTsv" >> BuildTsv()  # TsvResult
+        | "TsvExtra" >> beam.Map(tsv_extra)  # Extra
+    )
+    negatives = (
+        audit
+        | "ListNegatives" >> beam.FlatMap(negatives_jobs, wanted)  # NegativesJob
+        | "BuildNegatives" >> BuildNegatives(read_captions)  # NegativesResult
+        | "NegativesExtras" >> beam.FlatMap(negatives_extras)  # Extra
+    )
+    extras = (tsvs, negatives) | "Extras" >> beam.Flatten()
+    _ = audit | "WriteManifest" >> WriteManifest(
+        annotations, lmdbs, paths.inputs, job.caption_failures, paths.output, extras
+    )
 
 
 def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image: Prepare | None = None) -> int:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from beam_pipeline.box_modes import BoxModes, counted, read_modes
-from beam_pipeline.options import OUTPUTS, Config, UsageError
+from beam_pipeline.options import DEFAULT_OUTPUTS, Config, UsageError
+from beam_pipeline.paths import Paths, delete_outputs
 from transforms import files
 from transforms.captions import check_test1k_ids, parse_captions, parse_test1k_ids
 from transforms.detection import WeightsFacts, check_weights
@@ -23,41 +24,7 @@ from transforms.records.shard_item import ImageCaptions
 
 # Raised whenever the same input and settings give other bytes.
 RECORD_VERSION = 1
-FEATURES_FOLDER = "resnet101_faster_rcnn_genome_imgfeats"
 _PACKAGES = ("apache-beam", "numpy", "torch", "detectron2", "lmdb", "tensorflow", "opencv-python-headless", "pillow")
-_SHARD_NAME = re.compile(r".+-\d{5}-of-\d{5}\.tfrecord(\.stats\.json)?")
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where a run's files stand."""
-
-    output: str
-
-    @property
-    def plan(self) -> str:
-        """The plan, by which a rerun knows its own."""
-        return files.join(self.output, "plan.jsonl")
-
-    @property
-    def shards(self) -> str:
-        """Folder of the TFRecord shards."""
-        return files.join(self.output, "tfrecord")
-
-    @property
-    def annotations(self) -> str:
-        """Folder of the caption files."""
-        return files.join(self.output, "annotations")
-
-    @property
-    def lmdbs(self) -> str:
-        """Folder of VOLTA's LMDBs."""
-        return files.join(self.output, FEATURES_FOLDER, "volta")
-
-    @property
-    def manifest(self) -> str:
-        """The account of the run."""
-        return files.join(self.output, "manifest.json")
 
 
 @dataclass(frozen=True)
@@ -109,16 +76,17 @@ def prepare(config: Config) -> Job:
 def _prepare(config: Config) -> Job:
     paths = Paths(config.output)
     captions, test1k_ids = _caption_sources(config)
-    outputs = config.outputs or tuple(name for name in OUTPUTS if captions or name != "captions")
-    if "captions" in outputs and not captions:
-        raise UsageError("--outputs captions: expected --captions FILE beside --images; name dataset_coco.json")
+    outputs = config.outputs or tuple(name for name in DEFAULT_OUTPUTS if captions or name != "captions")
+    for name in ("captions", "negatives"):
+        if name in outputs and not captions:
+            raise UsageError(f"--outputs {name}: expected --captions FILE beside --images; name dataset_coco.json")
     entries, failures = _read_captions(captions, test1k_ids)
     weights, modes = None, BoxModes()
     if "tfrecord" in outputs:
         modes = read_modes(config, _read)
         plan, weights, notes = _plan_images(config, captions, modes)
         if config.overwrite:
-            _delete_outputs(paths)
+            delete_outputs(paths)
         _check_against_earlier(paths, plan)
     else:
         plan, notes = _earlier_plan(paths) or Plan({}, {}), ()
@@ -127,10 +95,10 @@ def _prepare(config: Config) -> Job:
         published = {key: stats for key, stats in published.items() if not stats.failures}
     todo = frozenset(key.filename for key in plan.shards if key not in published)
     if "tfrecord" not in outputs and (todo or not plan.shards):
-        if "lmdb" in outputs:
+        if set(outputs) != {"captions"}:
             raise UsageError(
-                f"--outputs lmdb: expected whole shards in {paths.shards}, but {len(todo) or 'all'} are missing or "
-                "stale; add tfrecord to --outputs"
+                f"--outputs {','.join(outputs)}: expected whole shards in {paths.shards}, but {len(todo) or 'all'} are "
+                "missing or stale; add tfrecord to --outputs"
             )
         plan, published, todo = Plan({}, {}), {}, frozenset()
     return Job(
@@ -157,6 +125,7 @@ def start(job: Job) -> None:
     """
     try:
         files.delete_files([job.paths.manifest])
+        files.publish_bytes(job.paths.inputs, [json.dumps(job.fixed).encode()])
         if "tfrecord" in job.outputs:
             files.publish_bytes(job.paths.plan, [encode_plan(job.plan)])
     except OSError as error:
@@ -253,13 +222,6 @@ def _check_against_earlier(paths: Paths, plan: Plan) -> None:
             f"--output {paths.output} holds a run with other settings: {change}; "
             "choose another --output, or start afresh with --overwrite"
         )
-
-
-def _delete_outputs(paths: Paths) -> None:
-    """Delete what runs write, by name, and nothing else."""
-    shards = [files.join(paths.shards, name) for name in files.list_folder(paths.shards) if _SHARD_NAME.fullmatch(name)]
-    # The plan goes last: until then a rerun knows what it is looking at.
-    files.delete_files([paths.manifest, files.join(paths.output, "failures.jsonl"), *shards, paths.plan])
 
 
 def _fixed_part(

@@ -234,13 +234,14 @@ def write_stats(folder: Path, plan: Plan, failing: dict[str, str]) -> None:
 
 def run_last_steps(tmp_path: Path, threshold: float) -> bytes:
     plan_uri, output = str(tmp_path / "plan.jsonl"), str(tmp_path / "out")
+    files.publish_bytes(str(tmp_path / "inputs.json"), [json.dumps(FIXED).encode()])
     with Pipeline() as pipeline:
         published = pipeline | "Published" >> beam.Create(["a", "b"])
         audits = published | AuditShards(plan_uri, str(tmp_path / "tfrecord"), threshold)
         annotations = pipeline | "Annotations" >> beam.Create([("train_ann.jsonl", 5), ("test_ann.jsonl", 0)])
         lmdbs = pipeline | "Lmdbs" >> beam.Create([LmdbResult("trainval", "out/trainval_feat.lmdb", 6, 900, False)])
         damaged = (Failure("coco.json", "", "captions", "images[3]: missing field 'split'"),)
-        paths = audits | WriteManifest(annotations, lmdbs, FIXED, damaged, output)
+        paths = audits | WriteManifest(annotations, lmdbs, str(tmp_path / "inputs.json"), damaged, output)
         assert_that(paths, equal_to([f"{output}/manifest.json"]))
     return (tmp_path / "out" / "manifest.json").read_bytes()
 

@@ -24,9 +24,17 @@ FLAGS = (
     "--weights",
     "--output",
     "--outputs",
+    "--tsv_columns",
+    "--negatives_pool",
+    "--boxes",
+    "--detector_config",
+    "--exif",
     "--min_boxes",
     "--max_boxes",
     "--conf_threshold",
+    "--boxes",
+    "--detector_config",
+    "--exif",
     "--num_shards",
     "--batch_size",
     "--device",
@@ -209,7 +217,10 @@ def test_box_counts_that_contradict_each_other() -> None:
     assert "got 36 and 10" in usage_error(*BASE, "--max_boxes", "10")
 
 
-@pytest.mark.parametrize("flag", ["--corpus", "--images", "--captions", "--test1k_ids", "--weights", "--output"])
+PATHS = ["--corpus", "--images", "--captions", "--test1k_ids", "--weights", "--output", "--boxes", "--detector_config"]
+
+
+@pytest.mark.parametrize("flag", PATHS)
 def test_an_empty_path_is_an_error(flag: str) -> None:
     assert usage_error(*BASE, f"{flag}=") == (
         f"argument {flag}: expected a path, got nothing; is a variable of your shell unset?"

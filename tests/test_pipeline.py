@@ -251,3 +251,39 @@ def test_a_defect_shows_its_stack(
     assert run("--images", tmp_path / "photos", "--output", tmp_path / "out") == 1
     error = capsys.readouterr().err
     assert "Traceback" in error and "object is not callable" in error.splitlines()[-1]
+
+
+def test_tsvs_and_hard_negatives(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    every = "tfrecord,captions,lmdb,tsv,negatives"
+    flags = ["--corpus", corpus, "--output", out, "--outputs", every, "--negatives_pool", 4]
+    assert run(*flags) == 0
+    features = out / "resnet101_faster_rcnn_genome_imgfeats"
+    names = ["test_obj36-36.tsv", "train_obj36-36.tsv", "valid_obj36-36.tsv"]
+    assert sorted(path.name for path in features.glob("*.tsv")) == names
+    rows = [line.split("\t") for line in (features / "train_obj36-36.tsv").read_text().splitlines()]
+    assert [len(row) for row in rows] == [13] * 7
+    lmdb_rows = read_lmdb(out / VOLTA / "trainval_feat.lmdb")
+    assert {row[0]: row[9] for row in rows}.items() <= {r["img_id"]: r["features"] for r in lmdb_rows.values()}.items()
+    negatives = pickle.loads((out / "hard_negative.pkl").read_bytes())
+    assert negatives["train_image_list"] == [*range(9, 16), 103, 102]
+    assert negatives["train_hard_pool"].shape == (9, 4)
+    assert negatives["train_hard_pool"][:, 0].tolist() == list(range(9))
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert sorted(manifest["files"]["tsv"]) == names
+    assert sorted(manifest["files"]["negatives"]) == ["hard_negative.npz", "hard_negative.pkl"]
+    summary = capsys.readouterr().out
+    assert "train_obj36-36.tsv: 7 rows" in summary and "hard_negative.pkl: 9 images x 4" in summary
+
+    before = tree_bytes(out)
+    assert run(*flags) == 0
+    assert tree_bytes(out) == before
+    (features / "train_obj36-36.tsv").unlink()
+    assert main(["--corpus", str(corpus), "--output", str(out), "--outputs", "tsv", "--tsv_columns", "10"]) == 0
+    assert (features / "train_obj36-36.tsv").read_text().splitlines()[0].count("\t") == 9
+
+
+def test_negatives_need_captions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_photo(tmp_path / "photos" / "p_1.png", 1)
+    assert run("--images", tmp_path / "photos", "--output", tmp_path / "out", "--outputs", "tfrecord,negatives") == 2
+    assert "--outputs negatives: expected --captions FILE" in capsys.readouterr().err

