@@ -12,6 +12,7 @@ from transforms.records.prepared_image import BoxSettings
 
 OUTPUTS = ("tfrecord", "captions", "lmdb", "tsv", "negatives")
 DEFAULT_OUTPUTS = ("tfrecord", "captions", "lmdb")
+_SOURCES = ("corpus", "images", "import_tsv", "import_lmdb")
 PIXEL_LIMIT = 89_000_000
 
 
@@ -43,6 +44,8 @@ class Config:
         exif: turn images as their EXIF orientation says.
         tsv_columns: 10, as LXMERT reads, or 13.
         negatives_pool: images a row of the hard negatives, its own included.
+        import_tsv: patterns of old TSVs in place of images; empty where none.
+        import_lmdb: an old LMDB in place of images, None where none.
     """
 
     corpus: str | None
@@ -65,6 +68,13 @@ class Config:
     exif: bool = False
     tsv_columns: int = 13
     negatives_pool: int = 100
+    import_tsv: tuple[str, ...] = ()
+    import_lmdb: str | None = None
+
+    @property
+    def imports(self) -> bool:
+        """Whether records are read that older programs computed."""
+        return bool(self.import_tsv or self.import_lmdb)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -89,11 +99,13 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
         raise UsageError("--output DIR is missing: where everything is written; see --help")
     outputs = _parse_outputs(args.outputs) if args.outputs is not None else None
     detects = outputs is None or "tfrecord" in outputs
-    if args.corpus is not None and args.images is not None:
-        raise UsageError("expected one of --corpus and --images, got both; see --help")
-    if detects and args.corpus is None and args.images is None:
+    sources = [name for name in _SOURCES if getattr(args, name) is not None]
+    if len(sources) > 1:
+        both = " and ".join(f"--{name}" for name in sources)
+        raise UsageError(f"expected one of {', '.join(f'--{name}' for name in _SOURCES)}, got {both}; see --help")
+    if detects and not sources:
         raise UsageError("expected --corpus DIR or --images PATTERN ...: what to read; see --help")
-    if detects and args.weights is None:
+    if detects and args.weights is None and not {"import_tsv", "import_lmdb"} & set(sources):
         raise UsageError("--weights FILE is missing: the network's weights; see README, 'Weights'")
     try:
         boxes = BoxSettings(args.min_boxes, args.max_boxes, args.conf_threshold)
@@ -124,6 +136,8 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
         exif=args.exif,
         tsv_columns=args.tsv_columns,
         negatives_pool=args.negatives_pool,
+        import_tsv=tuple(args.import_tsv or ()),
+        import_lmdb=args.import_lmdb,
     ), rest
 
 
@@ -138,6 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--corpus", type=_path, metavar="DIR", help="folder of images/{train2014,val2014,test2015}, dataset_coco.json")
     add("--images", type=_path, metavar="SOURCE", nargs="+", help="glob, folder, or .txt file of URIs; one or more")
+    add("--import_tsv", type=_path, metavar="FILE", nargs="+", help="old scripts' TSVs in place of images; no weights")
+    add("--import_lmdb", type=_path, metavar="DIR", help="an LMDB of VOLTA's form in place of images; no weights")
     add("--captions", type=_path, metavar="FILE", help="Karpathy's dataset_coco.json (default: the corpus's own)")
     add("--test1k_ids", type=_path, metavar="FILE", help="coco ids of the 1K test set (default: test1k_ids.txt there)")
     add("--weights", type=_path, metavar="FILE", help="the network's weights: local, gs:// or https://...[#sha256=HEX]")

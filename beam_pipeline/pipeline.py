@@ -21,6 +21,7 @@ from transforms.boxes import ReadBoxes
 from transforms.captions import JoinCaptions, WriteCaptionFiles, read_captions
 from transforms.detection import RegionModelHandler, detect_regions, preprocessing
 from transforms.images import LoadImages, Prepare, read_plan
+from transforms.imports import LoadRecords
 from transforms.inference import ModelHandler
 from transforms.lmdb_file import BuildLmdb
 from transforms.manifest import AuditShards, WriteManifest, describe
@@ -44,16 +45,22 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
     published = pipeline | "NoShardsToDo" >> beam.Create([])
     if job.todo:
         boxes = pipeline | "ReadBoxes" >> ReadBoxes(modes.boxes) if modes.boxes else None  # (img_id, GivenBoxes)
-        published = (
+        shards = (
             pipeline
             | "Plan" >> beam.Create([paths.plan])
             | "ReadPlan" >> beam.FlatMap(read_plan, job.todo)  # (img_id, (ShardKey, ImageRef))
             | "JoinCaptions" >> JoinCaptions(job.captions, boxes)  # (ShardKey, [CaptionedImage])
-            | "LoadImages"
-            >> LoadImages(prepare_image, config.pixel_limit, config.batch_size, modes.exif)  # [(ShardItem, Example)]
-            | "DetectRegions" >> detect_regions(handler)  # (ShardItem, RegionRecord | ImageFailure)
-            | "WriteShards" >> WriteShards(paths.shards, job.plan.settings)  # shard name
         )
+        if config.imports:
+            results = shards | "LoadRecords" >> LoadRecords()  # (ShardItem, RegionRecord | ImageFailure)
+        else:
+            load = LoadImages(prepare_image, config.pixel_limit, config.batch_size, modes.exif)
+            results = (
+                shards
+                | "LoadImages" >> load  # [(ShardItem, Example)]
+                | "DetectRegions" >> detect_regions(handler)  # (ShardItem, RegionRecord | ImageFailure)
+            )
+        published = results | "WriteShards" >> WriteShards(paths.shards, job.plan.settings)  # shard name
     plan_uri = paths.plan if job.plan.shards else None
     audit = published | "AuditShards" >> AuditShards(plan_uri, paths.shards, config.failure_threshold)  # Audit
     annotations = (

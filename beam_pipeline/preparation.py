@@ -16,7 +16,8 @@ from beam_pipeline.paths import Paths, delete_outputs
 from transforms import files
 from transforms.captions import check_test1k_ids, parse_captions, parse_test1k_ids
 from transforms.detection import WeightsFacts, check_weights
-from transforms.listing import corpus_folders, list_images
+from transforms.imports import ImportListing, list_lmdb_records, list_tsv_rows
+from transforms.listing import Listing, corpus_folders, list_images
 from transforms.published import read_published
 from transforms.records.image_failure import Failure
 from transforms.records.plan import Plan, assign_shards, decode_plan, describe_change, encode_plan, find_key_clashes
@@ -39,7 +40,7 @@ class Job:
         todo: file names of the shards that are still to be made.
         done: images in the shards that are there already.
         captions, test1k_ids: files, None where there are none.
-        caption_failures: damaged rows of the captions and boxes files.
+        caption_failures: damaged rows of the captions and boxes files, and of imported ones.
         fixed: what the manifest says whatever happens.
         notes: what the user should hear.
         modes: what was asked for of boxes, network and rotation.
@@ -82,9 +83,10 @@ def _prepare(config: Config) -> Job:
             raise UsageError(f"--outputs {name}: expected --captions FILE beside --images; name dataset_coco.json")
     entries, failures = _read_captions(captions, test1k_ids)
     weights, modes = None, BoxModes()
+    lost: tuple[Failure, ...] = ()
     if "tfrecord" in outputs:
         modes = read_modes(config, _read)
-        plan, weights, notes = _plan_images(config, captions, modes)
+        plan, weights, notes, lost = _plan_images(config, captions, modes)
         if config.overwrite:
             delete_outputs(paths)
         _check_against_earlier(paths, plan)
@@ -110,8 +112,8 @@ def _prepare(config: Config) -> Job:
         done=sum(key.num_images for key in published),
         captions=captions,
         test1k_ids=test1k_ids,
-        caption_failures=(*failures, *modes.failures),
-        fixed=_fixed_part(config, captions, entries, failures, plan, weights, modes, notes),
+        caption_failures=(*failures, *modes.failures, *lost),
+        fixed=_fixed_part(config, captions, entries, failures, plan, weights, modes, notes, lost),
         notes=notes,
         modes=modes,
     )
@@ -184,14 +186,21 @@ def _settings(config: Config, captions: str | None, weights: WeightsFacts | None
         "pixel_limit": config.pixel_limit,
         "record_version": RECORD_VERSION,
         **modes.settings(),
+        **({"imported": True} if config.imports else {}),
     }
 
 
 def _plan_images(
     config: Config, captions: str | None, modes: BoxModes
-) -> tuple[Plan, WeightsFacts | None, tuple[str, ...]]:
-    """The plan of the images that the user names, what detects in them, and what the user should hear."""
-    listing = list_images(corpus_folders(config.corpus) if config.corpus else config.images)
+) -> tuple[Plan, WeightsFacts | None, tuple[str, ...], tuple[Failure, ...]]:
+    """The plan of the images that the user names, what detects in them, what the user should hear, and lost rows."""
+    lost: tuple[Failure, ...] = ()
+    listing: Listing | ImportListing
+    if config.imports:
+        listing = list_tsv_rows(config.import_tsv) if config.import_tsv else list_lmdb_records(str(config.import_lmdb))
+        lost = listing.failures
+    else:
+        listing = list_images(corpus_folders(config.corpus) if config.corpus else config.images)
     clashes = find_key_clashes(listing.refs)
     if clashes:
         key, first, second = clashes[0]
@@ -205,7 +214,7 @@ def _plan_images(
     if weights and not weights.attributes:
         notes = (*notes, f"{config.weights} has no attribute head: attrs, attrs_id and attrs_conf are zeros")
     plan = Plan(_settings(config, captions, weights, modes), assign_shards(listing.refs, config.num_shards))
-    return plan, weights, notes
+    return plan, weights, notes, lost
 
 
 def _earlier_plan(paths: Paths) -> Plan | None:
@@ -233,12 +242,16 @@ def _fixed_part(
     weights: WeightsFacts | None,
     modes: BoxModes,
     notes: tuple[str, ...],
+    lost: tuple[Failure, ...],
 ) -> dict[str, Any]:
     fixed: dict[str, Any] = {
         "inputs": {"corpus": config.corpus, "images": config.images, "captions": captions, "notes": notes},
         "settings": plan.settings,
         "versions": {"python": platform.python_version(), **_versions()},
     }
+    if config.imports:
+        fixed["inputs"]["imported"] = config.import_tsv or config.import_lmdb
+        fixed["import"] = {"failed_rows": len(lost)}
     if weights:
         fixed["weights"] = {"format": weights.format, "attributes": weights.attributes}
     images = {ref.img_id for refs in plan.shards.values() for ref in refs}

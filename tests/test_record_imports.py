@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
 import lmdb
 import pytest
 
+from beam_pipeline.pipeline import main
 from tests.records.samples import assert_same, make_record
 from transforms.imports import list_lmdb_records, list_tsv_rows, load_records, read_lmdb_record, read_tsv_row
 from transforms.records.image_failure import ImageFailure
@@ -16,6 +18,7 @@ from transforms.records.shard_item import CaptionedImage
 from transforms.records.tsv_codec import encode_tsv_row
 from transforms.records.volta_codec import encode_volta
 
+REAL = Path(__file__).parents[2] / "shared" / "golden" / "coco10_obj36.tsv"
 TRAIN, VAL = "COCO_train2014_000000000009", "COCO_val2014_000000000042"
 
 
@@ -110,3 +113,48 @@ def test_load_records_in_key_order_with_failures_in_place(tmp_path: Path) -> Non
     loaded = list(load_records(shard, [CaptionedImage(ref, None) for ref in reversed(refs)]))
     assert [item.image.ref.img_id for item, _ in loaded] == ["x_10", "x_2", "x_9"]
     assert [type(result).__name__ for _, result in loaded] == ["RegionRecord", "RegionRecord", "ImageFailure"]
+
+
+def test_the_program_imports_tsvs_and_gives_their_bytes_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups, out, again = tmp_path / "groups", tmp_path / "out", tmp_path / "again"
+    groups.mkdir()
+    ids = [f"COCO_train2014_{number:012d}" for number in (7, 11, 30)]
+    (groups / "train.0").write_bytes(row(ids[0]) + row(ids[2]))
+    (groups / "train.1").write_bytes(row(ids[1]) + row(ids[2]) + row(VAL) + b"torn\t1\n")
+    every = "tfrecord,lmdb,tsv"
+    assert main(["--import_tsv", str(groups / "train.*"), "--output", str(out), "--outputs", every]) == 0
+    captured = capsys.readouterr()
+    assert "1 rows repeat an image" in captured.err and "1 damaged rows of imported files" in captured.out
+    features = out / "resnet101_faster_rcnn_genome_imgfeats"
+    assert (features / "train_obj36-36.tsv").read_bytes() == row(ids[1]) + row(ids[2]) + row(ids[0])
+    assert (features / "valid_obj36-36.tsv").read_bytes() == row(VAL)
+    (failure,) = [json.loads(line) for line in (out / "failures.jsonl").open()]
+    assert failure["stage"] == "import" and "train.1, line 4" in failure["reason"]
+
+    old = str(features / "volta" / "trainval_feat.lmdb")
+    assert main(["--import_lmdb", old, "--output", str(again), "--outputs", every]) == 0
+    for name in ("train_obj36-36.tsv", "valid_obj36-36.tsv"):
+        mine = again / "resnet101_faster_rcnn_genome_imgfeats" / name
+        assert mine.read_bytes() == (features / name).read_bytes()
+    assert main(["--import_lmdb", old, "--import_tsv", "x", "--output", str(again)]) == 2
+    assert "got --import_tsv and --import_lmdb" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason="the shared goldens are not beside the repository")
+def test_real_rows_come_back_bit_for_bit_from_the_lmdb(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    flags = ["--import_tsv", str(REAL), "--output", str(out), "--outputs", "tfrecord,lmdb,tsv", "--tsv_columns", "10"]
+    assert main(flags) == 0
+    features = out / "resnet101_faster_rcnn_genome_imgfeats"
+    wanted = {line.split(b"\t")[0].decode(): line.split(b"\t") for line in REAL.read_bytes().splitlines()}
+    mine = [line.split(b"\t") for line in (features / "train_obj36-36.tsv").read_bytes().splitlines()]
+    assert {cells[0].decode(): cells for cells in mine} == wanted
+    with (
+        lmdb.open(str(features / "volta" / "trainval_feat.lmdb"), readonly=True, lock=False) as env,
+        env.begin() as txn,
+    ):
+        for key in pickle.loads(txn.get(b"keys") or b""):
+            record = pickle.loads(txn.get(key) or b"")
+            assert record["features"].encode() == wanted[record["img_id"]][9]

@@ -251,10 +251,10 @@ def describe(manifest: Mapping[str, Any], output: str, lmdb_folder: str) -> str:
     for name, row in found.get("negatives", {}).items():
         place = files.join(output, name)
         lines.append(f"{place}: {row['images']} images x {row['columns']}, {_readable(row['bytes'])}")
-    for part in ("captions", "boxes"):
+    for part, what in (("captions", "the captions file"), ("boxes", "the boxes file"), ("import", "imported files")):
         failed_rows = manifest.get(part, {}).get("failed_rows", 0)
         if failed_rows:
-            lines.append(f"{files.join(output, 'failures.jsonl')}: {failed_rows} damaged rows of the {part} file")
+            lines.append(f"{files.join(output, 'failures.jsonl')}: {failed_rows} damaged rows of {what}")
     if manifest["counts"]["failed"]:
         lines.append(f"{files.join(output, 'failures.jsonl')}: {manifest['counts']['failed']} failed, with the reasons")
     return "\n".join(lines)

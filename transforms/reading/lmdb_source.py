@@ -1,0 +1,200 @@
+"""Records by key out of an LMDB folder, in any process and thread."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from transforms.records.key_list import decode_key_list
+from transforms.records.lmdb_key import KEYS_RECORD, lmdb_key
+from transforms.records.region_record import RegionRecord
+from transforms.records.volta_codec import decode_volta
+
+DATA_FILE = "data.mdb"
+_SOURCE_FILE = "source.json"
+_VOLTA = "volta"
+# How an LMDB's values are read, by the `form` that its source.json names; one that names none is VOLTA's.
+_DECODERS: Mapping[str, Callable[[bytes, str], RegionRecord]] = {_VOLTA: decode_volta}
+_KEY_LISTS: Mapping[str, Callable[[bytes, str], list[bytes]]] = {_VOLTA: decode_key_list}
+
+
+class LmdbSource:
+    """One LMDB folder, opened on first use.
+
+    Args:
+        path: the folder that holds data.mdb.
+
+    Raises:
+        ValueError: the LMDB is cut off, or of a form that is not known here.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._form = _checked_form(path)
+        self._environment: _Environment | None = None
+        self._key_list: list[str] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_environment": None, "_key_list": None}
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The keys of the record `keys`, in its order."""
+        if self._key_list is None:
+            self._key_list = [key.decode() for key in self.key_record()]
+        return self._key_list
+
+    def key_record(self) -> list[bytes]:
+        """The list that the record `keys` holds.
+
+        Raises:
+            ValueError: there is none, or it is damaged.
+        """
+        data = self.get(KEYS_RECORD)
+        if data is None:
+            raise ValueError(f"{self.path}: expected a record {KEYS_RECORD!r}, got none; build the LMDB again")
+        return _KEY_LISTS[self._form](data, self.path)
+
+    def stored_keys(self) -> Iterator[bytes]:
+        """All keys of the database but `keys` itself, in the order of their bytes."""
+        with self._environment_now().begin() as transaction, transaction.cursor() as cursor:
+            yield from (key for key in cursor.iternext(values=False) if key != KEYS_RECORD)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under a key, None where there is none.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        environment = self._environment_now()
+        import lmdb
+
+        try:
+            with environment.begin() as transaction:
+                return transaction.get(key)
+        except lmdb.Error as error:
+            raise ValueError(f"{self.path}, key {key!r}: cannot be read ({error}); build the LMDB again") from error
+
+    def read(self, key: bytes) -> RegionRecord | None:
+        """The record under a key, None where there is none.
+
+        Raises:
+            ValueError: the value is damaged.
+        """
+        data = self.get(key)
+        return None if data is None else _DECODERS[self._form](data, f"{self.path}, key {key!r}")
+
+    def read_at(self, position: int) -> RegionRecord:
+        """See `region_features.Source`."""
+        key = self.keys[position]
+        record = self.read(key.encode())
+        if record is None:
+            raise ValueError(f"{self.path}: its key list names {key!r}, and no record has that key; build it again")
+        return record
+
+    def read_named(self, name: str) -> RegionRecord:
+        """See `region_features.Source`."""
+        try:
+            key = lmdb_key(name)
+        except ValueError as error:
+            raise KeyError(f"{self.path}: {error}") from error
+        record = self.read(key)
+        if record is None:
+            raise KeyError(f"{self.path}: no image {name!r} (LMDB key {key.decode()!r})")
+        if name != record.img_id and not _is_number(name):
+            raise KeyError(f"{self.path}: no image {name!r}; its LMDB key {key.decode()!r} holds {record.img_id}")
+        return record
+
+    def has(self, name: str) -> bool:
+        """See `region_features.Source`."""
+        try:
+            self.read_named(name)
+        except KeyError:
+            return False
+        return True
+
+    def _environment_now(self) -> Any:
+        if self._environment is None:
+            self._environment = _Environment.of(self.path)
+        return self._environment.now()
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
+
+
+def _checked_form(path: str) -> str:
+    try:
+        with open(os.path.join(path, _SOURCE_FILE), "rb") as stream:
+            note = json.load(stream)
+            form, size = note.get("form", _VOLTA), note.get("data_bytes")
+    except (OSError, ValueError, AttributeError):
+        return _VOLTA  # other programs' LMDBs have no such file
+    there = os.path.getsize(os.path.join(path, DATA_FILE))
+    if isinstance(size, int) and there < size:  # reading beyond the end of a map kills the process
+        raise ValueError(f"{path}: expected {DATA_FILE} of {size} bytes, got {there}; copy it again, or build it again")
+    if form not in _DECODERS:
+        raise ValueError(f"{path}: expected the form {' or '.join(_DECODERS)}, got {form!r}; update this program")
+    return form
+
+
+class _Environment:
+    """An open LMDB that all users in a process share: lmdb refuses to open one file twice, also in a forked child."""
+
+    # By device and inode: a rebuilt LMDB at the same path is another file, and may be opened beside the old one.
+    _shared: ClassVar[weakref.WeakValueDictionary[tuple[int, int], _Environment]] = weakref.WeakValueDictionary()
+    _lock = threading.Lock()
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._handle: Any = None
+
+    @classmethod
+    def of(cls, path: str) -> _Environment:
+        state = os.stat(os.path.join(path, DATA_FILE))
+        with cls._lock:
+            return cls._shared.setdefault((state.st_dev, state.st_ino), cls(os.path.abspath(path)))
+
+    def now(self) -> Any:
+        if self._handle is None:
+            with self._lock:
+                if self._handle is None:
+                    self._handle = _open(self._path)
+        return self._handle
+
+    def __del__(self) -> None:
+        if self._handle is not None:
+            self._handle.close()
+
+    @classmethod
+    def after_fork(cls) -> None:
+        """In the child: nothing is open yet. Without a lock file, closing takes nothing from the parent."""
+        cls._lock = threading.Lock()
+        for shared in list(cls._shared.values()):
+            if shared._handle is not None:
+                shared._handle.close()
+                shared._handle = None
+
+
+os.register_at_fork(after_in_child=_Environment.after_fork)
+
+
+def _open(path: str) -> Any:
+    import lmdb
+
+    try:
+        return lmdb.open(
+            path,
+            readonly=True,
+            lock=False,  # the file never changes: a rebuilt LMDB is another file
+            create=False,
+            readahead=False,  # reads are spread over a file larger than memory
+            meminit=False,
+            max_readers=1,
+        )
+    except lmdb.Error as error:
+        raise ValueError(f"{path}: expected an LMDB that can be opened, got {error}; is it damaged?") from error
