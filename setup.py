@@ -9,6 +9,7 @@ CORE = [
     "numpy>=2",
     "protobuf",
     "pybase64",
+    "pyyaml",
     "safetensors>=0.4",
 ]
 # detectron2 is missing here on purpose: it is not on the package index under its name. tools/detectron2_wheel.py makes

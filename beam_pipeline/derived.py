@@ -26,14 +26,14 @@ class Wanted:
     Attributes:
         outputs: what to make.
         paths: where it goes.
-        boxes: fewest and most boxes an image, for names.
+        boxes: how the images' boxes were chosen, for names: `obj36-36`, or `boxes` for those of --boxes.
         captions: dataset_coco.json, None where there is none.
         tsv_columns, negatives_pool, device: the flags.
     """
 
     outputs: tuple[str, ...]
     paths: Paths
-    boxes: tuple[int, int]
+    boxes: str
     captions: str | None
     tsv_columns: int
     negatives_pool: int
@@ -43,11 +43,11 @@ class Wanted:
 def wanted_of(job: Job) -> Wanted:
     """The small part of a Job."""
     config, settings = job.config, job.plan.settings
-    boxes = settings.get("min_boxes", config.boxes.minimum), settings.get("max_boxes", config.boxes.maximum)
+    given = "boxes_sha256" in settings
     return Wanted(
         outputs=job.outputs,
         paths=job.paths,
-        boxes=boxes,
+        boxes="boxes" if given else f"obj{settings.get('min_boxes')}-{settings.get('max_boxes')}",
         captions=job.captions,
         tsv_columns=config.tsv_columns,
         negatives_pool=config.negatives_pool,
@@ -70,7 +70,7 @@ def tsv_jobs(audit: Audit, wanted: Wanted) -> Iterator[TsvJob]:
         return
     for shards in (shards for sets, _ in audit.lmdbs.values() for shards in sets):
         set_name = shards[0].rpartition("-of-")[0].rpartition("-")[0]
-        name = f"{_TSV_NAMES.get(set_name, set_name)}_obj{wanted.boxes[0]}-{wanted.boxes[1]}.tsv"
+        name = f"{_TSV_NAMES.get(set_name, set_name)}_{wanted.boxes}.tsv"
         digest = hashlib.sha256("".join(audit.shards[shard]["sha256"] for shard in shards).encode()).hexdigest()
         output = files.join(wanted.paths.features, name)
         yield TsvJob(output, _paths(wanted, shards), wanted.tsv_columns, digest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from beam_pipeline.options import UsageError
 from beam_pipeline.output_folder import OutputFolder, Shard, open_output
 from transforms import files
 from transforms.records.example_codec import ImageExample, decode_example
+from transforms.records.image_failure import Failure
 from transforms.records.lmdb_key import lmdb_key
 from transforms.records.tfrecord_io import read_records
 
@@ -36,9 +38,9 @@ def describe_output(found: OutputFolder) -> Iterator[str]:
         yield f"  reason: {manifest['reason']}"
     for name in _set_names(found):
         yield from _describe_set(found, name)
-    failures = [failure for shard in found.shards.values() if shard.stats for failure in shard.stats.failures]
+    failures = _read_failures(found)
     if failures:
-        yield f"failed images: {len(failures)}"
+        yield f"failures: {len(failures)}"
         reasons = Counter((failure.stage, failure.reason) for failure in failures)
         for (stage, reason), count in reasons.most_common(_REASONS_SHOWN):
             yield f"  {count} x {stage}: {reason}"
@@ -58,6 +60,17 @@ def describe_output(found: OutputFolder) -> Iterator[str]:
         )
     if manifest and "versions" in manifest:
         yield "versions: " + ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
+
+
+def _read_failures(found: OutputFolder) -> list[Failure]:
+    """Those of failures.jsonl, which tells of damaged rows too; those of the shards while there is no such file."""
+    path = files.join(found.paths.output, "failures.jsonl")
+    if found.manifest and "failures.jsonl" in files.list_folder(found.paths.output):
+        try:
+            return [Failure(**json.loads(line)) for line in files.read_bytes(path).split(b"\n") if line]
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: expected a failure a line, got something else: {error}") from error
+    return [failure for shard in found.shards.values() if shard.stats for failure in shard.stats.failures]
 
 
 def _set_names(found: OutputFolder) -> list[str]:

@@ -115,6 +115,9 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
         raise UsageError(
             "--boxes: every box given is described: expected no --min_boxes, --max_boxes or --conf_threshold beside it"
         )
+    aside = [name for name in ("boxes", "detector_config", "exif") if getattr(args, name)]
+    if aside and {"import_tsv", "import_lmdb"} & set(sources):
+        raise UsageError(f"--{aside[0]}: imported records are taken as they are: expected --images or --corpus")
     return Config(
         corpus=args.corpus,
         images=tuple(args.images or ()),

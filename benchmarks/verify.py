@@ -45,7 +45,7 @@ def _time(output: str, records: int) -> tuple[float, float]:
     start = time.perf_counter()
     report = verify(output)
     seconds = time.perf_counter() - start
-    wrong = [problem for problem in report.problems if "_feat.lmdb: listed in" not in problem.message]
+    wrong = [problem for problem in report.problems if "_feat.lmdb/data.mdb: listed" not in problem.message]
     if wrong or report.records != records:
         raise RuntimeError(f"expected {records} good records, got {report.records} and {wrong[:1]}")
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

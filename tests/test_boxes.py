@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from tests.conftest import TINY_WEIGHTS, write_photo
 from tests.fakes import FakeHandler, fake_prepare
 from transforms.boxes import ReadBoxes
 from transforms.captions import JoinCaptions
-from transforms.detection import preprocessing
+from transforms.detection import check_weights, preprocessing
 from transforms.images import load_item
+from transforms.records.detector_config import DetectorConfig
 from transforms.records.given_boxes import GivenBoxes, no_boxes
 from transforms.records.image_failure import ImageFailure
 from transforms.records.plan import ImageRef, ShardKey
@@ -116,6 +119,26 @@ def test_the_flags_reach_the_config() -> None:
 def test_a_number_of_boxes_beside_given_ones_is_wrong_use(flag: tuple[str, str]) -> None:
     with pytest.raises(UsageError, match="--boxes: every box given is described: expected no --min_boxes"):
         parse_args([*BASE, "--boxes", "b.jsonl", *flag])
+
+
+@pytest.mark.parametrize("flag", [("--boxes", "b.jsonl"), ("--detector_config", "c.yaml"), ("--exif",)])
+def test_imported_records_are_taken_as_they_are(flag: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match=f"^{flag[0]}: imported records are taken as they are"):
+        parse_args(["--import_tsv", "a.tsv", "--output", "out", *flag])
+
+
+def test_a_submitting_machine_checks_a_checkpoint_without_detectron2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "model.pkl"
+    weights.write_bytes(pickle.dumps({"model": {"a": np.zeros(3, np.float32)}}, protocol=2))
+    config = DetectorConfig("c.yaml", {})
+    with pytest.raises(ValueError, match="arrays of the config's network are missing"):
+        check_weights(str(weights), config)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    facts = check_weights(str(weights), config)
+    assert (facts.format, facts.attributes) == ("detectron2-checkpoint", False)
+    assert facts.sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 def test_preprocessing_without_a_config_is_bottom_up_attentions() -> None:

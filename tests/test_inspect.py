@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -40,13 +41,25 @@ def test_a_folder(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0] == f"{out}: done: 13 of 15 images written, 2 failed"
     assert lines[1].startswith("set test2015: 3 of 3 images, 0 failed, 1 of 1 shards, ")
     assert lines[3].startswith("set val2014: 3 of 5 images, 2 failed, 1 of 1 shards, ")
-    assert lines[4:6] == ["failed images: 2", "  2 x decode: the file is empty (0 bytes)"]
+    assert lines[4:6] == ["failures: 2", "  2 x decode: the file is empty (0 bytes)"]
     assert "  min_boxes: 36" in lines
     size = (out / "annotations" / "test_ann.jsonl").stat().st_size
     assert f"annotations/test_ann.jsonl: {size} bytes" in lines
     assert any(line.endswith("trainval_feat.lmdb: 10 records, 32.8 kB") for line in lines)
     described = "captions: 12 images in the captions file, 4 images without captions, 1 captions without image"
     assert described in lines
+
+
+def test_damaged_rows_are_told_too(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"uri": "c.json", "img_id": "", "stage": "captions", "reason": "c.json, images[3]: missing field 'split'"}
+    with (out / "failures.jsonl").open("a") as stream:
+        stream.write(json.dumps(row) + "\n")
+    _, lines, _ = inspected(capsys, out)
+    assert lines[4] == "failures: 3"
+    assert lines[6] == "  1 x captions: c.json, images[3]: missing field 'split'"
+    (out / "failures.jsonl").write_text("torn")
+    status, _, err = inspected(capsys, out)
+    assert status == 2 and "failures.jsonl: expected a failure a line" in err
 
 
 def test_a_run_that_has_not_ended(out: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,20 +1,17 @@
-"""Reading for training: the same records from LMDB, shards and tf.data, in workers of every kind."""
+"""Reading for training: the same records from LMDB and shards, in workers of every kind."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import lmdb
 import numpy as np
 import pytest
-import tensorflow as tf
 import torch
 from torch.utils.data import DataLoader
 
@@ -26,7 +23,7 @@ from tests.reading_samples import Whole, first
 from tests.records.samples import make_example, make_record, write_shard
 from tests.test_imports import imports, within
 from transforms.lmdb_file import build_lmdb
-from transforms.reading import RegionFeatures, parse_example
+from transforms.reading import RegionFeatures
 from transforms.records.example_codec import encode_example
 from transforms.records.record_offsets import record_offsets
 from transforms.records.region_record import ARRAY_FIELDS, RegionRecord
@@ -247,27 +244,6 @@ def test_paths_that_hold_nothing(tmp_path: Path) -> None:
         RegionFeatures("gs://bucket/out/tfrecord")
 
 
-def test_tf_data_reads_the_same(tmp_path: Path) -> None:
-    records = [make_record("a_1"), make_record("a_2", boxes=0), make_record("a_3", boxes=5)]
-    path = tmp_path / "a.tfrecord"
-    with path.open("wb") as stream:
-        for record, captions in zip(records, (("Ein Hund läuft. ", "b"), (), ("c",)), strict=True):
-            write_record(stream, encode_example(make_example(record, captions)))
-    features = RegionFeatures(path)
-    items = list(tf.data.TFRecordDataset([str(path)]).map(parse_example).as_numpy_iterator())
-    assert len(items) == len(features) == 3
-    for item, wanted in zip(items, features, strict=True):
-        assert item.keys() == wanted.keys()
-        for name, value in wanted.items():
-            if isinstance(value, np.ndarray):
-                assert item[name].dtype == value.dtype and item[name].shape == value.shape, name
-                assert item[name].tobytes() == value.tobytes()
-            elif isinstance(value, list):
-                assert [text.decode() for text in item[name]] == value
-            else:
-                assert (item[name].decode() if isinstance(value, str) else item[name]) == value
-
-
 def test_the_reader_is_light() -> None:
     heavy = ("torch", "tensorflow", "lmdb", "apache_beam", "cv2")
     code = f"import sys, transforms.reading; print([name for name in {heavy} if name in sys.modules])"
@@ -279,24 +255,3 @@ def test_the_reader_is_light() -> None:
 def test_the_reader_knows_records_only(path: Path) -> None:
     ours = {name for name in imports(path) if within(name, ("transforms", "beam_pipeline"))}
     assert all(within(name, ("transforms.records", "transforms.reading")) for name in ours)
-
-
-def toy_captioner() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("toy_captioner", ROOT / "docs" / "toy_captioner.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_example_trains_from_every_reader(out: Path) -> None:
-    flags = ["--steps", "3", "--batch_size", "4", "--workers", "0"]
-    train = toy_captioner().main
-    annotations = ["--annotations", str(out / "annotations" / "train_ann.jsonl")]
-    for argv in (
-        [str(out / "tfrecord")],
-        [str(out / "tfrecord"), "--reader", "tf.data"],
-        [str(out / VOLTA / "trainval_feat.lmdb"), *annotations],
-    ):
-        losses = train([*argv, *flags])
-        assert len(losses) == 3 and np.isfinite(losses).all() and losses[-1] < losses[0]

@@ -2,187 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import pickle
 import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import lmdb
 import numpy as np
 import pytest
 
-from beam_pipeline import verify
-from beam_pipeline.pipeline import main as run_pipeline
-from tests.conftest import TINY_WEIGHTS, write_photo
-from tests.fakes import FakeHandler, fake_prepare
-from tests.test_gs import bucket, copy_up  # noqa: F401
-from transforms.lmdb_file import LmdbJob, build_lmdb
-from transforms.records.checks import Problem
-from transforms.records.example_codec import ImageExample, decode_example, encode_example
-from transforms.records.shard_stats import ShardStats
-from transforms.records.tfrecord_io import read_records, write_record
-
-VOLTA = Path("resnet101_faster_rcnn_genome_imgfeats") / "volta"
-SHARD = Path("tfrecord") / "train2014-00000-of-00002.tfrecord"
-LMDB = VOLTA / "trainval_feat.lmdb"
-SECOND = "COCO_train2014_000000000011"
-NEXT_SHARD = Path("tfrecord") / "train2014-00001-of-00002.tfrecord"
-FIRST = "COCO_train2014_000000000010"  # the first of SHARD in the order of the keys' bytes
-
-
-@pytest.fixture(scope="module")
-def made() -> dict[str, Path]:
-    """The output that the first test here made, to be copied by the others."""
-    return {}
-
-
-@pytest.fixture
-def out(corpus: Path, tmp_path: Path, made: dict[str, Path]) -> Path:
-    folder = tmp_path / "out"
-    if not made:
-        (corpus / "images" / "val2014" / "COCO_val2014_000000000103.jpg").write_text("no image")
-        flags = ["--corpus", corpus, "--weights", TINY_WEIGHTS, "--output", tmp_path / "made", "--num_shards", 2]
-        limit = ["--failure_threshold", 0.5]
-        assert run_pipeline([str(flag) for flag in [*flags, *limit]], FakeHandler(), fake_prepare) == 0
-        made["out"] = tmp_path / "made"
-    shutil.copytree(made["out"], folder)
-    return folder
-
-
-def verified(out: Path | str, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
-    capsys.readouterr()
-    status = verify.main([str(out)])
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    return status, captured.out.splitlines()
-
-
-def read_examples(path: Path) -> list[ImageExample]:
-    with path.open("rb") as stream:
-        return [decode_example(data, path.name) for data in read_records(stream, path.name)]
-
-
-def rewrite(out: Path, change: Callable[[list[ImageExample]], list[ImageExample]]) -> None:
-    """Write the shard anew, with a stats file that vouches for it."""
-    path = out / SHARD
-    examples = change(read_examples(path))
-    with path.open("wb") as stream:
-        for example in examples:
-            write_record(stream, encode_example(example))
-    edit_stats(out, num_bytes=path.stat().st_size, sha256=verify.files.sha256_of(str(path)))
-
-
-def edit_stats(out: Path, **changes: Any) -> None:
-    path = out / f"{SHARD}.stats.json"
-    stats = ShardStats.from_json(path.read_bytes(), path.name)
-    path.write_bytes(replace(stats, **changes).to_json())
-
-
-def with_first(change: Callable[[ImageExample], ImageExample]) -> Callable[[Path], None]:
-    return lambda out: rewrite(out, lambda examples: [change(examples[0]), *examples[1:]])
-
-
-def with_array(name: str, index: int | tuple[int, ...], value: float) -> Callable[[Path], None]:
-    def change(example: ImageExample) -> ImageExample:
-        arrays: dict[str, Any] = {name: np.array(getattr(example.record, name))}
-        arrays[name][index] = value
-        return replace(example, record=replace(example.record, **arrays))
-
-    return with_first(change)
-
-
-def edit_json(name: str, change: Callable[[Any], object]) -> Callable[[Path], None]:
-    def damage(out: Path) -> None:
-        content = json.loads((out / name).read_text())
-        change(content)
-        (out / name).write_text(json.dumps(content))
-
-    return damage
-
-
-def edit_lmdb(change: Callable[[Any], object]) -> Callable[[Path], None]:
-    """Changes records, and lets source.json and the manifest tell the new size."""
-
-    def damage(out: Path) -> None:
-        with lmdb.open(str(out / LMDB), map_size=1 << 26, lock=False) as env, env.begin(write=True) as transaction:
-            change(transaction)
-        size = (out / LMDB / "data.mdb").stat().st_size
-        edit_json(str(LMDB / "source.json"), lambda source: source.update(data_bytes=size))(out)
-        edit_json("manifest.json", lambda all_: all_["files"]["lmdb"][LMDB.name].update(bytes=size))(out)
-
-    return damage
-
-
-def lines_of(name: str, change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
-    """Changes the lines of a caption file, and lets the manifest tell the new size."""
-
-    def damage(out: Path) -> None:
-        path = out / "annotations" / name
-        path.write_text("\n".join([*change(path.read_text().splitlines()), ""]))
-        size = path.stat().st_size
-        edit_json("manifest.json", lambda all_: all_["files"]["annotations"].update({name: size}))(out)
-
-    return damage
-
-
-def flip_byte(out: Path) -> None:
-    data = bytearray((out / SHARD).read_bytes())
-    data[len(data) // 2] ^= 1
-    (out / SHARD).write_bytes(data)
-
-
-def swap_shards(out: Path) -> None:
-    """Another whole shard under the same name and of the same stats."""
-    rewritten = [replace(example, sha256="cd" * 32) for example in read_examples(out / SHARD)]
-    with (out / SHARD).open("wb") as stream:
-        for example in rewritten:
-            write_record(stream, encode_example(example))
-
-
-def put_strange_class(transaction: Any) -> None:
-    class Strange:
-        def __reduce__(self) -> tuple[Any, tuple[str]]:
-            return (print, ("must not run",))
-
-    transaction.put(b"10", pickle.dumps(Strange()))
-
-
-def change_value(transaction: Any) -> None:
-    value = pickle.loads(transaction.get(b"10"))
-    value["img_h"] = "31"
-    value["features"] = "AAAA" + value["features"][4:]
-    transaction.put(b"10", pickle.dumps(value))
-
-
-def empty_key_list(transaction: Any) -> None:
-    transaction.put(b"keys", pickle.dumps(pickle.loads(transaction.get(b"keys"))[1:]))
-
-
-def wide_first(example: ImageExample) -> ImageExample:
-    record = example.record
-    return replace(example, record=replace(record, features=np.zeros((record.num_boxes, 9), np.float32)))
-
-
-def test_a_good_output_is_good(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, lines = verified(out, capsys)
-    assert lines == [f"{out}: 14 records in 6 shards, 2 LMDBs compared: nothing wrong"]
-    assert status == 0
-
-
-def test_outputs_that_the_manifest_does_not_list_are_not_missed(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    flags = ["--corpus", corpus, "--weights", TINY_WEIGHTS, "--output", tmp_path / "o", "--outputs", "tfrecord"]
-    assert run_pipeline([str(flag) for flag in flags], FakeHandler(), fake_prepare) == 0
-    assert verified(tmp_path / "o", capsys)[0] == 0
-    flags = ["--corpus", corpus, "--output", tmp_path / "c", "--outputs", "captions"]
-    assert run_pipeline([str(flag) for flag in flags]) == 0
-    assert verified(tmp_path / "c", capsys)[0] == 0
-
+from tests.damage import (  # noqa: F401
+    FIRST,
+    LMDB,
+    NEXT_SHARD,
+    SECOND,
+    SHARD,
+    change_value,
+    copied_output,
+    edit_json,
+    edit_lmdb,
+    edit_stats,
+    empty_key_list,
+    flip_byte,
+    lines_of,
+    made_once,
+    put_strange_class,
+    read_examples,
+    rewrite,
+    swap_shards,
+    verified,
+    wide_first,
+    with_array,
+    with_first,
+)
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "byte": (flip_byte, rf"shard: {SHARD.name}, record at byte \d+: expected checksum"),
@@ -366,77 +218,3 @@ def test_damage_is_named(name: str, out: Path, capsys: pytest.CaptureFixture[str
     assert status == 1
     assert [line for line in lines if re.match(message, line)], "\n".join(lines)
     assert f"{len(lines) - 1} problems" in lines[-1]
-
-
-def test_an_lmdb_of_damaged_records_but_current_is_compared(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """NaN compares as itself: an LMDB built from shards with NaN equals them."""
-    with_array("features", (0, 0), np.nan)(out)
-    shards = tuple(
-        tuple(str(out / "tfrecord" / f"{name}-0000{part}-of-00002.tfrecord") for part in (0, 1))
-        for name in ("train2014", "val2014")
-    )
-    found = verify.open_output(str(out))
-    assert found.plan is not None
-    digest = verify.audit_shards(found.plan, found.stats, 1.0).lmdbs["trainval"][1]
-    build_lmdb(LmdbJob("trainval", str(out / LMDB), shards, digest))
-    _, lines = verified(out, capsys)
-    assert {line.partition(":")[0] for line in lines[:-1]} == {"nan", "manifest"}  # the manifest has the old sha256
-
-
-def test_problems_of_a_kind_are_counted_from_the_twentieth_on() -> None:
-    problems = [Problem("nan", f"image {number}") for number in range(23)] + [Problem("order", "a\nb")]
-    lines = list(verify.problem_lines(problems))
-    assert lines[0] == "nan: image 0" and lines[19] == "nan: image 19"
-    assert lines[20:] == ["order: a b", "nan: and 3 more"]
-
-
-@pytest.mark.parametrize("content", [None, "strangers"])
-def test_wrong_use(content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "none"
-    if content:
-        folder.mkdir()
-        (folder / "notes.txt").write_text(content)
-    assert verify.main([str(folder)]) == 2
-    assert f"verify: {folder}: expected the --output of a run" in capsys.readouterr().err
-
-
-def test_captions_of_other_sets_are_found_by_their_sentences(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    photos = tmp_path / "photos"
-    rows = []
-    for number in range(3):
-        write_photo(photos / f"dog_{number}.png", number)
-        sentences = [{"raw": f"dog {number}", "sentid": number}]
-        row = {"filename": f"dog_{number}.png", "split": "val", "sentences": sentences, "cocoid": 70 + number}
-        rows.append(row)
-    (tmp_path / "c.json").write_text(json.dumps({"images": rows}))
-    flags = [
-        "--images",
-        photos,
-        "--captions",
-        tmp_path / "c.json",
-        "--weights",
-        TINY_WEIGHTS,
-        "--output",
-        tmp_path / "o",
-    ]
-    assert run_pipeline([str(flag) for flag in flags], FakeHandler(), fake_prepare) == 0
-    assert verified(tmp_path / "o", capsys)[0] == 0
-    lines_of("valid_ann.jsonl", lambda lines: lines[1:])(tmp_path / "o")
-    status, lines = verified(tmp_path / "o", capsys)
-    assert status == 1 and "expected a line for image dog_0" in lines[0]
-
-
-def test_a_remote_output(bucket: str, out: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
-    for path in out.rglob("*"):
-        if path.is_file():
-            copy_up(path, f"{bucket}/out/{path.relative_to(out)}")
-    status, lines = verified(f"{bucket}/out", capsys)
-    assert status == 0, lines
-    assert lines[0].startswith("note: the LMDBs are remote") and "14 records in 6 shards" in lines[1]
-    flip_byte(out)
-    copy_up(out / SHARD, f"{bucket}/out/{SHARD}")
-    status, lines = verified(f"{bucket}/out", capsys)
-    assert status == 1 and "expected checksum" in lines[0]
-    assert verify.main([f"{bucket}/none"]) == 2

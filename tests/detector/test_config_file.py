@@ -110,6 +110,15 @@ def test_what_is_no_config_says_so(text: str, words: str, tmp_path: Path) -> Non
     assert words in message and str(tmp_path) in message
 
 
+def test_without_detectron2_files_are_read_and_the_zoo_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (tmp_path / "config.yaml").write_text("VERSION: 2\n")
+    assert read(tmp_path / "config.yaml") == {"VERSION": 2}
+    assert error_of(FPN).startswith(f"{FPN}: expected a detectron2 config, got: No such file")
+
+
 def test_a_file_of_another_kind_is_not_parsed(tmp_path: Path) -> None:
     (tmp_path / "big.yaml").write_bytes(b"#" * (2 << 20))
     assert "got a file of 2097152 bytes" in error_of(tmp_path / "big.yaml")
