@@ -94,6 +94,23 @@ def encode_example(example: ImageExample) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
+def open_example(data: bytes, source: str) -> tuple[str, FeatureReader]:
+    """Parses a message for readers that want but a part of it.
+
+    Returns:
+        The img_id, and a reader whose errors name file and image.
+
+    Raises:
+        ValueError: the data is no `tf.train.Example`, or has no `image/source_id`.
+    """
+    try:
+        features = _EXAMPLE.FromString(data).features.feature
+    except DecodeError as error:
+        raise ValueError(f"{source}: expected a tf.train.Example, got {len(data)} other bytes; {_REMEDY}") from error
+    img_id = FeatureReader(features, source).text("image/source_id")
+    return img_id, FeatureReader(features, f"{source}, image {img_id}")
+
+
 def decode_example(data: bytes, source: str) -> ImageExample:
     """Reads an example back, bit for bit.
 
@@ -108,19 +125,14 @@ def decode_example(data: bytes, source: str) -> ImageExample:
         ValueError: a feature is missing or has not the type, shape or byte count it must have; names file, image and
             feature.
     """
-    try:
-        features = _EXAMPLE.FromString(data).features.feature
-    except DecodeError as error:
-        raise ValueError(f"{source}: expected a tf.train.Example, got {len(data)} other bytes; {_REMEDY}") from error
-    img_id = _Reader(features, source).text("image/source_id")
-    reader = _Reader(features, f"{source}, image {img_id}")
+    img_id, reader = open_example(data, source)
     count = reader.number("region/count")
     for name, kind in _DETECTION_LISTS:
         reader.values(name, kind, count)
     arrays: dict[str, Any] = {field.name: reader.array(field, count) for field in ARRAY_FIELDS}
     captions: tuple[str, ...] = ()
     caption_ids: tuple[int, ...] = ()
-    if "image/caption" in features or "image/caption/id" in features:
+    if "image/caption" in reader or "image/caption/id" in reader:
         captions = reader.texts("image/caption")
         caption_ids = tuple(reader.values("image/caption/id", "int64_list", len(captions)))
     return ImageExample(
@@ -131,7 +143,7 @@ def decode_example(data: bytes, source: str) -> ImageExample:
         sha256=reader.text("image/key/sha256"),
         captions=captions,
         caption_ids=caption_ids,
-        split=reader.text("image/split") if "image/split" in features else "",
+        split=reader.text("image/split") if "image/split" in reader else "",
     )
 
 
@@ -175,17 +187,22 @@ class _Writer:
         floats.value.extend(values.tolist())
 
 
-class _Reader:
+class FeatureReader:
     """Takes checked values out of a message's feature map."""
 
     def __init__(self, features: Any, where: str) -> None:
         self._features = features
         self._where = where
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._features
+
     def error(self, name: str, expected: object, got: object) -> ValueError:
+        """An error that names file, image and feature, for the caller to raise."""
         return ValueError(f"{self._where}, feature {name}: expected {expected}, got {got}; {_REMEDY}")
 
     def values(self, name: str, kind: str, count: int | None = None) -> Any:
+        """The feature's list of that kind, of `count` values where given."""
         if name not in self._features:  # looking it up would add it
             raise self.error(name, f"a {kind}", "nothing")
         feature = self._features[name]
@@ -197,21 +214,25 @@ class _Reader:
         return values
 
     def number(self, name: str) -> int:
+        """The feature's one whole number."""
         number = int(self.values(name, "int64_list", 1)[0])
         if number < 0:
             raise self.error(name, "a number from 0", number)
         return number
 
     def texts(self, name: str, count: int | None = None) -> tuple[str, ...]:
+        """The feature's texts."""
         try:
             return tuple(value.decode() for value in self.values(name, "bytes_list", count))
         except UnicodeDecodeError as error:
             raise self.error(name, "UTF-8 text", f"the byte {error.object[error.start]:#04x}") from error
 
     def text(self, name: str) -> str:
+        """The feature's one text."""
         return self.texts(name, 1)[0]
 
     def array(self, field: ArrayField, count: int) -> NDArray[Any]:
+        """The array of a field for `count` boxes, a read-only view of the message's bytes."""
         name = f"region/{field.name}"
         dtype = np.dtype(field.dtype)
         stored = self.text(f"{name}/dtype")

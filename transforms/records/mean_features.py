@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from transforms.records.example_codec import _EXAMPLE, _REMEDY, _Reader
+from transforms.records.example_codec import open_example
 from transforms.records.region_record import ARRAY_FIELDS
 from transforms.records.shard_item import ImageCaptions
 
@@ -133,12 +132,7 @@ def decode_mean_features(data: bytes, source: str) -> tuple[str, NDArray[np.floa
         ValueError: a feature is missing, has not the type or shape it must have, or is not finite; names file, image
             and feature.
     """
-    try:
-        features = _EXAMPLE.FromString(data).features.feature
-    except DecodeError as error:
-        raise ValueError(f"{source}: expected a tf.train.Example, got {len(data)} other bytes; {_REMEDY}") from error
-    img_id = _Reader(features, source).text("image/source_id")
-    reader = _Reader(features, f"{source}, image {img_id}")
+    img_id, reader = open_example(data, source)
     boxes = reader.array(_FEATURES, reader.number("region/count"))  # (K, D), a view of the message's bytes
     if not len(boxes):
         return img_id, None
