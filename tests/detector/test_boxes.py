@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from tests.detector.conftest import golden
 from transforms.detector.anchors import cell_anchors, decode, grid_anchors, large_enough
-from transforms.detector.nms import float32_threshold, kept_by_class, suppress
-from transforms.detector.selection import max_confidence, select
+from transforms.detector.nms import float32_threshold, suppress
+from transforms.detector.selection import choose_regions, max_confidence, select
 from transforms.records.prepared_image import BoxSettings
 
 THIRTY_SIX = BoxSettings(36, 36, 0.2)
@@ -50,64 +53,129 @@ def test_cell_anchors_are_the_originals() -> None:
 
 
 def test_grid_goes_by_row_column_anchor() -> None:
-    anchors = grid_anchors(2, 3).reshape(2, 3, 12, 4)
+    anchors = grid_anchors(2, 3, torch.device("cpu")).reshape(2, 3, 12, 4)
     np.testing.assert_array_equal(anchors[1, 2] - anchors[0, 0], np.tile([32, 16, 32, 16], (12, 1)))
 
 
 def test_decode_moves_resizes_and_clips() -> None:
     anchors = np.array([[10, 20, 29, 59], [10, 20, 29, 59], [-50, -50, 500, 500], [0, 0, 9, 9]], dtype=np.float32)
     deltas = np.array([[0, 0, 0, 0], [0.5, -0.25, np.log(2), 0], [0, 0, 0, 0], [0, 0, 1e4, 1e4]], dtype=np.float32)
-    boxes = decode(anchors, deltas, height=100, width=200)
+    boxes = decode(torch.from_numpy(anchors), torch.from_numpy(deltas)[None], height=100, width=200)[0]
     wanted = [[10, 20, 30, 60], [10, 10, 50, 50], [0, 0, 199, 99], [0, 0, 199, 99]]
     np.testing.assert_allclose(boxes, wanted, atol=1e-5)
 
 
 def test_size_limit_counts_both_ends() -> None:
     boxes = np.array([[0, 0, 15, 15], [0, 0, 14.5, 15], [0, 0, 15, 14.5]], dtype=np.float32)
-    assert large_enough(boxes, 16).tolist() == [True, False, False]
+    assert large_enough(torch.from_numpy(boxes)[None], torch.tensor([16.0])).tolist() == [[True, False, False]]
+
+
+def rows_kept(boxes: NDArray[np.float32], valid: NDArray[np.bool_], *rule: Any) -> list[int]:
+    kept = suppress(torch.from_numpy(boxes)[None], torch.from_numpy(valid)[None], *rule)
+    return kept[0].nonzero()[:, 0].tolist()
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.7])
 @pytest.mark.parametrize("seed", range(3))
 def test_suppress_equals_the_plain_loop(seed: int, threshold: float) -> None:
-    boxes = random_boxes(seed, 300)
+    boxes, valid = random_boxes(seed, 300), np.ones(300, dtype=bool)
     wanted = plain_nms(boxes, threshold)
     assert 5 < len(wanted) < 300
-    for block in (1, 7, 128):
-        assert suppress(boxes, threshold, 300, block).tolist() == wanted
-        assert suppress(boxes, threshold, 5, block).tolist() == wanted[:5]
+    for block in (1, 7, 128, 1024, None):
+        assert rows_kept(boxes, valid, threshold, 300, block) == wanted
+        assert rows_kept(boxes, valid, threshold, 5, block) == wanted[:5]
+
+
+def test_suppress_leaves_out_what_is_not_valid() -> None:
+    boxes = random_boxes(1, 200)
+    valid = np.random.default_rng(1).random(200) < 0.5
+    wanted = np.flatnonzero(valid)[plain_nms(boxes[valid], 0.3)]
+    assert rows_kept(boxes, valid, 0.3, 300, 16) == wanted.tolist()
+
+
+def test_images_walked_together_keep_what_each_keeps_alone() -> None:
+    boxes = np.stack([random_boxes(seed, 150) * size for seed, size in ((0, 1), (1, 3), (2, np.float32(0.2)))])
+    kept = suppress(torch.from_numpy(boxes), torch.ones(3, 150, dtype=torch.bool), 0.3, 40, 32)
+    for row, one in zip(kept, boxes, strict=True):
+        assert row.nonzero()[:, 0].tolist() == plain_nms(one, 0.3)[:40]
+
+
+def test_a_chain_of_boxes_is_walked_to_its_end() -> None:
+    # Each removes the next, so that every second one stays: the answer of the last hangs on the first.
+    left = np.arange(100, dtype=np.float32) * 4
+    boxes = np.stack([left, np.zeros_like(left), left + 9, np.full_like(left, 9)], axis=1)
+    assert rows_kept(boxes, np.ones(100, dtype=bool), 0.3, 300, 128) == list(range(0, 100, 2))
 
 
 def test_suppress_takes_no_boxes() -> None:
-    assert suppress(np.empty((0, 4), dtype=np.float32), 0.7, 300).tolist() == []
+    assert rows_kept(np.empty((0, 4), dtype=np.float32), np.empty(0, dtype=bool), 0.7, 300) == []
 
 
 @pytest.mark.parametrize("value", [0.3, 0.7, 0.5, 0.1, 1 / 3])
 def test_threshold_compares_as_in_double(value: float) -> None:
     least = float32_threshold(value)
-    around = [np.nextafter(least, np.float32(0)), least, np.nextafter(least, np.float32(2))]
-    assert [bool(x >= least) for x in around] == [float(x) >= value for x in around]
+    middle = np.float32(least)
+    around = [np.nextafter(middle, np.float32(0)), middle, np.nextafter(middle, np.float32(2))]
+    assert (torch.from_numpy(np.array(around)) >= least).tolist() == [float(x) >= value for x in around]
 
 
-@pytest.mark.parametrize("count", [1, 63, 64, 65, 130])
+def plain_confidence(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The original's loop over classes."""
+    best = np.zeros(len(boxes), dtype=np.float32)
+    for column in scores.T:
+        order = np.argsort(column, kind="stable")[::-1]
+        rows = order[plain_nms(boxes[order], 0.3)]
+        best[rows] = np.maximum(best[rows], column[rows])
+    return best
+
+
+def confidence_of(boxes: NDArray[np.float32], scores: NDArray[np.float32], floor: float) -> NDArray[np.float32]:
+    floors = torch.tensor([floor])
+    return max_confidence(torch.from_numpy(boxes)[None], torch.from_numpy(scores)[None], 0.3, floors)[0].numpy()
+
+
+@pytest.mark.parametrize("count", [1, 2, 64, 130])
 def test_classes_walked_together_equal_each_alone(count: int) -> None:
     boxes = random_boxes(count, count)
     scores = np.random.default_rng(count).random((count, 20)).astype(np.float32)
-    kept = kept_by_class(boxes, scores, 0.3)
-    for number in range(20):
-        order = np.argsort(-scores[:, number])
-        wanted = np.zeros(count, dtype=bool)
-        wanted[order[plain_nms(boxes[order], 0.3)]] = True
-        np.testing.assert_array_equal(kept[number], wanted)
+    wanted = plain_confidence(boxes, scores)
+    np.testing.assert_array_equal(confidence_of(boxes, scores, 0), wanted)
+    for floor in (0.5, 0.9, 1.0):
+        np.testing.assert_array_equal(confidence_of(boxes, scores, floor), np.where(wanted > floor, wanted, 0))
+
+
+def test_equal_scores_go_to_the_later_region() -> None:
+    boxes = np.tile(np.array([[0, 0, 9, 9]], dtype=np.float32), (3, 1))
+    assert confidence_of(boxes, np.full((3, 2), 0.5, dtype=np.float32), 0).tolist() == [0, 0, 0.5]
 
 
 def test_confidence_is_the_best_score_a_region_survives_with() -> None:
     # The first two are the same box; the second loses class 0 to the first and wins class 1.
     boxes = np.array([[0, 0, 9, 9], [0, 0, 9, 9], [50, 50, 59, 59]], dtype=np.float32)
     scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.25]], dtype=np.float32)
-    found = max_confidence(boxes, scores, 0.3)
-    assert found.dtype == np.float64
-    np.testing.assert_array_equal(found, np.array([0.9, 0.2, 0.3], dtype=np.float32).astype(np.float64))
+    np.testing.assert_array_equal(confidence_of(boxes, scores, 0), np.array([0.9, 0.2, 0.3], dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    "settings", [BoxSettings(5, 5), BoxSettings(3, 20), BoxSettings(36, 36), BoxSettings(2, 9, 0.0)]
+)
+@pytest.mark.parametrize("sharpness", [0.0, 3.0, 12.0])
+def test_the_best_scores_decide_as_all_of_them_do(settings: BoxSettings, sharpness: float) -> None:
+    rng = np.random.default_rng(int(sharpness))
+    counts = (90, 4, 30, 61)
+    # Spread over the plane, then all in one heap, where few survive and the best scores alone do not decide.
+    boxes = [random_boxes(n, n) for n in counts] + [random_boxes(n, n) / 40 for n in counts]
+    logits = [rng.standard_normal((len(one), 25)).astype(np.float32) * sharpness for one in boxes]
+    scores = [np.exp(one) / np.exp(one).sum(axis=1, keepdims=True) for one in logits]
+    found = choose_regions(
+        [torch.from_numpy(one) for one in boxes], [torch.from_numpy(one) for one in scores], 0.3, settings
+    )
+    for rows, one, score in zip(found, boxes, scores, strict=True):
+        np.testing.assert_array_equal(rows, select(plain_confidence(one, score), settings))
+
+
+def test_no_images_choose_no_regions() -> None:
+    assert choose_regions([], [], 0.3, THIRTY_SIX) == []
 
 
 @pytest.mark.parametrize("name", ["s20x20", "exact36_0", "s32x64", "000456", "000542"])

@@ -22,7 +22,7 @@ from transforms.detector.config_file import read_config
 from transforms.detector.errors import ConfigError
 from transforms.detector.generic import CLASS_NMS, build_generic, check_generic
 from transforms.detector.generic_preprocess import InputSettings, input_settings, prepare, resized_size
-from transforms.detector.selection import max_confidence, select
+from transforms.detector.selection import choose_regions
 from transforms.records.detector_config import DetectorConfig
 from transforms.records.prepared_image import BoxSettings, PreparedImage
 from transforms.records.region_record import ARRAY_FIELDS, RegionRecord
@@ -125,7 +125,7 @@ def test_records_hold_what_detectron2_computes(detector: GenericDetector, kind: 
     found = one(detector, prepare("a", image, InputSettings(96, 160, "RGB")))
     wanted = by_detectron2(detector, image)
     probs = np.roll(wanted["probs"], 1, axis=1)
-    rows = select(max_confidence(wanted["boxes"], probs[:, 1:], CLASS_NMS), BOXES)
+    (rows,) = choose_regions([torch.from_numpy(wanted["boxes"])], [torch.from_numpy(probs[:, 1:])], CLASS_NMS, BOXES)
     assert len(wanted["boxes"]) > BOXES.maximum >= len(rows) >= BOXES.minimum
     np.testing.assert_allclose(found.boxes, wanted["boxes"][rows], rtol=0, atol=1e-3)
     np.testing.assert_allclose(found.features, wanted["features"][rows], rtol=1e-4, atol=1e-4)

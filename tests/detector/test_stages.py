@@ -75,9 +75,10 @@ def test_blobs_of_a_photo(network: BottomUpAttentionRCNN, folded: bool) -> None:
 
     feature = network.backbone(blobs["data"])["res4"]
     size = image.pixels.shape[:2]
-    rois = torch.from_numpy(network.proposal_generator(feature, (size[0], size[1]), image.scale))
+    rois = network.proposal_generator(feature, (size[0], size[1]), image.scale)
     blobs["rois"] = torch.cat([torch.zeros(len(rois), 1), rois], dim=1)
-    (blobs["roipool5"],) = network.roi_heads.pooled(feature, rois)
+    tables = max_tables(feature)
+    blobs["roipool5"] = pool_chunk(tables, pool_indices(tables, rois))
     blobs["pool5_flat"] = network.roi_heads(feature, rois)
     predictor = network.roi_heads.box_predictor
     blobs["cls_prob"] = predictor.class_probabilities(blobs["pool5_flat"])
@@ -116,7 +117,7 @@ def test_region_pool_equals_torchvision_bit_for_bit(height: int, width: int) -> 
     regions[::3] = np.round(regions[::3] / 8) * 8  # halves, where rounding decides
     rois = torch.cat([torch.zeros(200, 1), torch.from_numpy(regions)], dim=1)
     tables = max_tables(feature)
-    ours = pool_chunk(tables, pool_indices(tables, regions))
+    ours = pool_chunk(tables, pool_indices(tables, torch.from_numpy(regions)))
     assert torch.equal(ours, roi_pool(feature, rois, 14, 1 / 16))
 
 

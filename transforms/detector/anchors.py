@@ -1,13 +1,18 @@
 """Anchors of the proposal network and the boxes decoded from them, in the original's float32 arithmetic.
 
 Source: Faster R-CNN's `generate_anchors.py`, `bbox_transform.py` and `proposal_layer.py`, as described in
-https://arxiv.org/abs/1506.01497. h, w: cells of the feature map; A: anchors a cell; N: h * w * A.
+https://arxiv.org/abs/1506.01497. h, w: cells of the feature map; A: anchors a cell; N: h * w * A;
+B: images.
 """
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 STRIDE = 16
 RATIOS = (0.5, 1.0, 2.0)
@@ -28,47 +33,45 @@ def cell_anchors() -> NDArray[np.float32]:
     return np.array(rows, dtype=np.float32)
 
 
-def grid_anchors(height: int, width: int) -> NDArray[np.float32]:
+@functools.lru_cache(maxsize=64)
+def grid_anchors(height: int, width: int, device: torch.device) -> Tensor:
     """Anchors of a whole feature map, in the order (h, w, anchor).
 
     Args:
         height, width: cells of the feature map.
+        device: where they are needed; kept there, since most images have one of a few shapes.
 
     Returns:
         float32 (N, 4), pixels of the resized image.
     """
     shift_x, shift_y = np.meshgrid(np.arange(width) * STRIDE, np.arange(height) * STRIDE)
     shifts = np.stack([shift_x, shift_y, shift_x, shift_y], axis=-1).astype(np.float32)  # (h, w, 4)
-    return (shifts[:, :, None, :] + cell_anchors()).reshape(-1, 4)
+    return torch.from_numpy((shifts[:, :, None, :] + cell_anchors()).reshape(-1, 4)).to(device)
 
 
-def decode(anchors: NDArray[np.float32], deltas: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+def decode(anchors: Tensor, deltas: Tensor, height: int, width: int) -> Tensor:
     """Moves anchors by the network's deltas and clips them to the image.
 
     Args:
-        anchors, deltas: float32 (N, 4).
-        height, width: pixels of the resized image.
+        anchors: float32 (N, 4).
+        deltas: float32 (B, N, 4).
+        height, width: pixels of the resized images.
 
     Returns:
-        float32 (N, 4), x1, y1, x2, y2.
+        float32 (B, N, 4), x1, y1, x2, y2.
     """
-    half = np.float32(0.5)
-    widths = anchors[:, 2] - anchors[:, 0] + np.float32(1)
-    heights = anchors[:, 3] - anchors[:, 1] + np.float32(1)
-    centre_x = deltas[:, 0] * widths + (anchors[:, 0] + half * widths)
-    centre_y = deltas[:, 1] * heights + (anchors[:, 1] + half * heights)
-    with np.errstate(over="ignore"):  # an exploding box becomes the whole image by clipping
-        half_w = half * (np.exp(deltas[:, 2]) * widths)
-        half_h = half * (np.exp(deltas[:, 3]) * heights)
+    sizes = anchors[:, 2:] - anchors[:, :2] + 1  # (N, 2), widths and heights
+    centres = deltas[..., :2] * sizes + (anchors[:, :2] + 0.5 * sizes)
+    # An exploding box becomes the whole image by clipping.
+    halves = 0.5 * (torch.exp(deltas[..., 2:]) * sizes)
     # No -1 at the far corner: the original leaves it out.
-    boxes = np.stack([centre_x - half_w, centre_y - half_h, centre_x + half_w, centre_y + half_h], axis=1)
-    limits = np.array([width - 1, height - 1, width - 1, height - 1], dtype=np.float32)
-    return np.maximum(np.minimum(boxes, limits), np.float32(0))
+    boxes = torch.cat([centres - halves, centres + halves], dim=-1)
+    boxes[..., 0::2].clamp_(0, width - 1)
+    boxes[..., 1::2].clamp_(0, height - 1)
+    return boxes
 
 
-def large_enough(boxes: NDArray[np.float32], minimum: float) -> NDArray[np.bool_]:
-    """Which boxes (N, 4) have both sides, ends included, of at least `minimum` pixels: bool (N,)."""
-    least = np.float32(minimum)
-    widths = boxes[:, 2] - boxes[:, 0] + np.float32(1)
-    heights = boxes[:, 3] - boxes[:, 1] + np.float32(1)
-    return (widths >= least) & (heights >= least)
+def large_enough(boxes: Tensor, minimum: Tensor) -> Tensor:
+    """Which boxes (B, N, 4) have both sides, ends included, of at least `minimum` (B,) pixels: bool (B, N)."""
+    sides = boxes[..., 2:] - boxes[..., :2] + 1
+    return (sides >= minimum[:, None, None]).all(dim=-1)

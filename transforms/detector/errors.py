@@ -13,3 +13,7 @@ class WeightsError(ValueError):
 
 class ConfigError(ValueError):
     """A detectron2 config cannot be used; the message names the file, and the value where there is one."""
+
+
+class DeviceLostError(RuntimeError):
+    """The GPU answers no more; nothing else can be detected by this process."""

@@ -1,10 +1,13 @@
-"""Residual blocks on the CPU with bias, ReLU and the addition done inside oneDNN's convolutions.
+"""Residual blocks with bias, ReLU and the addition done inside the convolutions of oneDNN (CPU) and cuDNN (GPU).
 
-Each of detectron2's blocks otherwise walks its output three more times through memory. The operators are the ones that
-torch's own compiler emits; where a torch build lacks them the blocks stay as they are.
+Each of detectron2's blocks otherwise walks its output three more times through memory. The CPU's operators are the ones
+that torch's own compiler emits; where a torch build lacks them the blocks stay as they are.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from detectron2.layers import Conv2d
@@ -37,34 +40,76 @@ class _FusedConvolution:
         return _OPS._convolution_pointwise_(onto, x, self.weight, self.bias, *self.settings, "add", 1.0, "relu", [], "")
 
 
-class FusedBottleneck(nn.Module):
-    """The same function as a folded BottleneckBlock, for inference on the CPU."""
+class _CudnnConvolution:
+    """A folded convolution, by cuDNN's kernels that add and rectify before they write."""
 
-    def __init__(self, block: BottleneckBlock, inputs: tuple[int, int, int]) -> None:
+    def __init__(self, conv: Conv2d) -> None:
+        self.settings = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
+        self.weight, self.bias = conv.weight, conv.bias
+
+    def __call__(self, x: Tensor, activation: str = "none") -> Tensor:
+        if activation == "relu":
+            return torch.cudnn_convolution_relu(x, self.weight, self.bias, *self.settings)
+        return torch.conv2d(x, self.weight, self.bias, *self.settings)
+
+    def add_relu_(self, x: Tensor, onto: Tensor) -> Tensor:
+        """relu(onto + convolution(x))."""
+        return torch.cudnn_convolution_add_relu(x, self.weight, onto, 1.0, self.bias, *self.settings)
+
+
+class FusedBottleneck(nn.Module):
+    """The same function as a folded BottleneckBlock, for inference."""
+
+    def __init__(self, block: BottleneckBlock, fuse: Callable[[Conv2d], _FusedConvolution | _CudnnConvolution]) -> None:
         """Takes over a block's weights.
 
         Args:
             block: batch normalisation folded.
-            inputs: usual batch, height and width of the input; they guide the layout of the weights only.
+            fuse: makes a fused convolution of a folded one.
         """
         super().__init__()
-        self.conv1 = _FusedConvolution(block.conv1, inputs)
-        self.conv2 = _FusedConvolution(block.conv2, inputs)
-        self.conv3 = _FusedConvolution(block.conv3, inputs)
-        self.shortcut = None if block.shortcut is None else _FusedConvolution(block.shortcut, inputs)
+        self.conv1, self.conv2, self.conv3 = fuse(block.conv1), fuse(block.conv2), fuse(block.conv3)
+        self.shortcut = None if block.shortcut is None else fuse(block.shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output; without a shortcut convolution it is written over `x`."""
+        """The block's output; on the CPU, without a shortcut convolution, it is written over `x`."""
         hidden = self.conv2(self.conv1(x, "relu"), "relu")
         return self.conv3.add_relu_(hidden, onto=x if self.shortcut is None else self.shortcut(x))
 
 
 def fuse_blocks(stage: nn.Sequential, inputs: tuple[int, int, int]) -> None:
-    """Replaces the blocks of a stage, in place.
+    """Replaces the blocks of a stage on the CPU, in place.
 
     Args:
         stage: folded BottleneckBlocks; the first has a shortcut convolution, so the stage's input is never overwritten.
-        inputs: usual batch, height and width of the stage's input.
+        inputs: usual batch, height and width of the stage's input; they guide the layout of the weights only.
     """
     for index, block in enumerate(stage):
-        stage[index] = FusedBottleneck(block, inputs)
+        stage[index] = FusedBottleneck(block, partial(_FusedConvolution, inputs=inputs))
+
+
+class CudnnBottleneck(nn.Module):
+    """A block on a GPU: fused where cuDNN has kernels for its shapes and type, as it was where it has none."""
+
+    def __init__(self, block: BottleneckBlock) -> None:
+        """Takes a folded block, on its device and in its type."""
+        super().__init__()
+        self.plain = block
+        self.fused: FusedBottleneck | None = FusedBottleneck(block, _CudnnConvolution)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output."""
+        if self.fused is not None:
+            try:
+                return self.fused(x)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:  # cuDNN names many reasons; a broken GPU fails again below
+                self.fused = None
+        return self.plain(x)
+
+
+def fuse_cuda_blocks(stage: nn.Sequential) -> None:
+    """Replaces the blocks of a stage on a GPU, in place."""
+    for index, block in enumerate(stage):
+        stage[index] = CudnnBottleneck(block)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +24,14 @@ from torch import Tensor
 
 from transforms.detector.architecture import RESNET_101
 from transforms.detector.checkpoint_file import read_checkpoint
+from transforms.detector.device import answering
 from transforms.detector.errors import ConfigError, DetectionError
 from transforms.detector.generic_weights import Arrays, state_for
 from transforms.detector.given_regions import to_resized
-from transforms.detector.selection import max_confidence, select
+from transforms.detector.precision import arithmetic, check_precision, dtype_of
+from transforms.detector.selection import choose_regions
 from transforms.records.detector_config import DetectorConfig
+from transforms.records.precision import EXACT
 from transforms.records.prepared_image import BoxSettings, PreparedImage
 from transforms.records.region_record import RegionRecord
 
@@ -90,19 +94,28 @@ def check_generic(config: DetectorConfig, arrays: Arrays, where: str) -> None:
 class GenericDetector:
     """A detectron2 network on one device."""
 
-    def __init__(self, network: GeneralizedRCNN, device: torch.device, boxes: BoxSettings) -> None:
+    def __init__(
+        self, network: GeneralizedRCNN, device: torch.device, boxes: BoxSettings, precision: str = EXACT
+    ) -> None:
         """Takes a network with its weights.
 
         Args:
             network: see `build_generic`; moved to the device.
             device: where it is to run.
             boxes: how many boxes an image gets.
+            precision: of PRECISIONS.
+
+        Raises:
+            ValueError: the device does not have the precision.
         """
+        check_precision(precision, device)
         self.network = network.to(device)
-        self._boxes = boxes
+        self._boxes, self._device, self._precision, self._lock = boxes, device, precision, threading.Lock()
 
     @classmethod
-    def load(cls, config: DetectorConfig, weights: str, device: str, boxes: BoxSettings) -> GenericDetector:
+    def load(
+        cls, config: DetectorConfig, weights: str, device: str, boxes: BoxSettings, precision: str = EXACT
+    ) -> GenericDetector:
         """Builds the network of a config and fills in a checkpoint.
 
         Args:
@@ -110,14 +123,16 @@ class GenericDetector:
             weights: local path of a detectron2 checkpoint, `.pkl` or `.pth`.
             device: `cpu` or `cuda`.
             boxes: how many boxes an image gets.
+            precision: of PRECISIONS.
 
         Raises:
             ConfigError, WeightsError: one cannot be used, or they are of two networks.
+            ValueError: the device does not have the precision.
             OSError: the file cannot be read.
         """
         network = build_generic(config, "cpu")
         network.load_state_dict(state_for(network, read_checkpoint(weights), weights), strict=False)
-        return cls(network, torch.device(device), boxes)
+        return cls(network, torch.device(device), boxes, precision)
 
     @torch.inference_mode()
     def detect(self, images: Sequence[PreparedImage]) -> list[RegionRecord | DetectionError]:
@@ -130,11 +145,18 @@ class GenericDetector:
             For each image, in order, its record or the reason why there is none.
         """
         found: list[RegionRecord | DetectionError] = []
-        for image in images:
-            try:
-                found.append(self._record(image))
-            except DetectionError as error:
-                found.append(error)
+        dtype = dtype_of(self._precision)
+        with (
+            self._lock,
+            arithmetic(self._precision, self._device),
+            torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32),
+            answering(self._device),
+        ):
+            for image in images:
+                try:
+                    found.append(self._record(image))
+                except DetectionError as error:
+                    found.append(error)
         return found
 
     def _record(self, image: PreparedImage) -> RegionRecord:
@@ -149,21 +171,22 @@ class GenericDetector:
         scale = np.array([width / image.width, height / image.height] * 2, np.float32)
         if image.boxes is None:
             (proposals,), _ = self.network.proposal_generator(batch, features, None)
-            regions = proposals.proposal_boxes.tensor
-            boxes = regions.cpu().numpy() / scale
+            regions = proposals.proposal_boxes.tensor.float()
+            boxes = regions / torch.from_numpy(scale).to(regions.device)
         else:
-            regions, boxes = torch.from_numpy(to_resized(image.boxes, scale)).to(batch.tensor.device), image.boxes
+            boxes = torch.from_numpy(image.boxes).to(batch.tensor.device)
+            regions = torch.from_numpy(to_resized(image.boxes, scale)).to(boxes.device)
         if len(regions) == 0:
             raise DetectionError(f"image of {image.width}x{image.height} pixels: the network proposes no region")
         parts = [self._describe(features, part) for part in regions.split(_CHUNK)]
-        described = torch.cat([part[0] for part in parts]).cpu().numpy()  # (R, D)
-        probs = torch.cat([part[1] for part in parts]).cpu().numpy()  # (R, C)
-        if not np.isfinite(probs).all():
+        described, probs = (torch.cat([part[at] for part in parts]).float() for at in (0, 1))  # (R, D), (R, C)
+        if not probs.isfinite().all():
             raise DetectionError("the network gave numbers that are not finite; are the weights sound?")
         if image.boxes is None:
-            kept = select(max_confidence(boxes, probs[:, 1:], CLASS_NMS), self._boxes)
+            (chosen,) = choose_regions([boxes], [probs[:, 1:]], CLASS_NMS, self._boxes)
+            kept = torch.from_numpy(chosen).to(boxes.device)
             boxes, described, probs = boxes[kept], described[kept], probs[kept]
-        return _record(image, boxes, described, probs)
+        return _record(image, *(one.cpu().numpy() for one in (boxes, described, probs)))
 
     def _describe(self, features: dict[str, Tensor], regions: Tensor) -> tuple[Tensor, Tensor]:
         """Features (R, D) and class probabilities (R, C), background first, of regions (R, 4)."""

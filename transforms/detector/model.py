@@ -5,26 +5,32 @@ Importing this module registers the network's parts with detectron2.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from numpy.typing import NDArray
-from torch import Tensor
 
 from transforms.detector.config import network_config
+from transforms.detector.device import answering
 from transforms.detector.errors import DetectionError
 from transforms.detector.fold import fold_batch_norm
-from transforms.detector.fused import available, fuse_blocks
+from transforms.detector.fused import available, fuse_blocks, fuse_cuda_blocks
 from transforms.detector.meta_arch import BottomUpAttentionRCNN
+from transforms.detector.precision import arithmetic, check_precision, dtype_of
 from transforms.detector.region_pool import POOLED_SIDE
 from transforms.detector.weights import Weights
 from transforms.detector.weights_file import read_weights
+from transforms.records.precision import EXACT
 from transforms.records.prepared_image import BoxSettings, PreparedImage
 from transforms.records.region_record import RegionRecord
 
+# What fills a large GPU; smaller ones halve it when their memory is out.
+_CUDA_IMAGES, _CUDA_REGIONS = 8, 300
 _TRUNK_SIDES = ((150, 200), (150, 200), (75, 100))  # inputs of res2, res3 and res4 for a photo of 3 to 4
 
 
@@ -38,80 +44,112 @@ def build_network(weights: Weights, boxes: BoxSettings) -> BottomUpAttentionRCNN
     return network.requires_grad_(False).eval()
 
 
-def _host(tensor: Tensor) -> NDArray[np.float32]:
-    return tensor.cpu().numpy()
+_FIELDS = ("pred_classes", "scores", "features", "class_probs", "attribute_probs")
 
 
-def _record(img_id: str, found: Instances) -> RegionRecord:
-    attrs = _host(found.attribute_probs)
+def _on_host(found: Sequence[Instances]) -> list[dict[str, NDArray[Any]]]:
+    """The numbers of all images, copied together where they lie on a GPU."""
+    copied = []
+    for one in found:
+        tensors = {name: one.get(name) for name in _FIELDS} | {"boxes": one.pred_boxes.tensor}
+        copied.append({name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()})
+    if any(one.features.is_cuda for one in found):
+        torch.cuda.current_stream().synchronize()
+    return [{name: tensor.numpy() for name, tensor in one.items()} for one in copied]
+
+
+def _record(image: PreparedImage, found: dict[str, NDArray[Any]]) -> RegionRecord:
+    attrs = found["attribute_probs"]
     return RegionRecord(
-        img_id=img_id,
-        img_h=found.image_size[0],
-        img_w=found.image_size[1],
-        objects_id=found.pred_classes.cpu().numpy(),
-        objects_conf=_host(found.scores),
+        img_id=image.img_id,
+        img_h=image.height,
+        img_w=image.width,
+        objects_id=found["pred_classes"],
+        objects_conf=found["scores"],
         attrs_id=attrs[:, 1:].argmax(axis=1),
         attrs_conf=attrs[:, 1:].max(axis=1),
-        boxes=_host(found.pred_boxes.tensor),
-        features=_host(found.features),
-        cls_prob=_host(found.class_probs),
+        boxes=found["boxes"],
+        features=found["features"],
+        cls_prob=found["class_probs"],
         attrs=attrs,
     )
 
 
 class Detector:
-    """The network on one device."""
+    """The network on one device; threads that share it take turns, a batch each."""
 
-    def __init__(self, network: BottomUpAttentionRCNN, device: torch.device) -> None:
-        """Takes a loaded network and readies it for speed: folded, channels last, fused where it runs on the CPU.
+    def __init__(self, network: BottomUpAttentionRCNN, device: torch.device, precision: str = EXACT) -> None:
+        """Takes a loaded network and readies it for speed: folded, channels last, convolutions fused.
 
         Args:
             network: on the CPU; changed in place.
             device: where it is to run.
+            precision: of the convolutions, of PRECISIONS; class and attribute scores are float32 in any.
+
+        Raises:
+            ValueError: the device does not have the precision.
         """
+        check_precision(precision, device)
         fold_batch_norm(network)
-        self._device = device
+        self._device, self._precision, self._lock = device, precision, threading.Lock()
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if device.type == "cpu" and available():
+        for part in (network.backbone, network.proposal_generator, network.roi_heads.res5):
+            part.to(dtype_of(precision))
+        stages = [getattr(network.backbone, name) for name in network.backbone.stage_names]
+        if device.type == "cuda":
+            network.images_at_once, network.roi_heads.chunk = _CUDA_IMAGES, _CUDA_REGIONS
+            for stage in (*stages, network.roi_heads.res5):
+                fuse_cuda_blocks(stage)
+        elif available():
             fuse_blocks(network.roi_heads.res5, (network.roi_heads.chunk, POOLED_SIDE, POOLED_SIDE))
-            for name, side in zip(network.backbone.stage_names, _TRUNK_SIDES, strict=True):
-                fuse_blocks(getattr(network.backbone, name), (1, *side))
+            for stage, side in zip(stages, _TRUNK_SIDES, strict=True):
+                fuse_blocks(stage, (1, *side))
 
     @classmethod
-    def load(cls, weights: str, device: str, boxes: BoxSettings) -> Detector:
+    def load(cls, weights: str, device: str, boxes: BoxSettings, precision: str = EXACT) -> Detector:
         """Reads a weights file and builds the network that it describes.
 
         Args:
             weights: local path of a file that `read_weights` knows.
             device: `cpu` or `cuda`.
             boxes: how many boxes an image gets.
+            precision: of the convolutions, of PRECISIONS.
 
         Raises:
             WeightsError: the file cannot be used; says why.
+            ValueError: the device does not have the precision.
             OSError: the file cannot be read.
             RuntimeError: `cuda` was asked for and there is none.
         """
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError("expected a CUDA device, got none; give --device cpu, or check the driver")
-        return cls(build_network(read_weights(weights), boxes), torch.device(device))
+        check_precision(precision, torch.device(device))
+        return cls(build_network(read_weights(weights), boxes), torch.device(device), precision)
 
     def _input(self, image: PreparedImage) -> dict[str, object]:
-        pixels = torch.from_numpy(image.pixels).to(self._device).permute(2, 0, 1)
+        pixels = torch.from_numpy(image.pixels).to(self._device, non_blocking=True).permute(2, 0, 1)
         size = {"scale": image.scale, "height": image.height, "width": image.width}
         return {"image": pixels, **size, "boxes": image.boxes}
 
     @torch.inference_mode()
     def detect(self, images: Sequence[PreparedImage]) -> list[RegionRecord | DetectionError]:
-        """Finds the regions of each image; an image's result does not depend on the others.
+        """Finds the regions of each image.
+
+        On a CPU an image's result does not depend on the others, bit for bit; on a GPU the last bits may.
 
         Args:
             images: as `prepare` gives them, any sizes.
 
         Returns:
             For each image, in order, its record or the reason why there is none.
+
+        Raises:
+            DeviceLostError: the GPU answers no more.
         """
-        outputs = self.network([self._input(image) for image in images])
+        with self._lock, arithmetic(self._precision, self._device), answering(self._device):
+            outputs = self.network([self._input(image) for image in images])
+            found = iter(_on_host([output["instances"] for output in outputs if "instances" in output]))
         return [
-            output["error"] if "error" in output else _record(image.img_id, output["instances"])
+            output["error"] if "error" in output else _record(image, next(found))
             for image, output in zip(images, outputs, strict=True)
         ]

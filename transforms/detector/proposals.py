@@ -1,24 +1,25 @@
 """The proposal network: from the trunk's features to at most 300 boxes.
 
-h, w: cells of the feature map; A: 12 anchors; N: h * w * A; R: proposals.
+h, w: cells of the feature map; A: 12 anchors; N: h * w * A; B: images; M: candidates of an
+image; R: proposals.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import PROPOSAL_GENERATOR_REGISTRY
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from transforms.detector.anchors import decode, grid_anchors, large_enough
 from transforms.detector.architecture import ANCHORS
-from transforms.detector.nms import suppress
+from transforms.detector.nms import compact, suppress
 
 
 class ProposalHead(nn.Module):
@@ -31,44 +32,49 @@ class ProposalHead(nn.Module):
         self.anchor_deltas = Conv2d(channels, 4 * ANCHORS, kernel_size=1)
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """(1, C, h, w) to logits (1, 2A, h, w) and box deltas (1, 4A, h, w)."""
+        """(B, C, h, w) to logits (B, 2A, h, w) and box deltas (B, 4A, h, w)."""
         hidden = F.relu_(self.conv(feature))
         return self.objectness_logits(hidden), self.anchor_deltas(hidden)
 
 
 def foreground(logits: Tensor) -> Tensor:
-    """Foreground probabilities in the order (h, w, anchor), from logits (1, 2A, h, w): (N,)."""
-    height, width = logits.shape[-2:]
-    pairs = logits.reshape(2, ANCHORS, height, width)
-    return torch.softmax(pairs, dim=0)[1].permute(1, 2, 0).reshape(-1)
+    """Foreground probabilities in the order (h, w, anchor), from logits (B, 2A, h, w): (B, N)."""
+    count, _, height, width = logits.shape
+    pairs = logits.reshape(count, 2, ANCHORS, height, width)
+    return torch.softmax(pairs, dim=1)[:, 1].permute(0, 2, 3, 1).reshape(count, -1)
 
 
-def choose(
-    boxes: NDArray[np.float32],
-    scores: NDArray[np.float32],
-    minimum_size: float,
-    before: int,
-    after: int,
-    threshold: float,
-) -> NDArray[np.float32]:
-    """Drops small boxes, takes the `before` best, suppresses, takes the `after` best (`proposal_layer.py`).
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Boxes that go into the suppression.
+
+    Attributes:
+        boxes: float32 (B, M, 4), pixels of the resized image, best first.
+        valid: bool (B, M); False for boxes that are too small or stand for none.
+    """
+
+    boxes: Tensor
+    valid: Tensor
+
+
+def best_first(boxes: Tensor, scores: Tensor, minimum_sizes: Tensor, count: int) -> Candidates:
+    """The best boxes that are large enough (`proposal_layer.py`).
 
     Args:
-        boxes: float32 (N, 4), decoded and clipped.
-        scores: float32 (N,).
-        minimum_size: shortest side in pixels of the resized image.
-        before, after: counts.
-        threshold: overlap.
-
-    Returns:
-        float32 (R, 4), best first; R may be 0.
+        boxes: float32 (B, N, 4), decoded and clipped.
+        scores: float32 (B, N), probabilities.
+        minimum_sizes: float32 (B,), shortest side in pixels of the resized image.
+        count: how many to take at most.
     """
-    large = large_enough(boxes, minimum_size)
-    boxes, scores = boxes[large], scores[large]
+    large = large_enough(boxes, minimum_sizes)
     # As the original: ascending, turned round.
-    order = np.argsort(scores, kind="stable")[::-1][:before]
-    boxes = boxes[order]
-    return boxes[suppress(boxes, threshold, after)]
+    order = torch.where(large, scores, -1).sort(dim=1, stable=True).indices.flip(1)[:, :count]
+    return Candidates(boxes.gather(1, order[:, :, None].expand(-1, -1, 4)), large.gather(1, order))
+
+
+def _padded(candidates: Candidates, width: int) -> Candidates:
+    missing = width - candidates.boxes.shape[1]
+    return Candidates(F.pad(candidates.boxes, (0, 0, 0, missing)), F.pad(candidates.valid, (0, missing)))
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
@@ -116,7 +122,39 @@ class BottomUpAttentionRPN(nn.Module):
             "minimum_size": node.MIN_PROPOSAL_SIZE,
         }
 
-    def forward(self, feature: Tensor, image_size: tuple[int, int], scale: float) -> NDArray[np.float32]:
+    def candidates(self, feature: Tensor, image_size: tuple[int, int], scales: Tensor) -> Candidates:
+        """What the network proposes for images of one size, before suppression.
+
+        Args:
+            feature: (B, C, h, w), the trunk's output.
+            image_size: height and width of the resized images.
+            scales: float32 (B,), resized size over original size.
+        """
+        logits, deltas = self.rpn_head(feature)
+        height, width = deltas.shape[-2:]
+        flat = deltas.float().permute(0, 2, 3, 1).reshape(len(feature), -1, 4)
+        boxes = decode(grid_anchors(height, width, feature.device), flat, *image_size)
+        return best_first(boxes, foreground(logits.float()), self.minimum_size * scales, self.pre_nms)
+
+    def proposals(self, groups: Sequence[Candidates]) -> list[Tensor]:
+        """Suppresses and takes the best.
+
+        Args:
+            groups: candidates of any number of images; all images are walked together.
+
+        Returns:
+            For each image, in the order of the groups, float32 (R, 4), x1, y1, x2, y2 in pixels of the resized image,
+            best first; R may be 0.
+        """
+        width = max(group.boxes.shape[1] for group in groups)
+        padded = [_padded(group, width) for group in groups]
+        boxes, valid = torch.cat([one.boxes for one in padded]), torch.cat([one.valid for one in padded])
+        kept = suppress(boxes, valid, self.nms_threshold, self.post_nms)
+        counts = kept.sum(dim=1).tolist()
+        found, _ = compact(boxes, kept, max(counts))
+        return [row[:count] for row, count in zip(found, counts, strict=True)]
+
+    def forward(self, feature: Tensor, image_size: tuple[int, int], scale: float) -> Tensor:
         """Proposes regions of one image.
 
         Args:
@@ -125,12 +163,7 @@ class BottomUpAttentionRPN(nn.Module):
             scale: resized size over original size.
 
         Returns:
-            float32 (R, 4), x1, y1, x2, y2 in pixels of the resized image, best first; R may be 0.
+            float32 (R, 4), see `proposals`.
         """
-        logits, deltas = self.rpn_head(feature)
-        height, width = deltas.shape[-2:]
-        scores = foreground(logits).cpu().numpy()
-        flat = deltas.permute(0, 2, 3, 1).reshape(-1, 4).cpu().numpy()
-        boxes = decode(grid_anchors(height, width), flat, *image_size)
-        minimum = self.minimum_size * np.float32(scale)
-        return choose(boxes, scores, float(minimum), self.pre_nms, self.post_nms, self.nms_threshold)
+        (found,) = self.proposals([self.candidates(feature, image_size, feature.new_tensor([scale]).float())])
+        return found

@@ -1,7 +1,8 @@
-"""RoIPool on the CPU as gathers from tables of window maxima, equal to Caffe's and torchvision's bit for bit.
+"""RoIPool as gathers from tables of window maxima, equal to Caffe's and torchvision's bit for bit.
 
-torchvision's kernel walks channel by channel on one thread. A bin's maximum is also the maximum of four windows, of
-power-of-two sides, that overlap and together fill it; with channels last each of those is one contiguous row.
+torchvision's kernel walks channel by channel on one thread of the CPU, and on a GPU takes no bfloat16. A bin's maximum
+is also the maximum of four windows, of power-of-two sides, that overlap and together fill it; with channels last each of
+those is one contiguous row.
 
 h, w: cells of the feature map; D: channels; R: regions; P: 14 bins a side.
 """
@@ -10,24 +11,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from transforms.detector.anchors import STRIDE
 
 POOLED_SIDE = 14
-_STEP = 98  # bins gathered at a time: four rows each stay in the second-level cache
+# Bins gathered at a time: on the CPU four rows each stay in the second-level cache, on a GPU memory is the limit.
+_STEP, _CUDA_STEP = 98, 60 * POOLED_SIDE * POOLED_SIDE
 
 
-def _round_half_away(values: NDArray[np.float32]) -> NDArray[np.int64]:
-    return (np.sign(values) * np.floor(np.abs(values) + np.float32(0.5))).astype(np.int64)
+def _round_half_away(values: Tensor) -> Tensor:
+    return (values.sign() * (values.abs() + 0.5).floor()).long()
 
 
-def bins(
-    first: NDArray[np.float32], last: NDArray[np.float32], cells: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def bins(first: Tensor, last: Tensor, cells: int) -> tuple[Tensor, Tensor]:
     """Where the bins of each region begin and end along one axis.
 
     Args:
@@ -37,13 +35,14 @@ def bins(
     Returns:
         begin and end (excluded), int64 (R, P), within 0 and `cells`; an empty bin has end <= begin.
     """
-    begin = _round_half_away(first * np.float32(1 / STRIDE))
-    length = np.maximum(_round_half_away(last * np.float32(1 / STRIDE)) - begin + 1, 1)
-    step = (length.astype(np.float32) / np.float32(POOLED_SIDE))[:, None]
-    index = np.arange(POOLED_SIDE, dtype=np.float32)
-    low = np.floor(index * step).astype(np.int64) + begin[:, None]
-    high = np.ceil((index + np.float32(1)) * step).astype(np.int64) + begin[:, None]
-    return low.clip(0, cells), high.clip(0, cells)
+    begin = _round_half_away(first * (1 / STRIDE))
+    length = (_round_half_away(last * (1 / STRIDE)) - begin + 1).clamp(min=1)
+    # A tensor: by a plain number a GPU would multiply with the reciprocal.
+    step = (length.float() / torch.full((), POOLED_SIDE, dtype=torch.float32, device=first.device))[:, None]
+    index = torch.arange(POOLED_SIDE, dtype=torch.float32, device=first.device)
+    low = (index * step).floor().long() + begin[:, None]
+    high = ((index + 1) * step).ceil().long() + begin[:, None]
+    return low.clamp(0, cells), high.clamp(0, cells)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +76,7 @@ def max_tables(feature: Tensor) -> MaxTables:
     """Tables for every bin that a region of this map can have.
 
     Args:
-        feature: (1, D, h, w) on the CPU.
+        feature: (1, D, h, w).
     """
     _, channels, height, width = feature.shape
     longest = -(-max(height, width) // POOLED_SIDE) + 1
@@ -92,25 +91,26 @@ def max_tables(feature: Tensor) -> MaxTables:
     return MaxTables(rows, levels, height, width)
 
 
-def _levels(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The largest power of two, as an exponent, that fits into each length of at least 1."""
-    return np.frexp(lengths.clip(1).astype(np.float64))[1].astype(np.int64) - 1
+def _levels(lengths: Tensor, levels: int) -> Tensor:
+    """The largest power of two, as an exponent under `levels`, that fits into each length."""
+    powers = 1 << torch.arange(1, levels, device=lengths.device)
+    return (lengths[:, :, None] >= powers).sum(dim=2)
 
 
-def pool_indices(tables: MaxTables, regions: NDArray[np.float32]) -> Tensor:
-    """The four rows of the tables that make up each bin: int64 (4, R * P * P)."""
+def pool_indices(tables: MaxTables, regions: Tensor) -> Tensor:
+    """The four rows of the tables that make up each bin of regions float32 (R, 4): int64 (4, R * P * P)."""
     x1, x2 = bins(regions[:, 0], regions[:, 2], tables.width)
     y1, y2 = bins(regions[:, 1], regions[:, 3], tables.height)
-    a, b = _levels(y2 - y1), _levels(x2 - x1)  # (R, P)
+    a, b = _levels(y2 - y1, tables.levels), _levels(x2 - x1, tables.levels)  # (R, P)
     level = (a[:, :, None] * tables.levels + b[:, None, :]) * (tables.height * tables.width)  # (R, P, P)
     empty = (y2 <= y1)[:, :, None] | (x2 <= x1)[:, None, :]
     nothing = len(tables.rows) - 1
     corners = [
-        np.where(empty, nothing, level + (y * tables.width)[:, :, None] + x[:, None, :])
+        torch.where(empty, nothing, level + (y * tables.width)[:, :, None] + x[:, None, :])
         for y in (y1, y2 - (1 << a))
         for x in (x1, x2 - (1 << b))
     ]
-    return torch.from_numpy(np.stack(corners).reshape(4, -1))
+    return torch.stack(corners).reshape(4, -1)
 
 
 def pool_chunk(tables: MaxTables, indices: Tensor) -> Tensor:
@@ -125,8 +125,9 @@ def pool_chunk(tables: MaxTables, indices: Tensor) -> Tensor:
     """
     count = indices.shape[1]
     pooled = tables.rows.new_empty(count, tables.rows.shape[1])
-    for start in range(0, count, _STEP):
-        step = indices[:, start : start + _STEP]
-        corners = tables.rows.index_select(0, step.reshape(-1)).view(4, step.shape[1], -1)
-        torch.amax(corners, dim=0, out=pooled[start : start + _STEP])
+    step = _CUDA_STEP if pooled.is_cuda else _STEP
+    for start in range(0, count, step):
+        part = indices[:, start : start + step]
+        corners = tables.rows.index_select(0, part.reshape(-1)).view(4, part.shape[1], -1)
+        torch.amax(corners, dim=0, out=pooled[start : start + step])
     return pooled.view(-1, POOLED_SIDE, POOLED_SIDE, pooled.shape[1]).permute(0, 3, 1, 2)

@@ -5,7 +5,6 @@ R: regions; D: feature width; C: classes with background; A: attributes with "no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,13 +13,12 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_HEADS_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import roi_pool
 
-from transforms.detector.anchors import STRIDE
 from transforms.detector.architecture import Stage
 from transforms.detector.backbone import residual_stage
 from transforms.detector.config import architecture_of
-from transforms.detector.region_pool import POOLED_SIDE, max_tables, pool_chunk, pool_indices
+from transforms.detector.memory import in_parts
+from transforms.detector.region_pool import max_tables, pool_chunk, pool_indices
 
 
 class RegionPredictor(nn.Module):
@@ -85,7 +83,8 @@ class BottomUpAttentionHeads(nn.Module):
             stage: res5.
             classes, attributes: without background and without "none".
             embedding, attribute_hidden: widths inside the attribute head.
-            chunk: regions that go through res5 together; sized for the processor's cache.
+            chunk: regions that go through res5 together; sized for the processor's cache. Halved for good where a GPU's
+                memory is too small.
         """
         super().__init__()
         self.res5 = nn.Sequential(*residual_stage(in_channels, stage, dilation=2))
@@ -105,27 +104,6 @@ class BottomUpAttentionHeads(nn.Module):
             "attribute_hidden": architecture.attribute_hidden,
         }
 
-    def pooled(self, feature: Tensor, regions: Tensor) -> Iterator[Tensor]:
-        """RoIPool, chunk by chunk: the largest value of each of 14 x 14 bins, 0 in an empty one.
-
-        Args:
-            feature: (1, D', h, w), the trunk's output.
-            regions: float32 (R, 4), pixels of the resized image.
-
-        Yields:
-            (at most chunk, D', 14, 14), channels last.
-        """
-        if feature.device.type == "cpu":
-            tables = max_tables(feature)
-            bins = POOLED_SIDE * POOLED_SIDE
-            for part in pool_indices(tables, regions.numpy()).split(self.chunk * bins, dim=1):
-                yield pool_chunk(tables, part)
-            return
-        rois = torch.cat([regions.new_zeros(len(regions), 1), regions], dim=1)
-        for part in rois.split(self.chunk):
-            pooled = roi_pool(feature.contiguous(), part, POOLED_SIDE, 1.0 / STRIDE)
-            yield pooled.contiguous(memory_format=torch.channels_last)
-
     def forward(self, feature: Tensor, regions: Tensor) -> Tensor:
         """Features of the regions of one image.
 
@@ -136,6 +114,14 @@ class BottomUpAttentionHeads(nn.Module):
             regions: float32 (R, 4), pixels of the resized image.
 
         Returns:
-            (R, D).
+            float32 (R, D).
         """
-        return torch.cat([self.res5(part).mean(dim=(2, 3)) for part in self.pooled(feature, regions)])
+        tables = max_tables(feature)
+        indices = pool_indices(tables, regions).view(4, len(regions), -1)
+
+        def described(rows: slice) -> Tensor:
+            pooled = pool_chunk(tables, indices[:, rows].reshape(4, -1))
+            return self.res5(pooled).mean(dim=(2, 3), dtype=torch.float32)
+
+        chunks, self.chunk = in_parts(len(regions), self.chunk, described, "regions")
+        return torch.cat(chunks)
