@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from transforms.records.precision import CPU_PRECISIONS, EXACT, PRECISIONS
 from transforms.records.prepared_image import BoxSettings
 
 OUTPUTS = ("tfrecord", "captions", "lmdb", "tsv", "negatives")
@@ -35,6 +36,8 @@ class Config:
         num_shards: shards per set, None for about 256 images a shard.
         batch_size: images a batch.
         device: `auto`, `cpu` or `cuda`.
+        precision: of the network, of PRECISIONS.
+        model_copies: networks that the processes of a machine share, None for one in each process.
         failure_threshold: largest allowed share of failed images.
         pixel_limit: largest allowed width x height.
         retry_failed: redo the shards that hold failures.
@@ -66,6 +69,8 @@ class Config:
     given_boxes: str | None = None
     detector_config: str | None = None
     exif: bool = False
+    precision: str = EXACT
+    model_copies: int | None = None
     tsv_columns: int = 13
     negatives_pool: int = 100
     import_tsv: tuple[str, ...] = ()
@@ -115,6 +120,8 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
         raise UsageError(
             "--boxes: every box given is described: expected no --min_boxes, --max_boxes or --conf_threshold beside it"
         )
+    if args.device == "cpu" and args.precision not in CPU_PRECISIONS:
+        raise UsageError(f"--precision {args.precision}: --device cpu does {' or '.join(CPU_PRECISIONS)} only")
     aside = [name for name in ("boxes", "detector_config", "exif") if getattr(args, name)]
     if aside and {"import_tsv", "import_lmdb"} & set(sources):
         raise UsageError(f"--{aside[0]}: imported records are taken as they are: expected --images or --corpus")
@@ -137,6 +144,8 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
         given_boxes=args.boxes,
         detector_config=args.detector_config,
         exif=args.exif,
+        precision=args.precision,
+        model_copies=args.model_copies,
         tsv_columns=args.tsv_columns,
         negatives_pool=args.negatives_pool,
         import_tsv=tuple(args.import_tsv or ()),
@@ -154,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--corpus", type=_path, metavar="DIR", help="folder of images/{train2014,val2014,test2015}, dataset_coco.json")
-    add("--images", type=_path, metavar="SOURCE", nargs="+", help="glob, folder, or .txt file of URIs; one or more")
+    add("--images", type=_path, metavar="SOURCE", nargs="+", help="globs, folders, zips, .txt files of URIs")
     add("--import_tsv", type=_path, metavar="FILE", nargs="+", help="old scripts' TSVs in place of images; no weights")
     add("--import_lmdb", type=_path, metavar="DIR", help="an LMDB of VOLTA's form in place of images; no weights")
     add("--captions", type=_path, metavar="FILE", help="Karpathy's dataset_coco.json (default: the corpus's own)")
@@ -179,6 +188,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--num_shards", type=_positive, metavar="N", help="shards per set (default: about 256 images a shard)")
     add("--batch_size", type=_positive, default=8, metavar="N", help="images a batch (default 8)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the network runs (default auto)")
+    add("--precision", choices=PRECISIONS, default=EXACT, help="of the network, see README (default float32)")
+    add("--model_copies", type=_positive, metavar="N", help="networks all processes of a machine share (default: own)")
     add("--failure_threshold", type=_share, default=0.01, metavar="P", help="allowed share of failures (default 0.01)")
     add("--pixel_limit", type=_positive, default=PIXEL_LIMIT, metavar="N", help="most pixels an image (default 89e6)")
     add("--retry_failed", action="store_true", help="redo the shards that hold failures")

@@ -41,7 +41,7 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
         prepare_image: the handler's preprocessing, run in the reader threads; None for that of the job's network.
     """
     config, paths, modes = job.config, job.paths, job.modes
-    prepare_image = prepare_image or preprocessing(modes.detector)
+    prepare_image = prepare_image or preprocessing(modes.detector, config.device)
     published = pipeline | "NoShardsToDo" >> beam.Create([])
     if job.todo:
         boxes = pipeline | "ReadBoxes" >> ReadBoxes(modes.boxes) if modes.boxes else None  # (img_id, GivenBoxes)
@@ -117,7 +117,9 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
         return 2
     # Whatever a worker fetches later has to be what was checked here.
     weights = pinned(config.weights or "", job.plan.settings.get("weights_sha256"))
-    handler = handler or RegionModelHandler(weights, config.device, config.boxes, job.modes.detector)
+    handler = handler or RegionModelHandler(
+        weights, config.device, config.boxes, job.modes.detector, config.precision, config.model_copies
+    )
     build(run.pipeline, job, handler, prepare_image)
     try:
         watch(run, job)

@@ -21,6 +21,7 @@ from transforms.listing import Listing, corpus_folders, list_images
 from transforms.published import read_published
 from transforms.records.image_failure import Failure
 from transforms.records.plan import Plan, assign_shards, decode_plan, describe_change, encode_plan, find_key_clashes
+from transforms.records.precision import EXACT
 from transforms.records.shard_item import ImageCaptions
 
 # Raised whenever the same input and settings give other bytes.
@@ -185,6 +186,7 @@ def _settings(config: Config, captions: str | None, weights: WeightsFacts | None
         "conf_threshold": config.boxes.threshold,
         "pixel_limit": config.pixel_limit,
         "record_version": RECORD_VERSION,
+        **({} if config.precision == EXACT else {"precision": config.precision}),
         **modes.settings(),
         **({"imported": True} if config.imports else {}),
     }

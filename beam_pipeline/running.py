@@ -11,7 +11,12 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics.metric import MetricsFilter
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    DirectOptions,
+    PipelineOptions,
+    StandardOptions,
+)
 from apache_beam.runners.runner import PipelineState
 
 from beam_pipeline.options import UsageError
@@ -20,6 +25,9 @@ from beam_pipeline.progress import Progress
 from transforms.failures import NAMESPACE, local_counts, reset_local_counts
 
 _POLL_SECONDS = 1.0
+_ONE_PROCESS = "no_use_multiple_sdk_containers"
+# Shards that a machine of Dataflow works on at a time: while one is at the network, others are read and written.
+_WORKER_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,10 @@ def new_run(flags: Sequence[str]) -> Run:
     """
     options = PipelineOptions(list(flags))
     runner = options.view_as(StandardOptions).runner or "DirectRunner"
-    if runner.rpartition(".")[2].lower() not in ("direct", "directrunner"):
+    name = runner.rpartition(".")[2].lower()
+    if name == "dataflowrunner":
+        one_process_a_machine(options)
+    if name not in ("direct", "directrunner"):
         try:
             return Run(beam.Pipeline(runner=runner, options=options), runner)
         except ValueError as error:
@@ -52,6 +63,15 @@ def new_run(flags: Sequence[str]) -> Run:
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
     return Run(beam.Pipeline(runner=FnApiRunner(), options=options), None)
+
+
+def one_process_a_machine(options: PipelineOptions) -> None:
+    """Dataflow's default is a process a core, each with a network of its own; the user's own choice stands."""
+    debug = options.view_as(DebugOptions)
+    if not any(debug.lookup_experiment(name) for name in (_ONE_PROCESS, _ONE_PROCESS.removeprefix("no_"))):
+        debug.add_experiment(_ONE_PROCESS)
+    if debug.number_of_worker_harness_threads is None:
+        debug.number_of_worker_harness_threads = _WORKER_THREADS
 
 
 def watch(run: Run, job: Job) -> None:

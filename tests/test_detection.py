@@ -12,9 +12,10 @@ import torch
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline  # pytest collects what is called Test
 from apache_beam.testing.util import assert_that, equal_to
 
+from tests.conftest import TINY_WEIGHTS
 from tests.fakes import FakeHandler, fake_prepare, fake_record
-from transforms.detection import Example, RegionModelHandler, choose_device, detect_each, detect_regions
-from transforms.detector.errors import DetectionError
+from transforms.detection import Example, RegionModelHandler, choose_device, detect_each, detect_regions, prepare
+from transforms.detector.errors import DetectionError, DeviceLostError
 from transforms.records.image_failure import ImageFailure
 from transforms.records.prepared_image import BoxSettings, PreparedImage
 from transforms.records.region_record import RegionRecord
@@ -155,3 +156,40 @@ def test_run_inference_keeps_keys_with_their_images() -> None:
                 ]
             ),
         )
+
+
+def test_a_lost_gpu_is_no_images_fault() -> None:
+    def detect(images: Sequence[PreparedImage]) -> list[Any]:
+        raise DeviceLostError("the GPU answers no more: CUDA error: misaligned address")
+
+    with pytest.raises(DeviceLostError):
+        detect_each(detect, [image("a"), image("b")])
+
+
+SEEN: list[tuple[str, Any]] = []
+
+
+def batch_of(names: str) -> list[tuple[str, Example]]:
+    """Images of noise, and a failure in the place of x."""
+    rng = np.random.default_rng(0)
+    images = {name: prepare(name, rng.integers(0, 256, (60, 90, 3), dtype=np.uint8)) for name in "abc"}
+    return [(name, images.get(name, EARLIER)) for name in names]
+
+
+def see(element: tuple[str, Any]) -> None:
+    SEEN.append(element)
+
+
+def test_networks_that_processes_share_give_the_same_records() -> None:
+    found = {}
+    for copies in (None, 2):
+        SEEN.clear()
+        handler = RegionModelHandler(str(TINY_WEIGHTS), "cpu", BoxSettings(), model_copies=copies)
+        with Pipeline() as pipeline:
+            batches = pipeline | beam.Create(["axb", "c", "x"]) | beam.Map(batch_of)
+            _ = batches | detect_regions(handler) | beam.Map(see)
+        found[copies] = dict(SEEN)
+    assert sorted(found[2]) == ["a", "b", "c", "x"]
+    assert told([found[2]["x"]]) == told([EARLIER])
+    for name in "abc":
+        np.testing.assert_array_equal(found[None][name].features, found[2][name].features)

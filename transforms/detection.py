@@ -17,12 +17,14 @@ from transforms.failures import NAMESPACE
 from transforms.inference import KeyedModelHandler, ModelHandler, RunInference
 from transforms.records.detector_config import DetectorConfig
 from transforms.records.image_failure import ImageFailure
+from transforms.records.precision import EXACT
 from transforms.records.prepared_image import BoxSettings, PreparedImage
 from transforms.records.region_record import RegionRecord
 from transforms.weights_cache import local_copy
 
 Example = PreparedImage | ImageFailure
 Prediction = RegionRecord | ImageFailure
+Prepare = Callable[[str, NDArray[np.uint8]], PreparedImage]
 
 
 def prepare(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
@@ -32,18 +34,30 @@ def prepare(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
     return detector_prepare(img_id, image)
 
 
-def preprocessing(config: DetectorConfig | None) -> Callable[[str, NDArray[np.uint8]], PreparedImage]:
+def prepare_pinned(img_id: str, image: NDArray[np.uint8], preparation: Prepare) -> PreparedImage:
+    """What `preparation` gives, where a GPU copies from by itself, see `transforms.detector.pinned.pinned`."""
+    from transforms.detector.pinned import pinned
+
+    return pinned(preparation(img_id, image))
+
+
+def preprocessing(config: DetectorConfig | None, device: str = "cpu") -> Prepare:
     """The preprocessing of the bottom-up-attention network, or that of a config's network.
+
+    Args:
+        config: of a detectron2 network; None for the bottom-up-attention network.
+        device: `auto`, `cpu` or `cuda`, where the network runs.
 
     Raises:
         ValueError: the config's input settings are none that can be used.
     """
-    if config is None:
-        return prepare
-    from transforms.detector.generic_preprocess import input_settings
-    from transforms.detector.generic_preprocess import prepare as generic_prepare
+    preparation: Prepare = prepare
+    if config:
+        from transforms.detector.generic_preprocess import input_settings
+        from transforms.detector.generic_preprocess import prepare as generic_prepare
 
-    return functools.partial(generic_prepare, settings=input_settings(config))
+        preparation = functools.partial(generic_prepare, settings=input_settings(config))
+    return preparation if device == "cpu" else functools.partial(prepare_pinned, preparation=preparation)
 
 
 def read_detector_config(uri: str) -> DetectorConfig:
@@ -116,12 +130,19 @@ def detect_each(detect: Callable[[Sequence[PreparedImage]], Sequence[Any]], batc
 
     Returns:
         A RegionRecord or an ImageFailure an element, in order.
+
+    Raises:
+        DeviceLostError: the GPU answers no more, which is no image's fault.
     """
+    from transforms.detector.errors import DeviceLostError
+
     images = [example for example in batch if isinstance(example, PreparedImage)]
     try:
         found = list(detect(images)) if images else []
         if len(found) != len(images):
             raise ValueError(f"expected {len(images)} results of the detector, got {len(found)}")
+    except DeviceLostError:
+        raise
     except Exception as error:  # a batch that fails as a whole is retried one by one
         found = [error] if len(images) == 1 else [detect_each(detect, [image])[0] for image in images]
     results = iter(found)
@@ -145,23 +166,36 @@ class RegionModelHandler(ModelHandler[Example, Prediction, Any]):
         device: `auto`, `cpu` or `cuda`; `cuda` on a machine without a GPU is an error.
         boxes: how many boxes an image gets.
         config: of the detectron2 network that detects; None for the bottom-up-attention network.
+        precision: of PRECISIONS; one that the device does not have is an error.
+        model_copies: how many networks all processes of a machine share, which then hand their images to the process
+            that holds them; None for one in each process, which costs no copying.
     """
 
-    def __init__(self, weights: str, device: str, boxes: BoxSettings, config: DetectorConfig | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        weights: str,
+        device: str,
+        boxes: BoxSettings,
+        config: DetectorConfig | None = None,
+        precision: str = EXACT,
+        model_copies: int | None = None,
+    ) -> None:
+        super().__init__(model_copies=model_copies)
         self._weights = weights
         self._device = device
         self._boxes = boxes
         self._config = config
+        self._precision = precision
 
     def load_model(self) -> Any:
         """The detector on its device."""
         from transforms.detector import Detector, GenericDetector
 
+        device = choose_device(self._device)
         with local_copy(self._weights) as path:
             if self._config:
-                return GenericDetector.load(self._config, path, choose_device(self._device), self._boxes)
-            return Detector.load(path, choose_device(self._device), self._boxes)
+                return GenericDetector.load(self._config, path, device, self._boxes, self._precision)
+            return Detector.load(path, device, self._boxes, self._precision)
 
     def run_inference(
         self, batch: Sequence[Example], model: Any, inference_args: dict[str, Any] | None = None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +23,8 @@ from transforms.records.shard_item import ShardItem
 from transforms.records.shard_stats import STATS_SUFFIX, ShardStats
 from transforms.records.tfrecord_io import write_record
 
+# Records that wait to be written at most.
+_AHEAD = 16
 # Counters, which a progress display reads.
 IMAGES_WRITTEN, IMAGES_FAILED = "images_written", "images_failed"
 
@@ -48,6 +52,9 @@ class ShardFile:
         self._stream = FileSystems.create(self._temporary, compression_type=CompressionTypes.UNCOMPRESSED)
         self._digest = hashlib.sha256()
         self._bytes = 0
+        # Encoding and writing go on while the network is at the next images.
+        self._writer = ThreadPoolExecutor(1)
+        self._pending: deque[Future[None]] = deque()
 
     def write(self, data: bytes) -> int:
         """Take bytes of the shard, for `write_record`."""
@@ -56,7 +63,7 @@ class ShardFile:
         return self._stream.write(data)
 
     def add(self, item: ShardItem, result: RegionRecord | ImageFailure) -> None:
-        """Write one image's record, or note why it has none."""
+        """Have one image's record written, or note why it has none; raises what an earlier write raised."""
         ref, captions = item.image.ref, item.image.captions
         self.refs.append(ref)
         if isinstance(result, ImageFailure):
@@ -70,8 +77,13 @@ class ShardFile:
             caption_ids=captions.sentence_ids if captions else (),
             split=captions.split if captions else "",
         )
-        write_record(self, encode_example(example))
         self.ids.append(ref.img_id)
+        self._pending.append(self._writer.submit(self._append, example))
+        if len(self._pending) > _AHEAD:
+            self._pending.popleft().result()
+
+    def _append(self, example: ImageExample) -> None:
+        write_record(self, encode_example(example))
 
     @property
     def is_whole(self) -> bool:
@@ -80,6 +92,9 @@ class ShardFile:
 
     def publish(self) -> ShardStats:
         """Give the shard its name, then write its stats: a crash between the two leaves a shard that is redone."""
+        self._writer.shutdown()
+        while self._pending:
+            self._pending.popleft().result()
         self._stream.close()
         stats = ShardStats(
             shard=self.key.filename,
@@ -98,6 +113,7 @@ class ShardFile:
 
     def discard(self) -> None:
         """Leave nothing behind."""
+        self._writer.shutdown(cancel_futures=True)
         self._stream.close()
         files.delete_files([self._temporary])
 
@@ -123,8 +139,13 @@ class _WriteShard(beam.DoFn):
         self._open.add(item, result)
         count(IMAGES_FAILED if isinstance(result, ImageFailure) else IMAGES_WRITTEN)
         if self._open.is_whole:
-            whole, self._open = self._open, None
-            yield whole.publish().shard
+            try:
+                stats = self._open.publish()
+            except Exception:
+                self._abandon()
+                raise
+            self._open = None
+            yield stats.shard
 
     def finish_bundle(self) -> None:
         if self._open is not None:

@@ -18,7 +18,7 @@ from transforms.records.prepared_image import BoxSettings
 THIRTY_SIX = BoxSettings(36, 36, 0.2)
 
 
-def plain_nms(boxes: NDArray[np.float32], threshold: float) -> list[int]:
+def plain_nms(boxes: NDArray[Any], threshold: float) -> list[int]:
     """The original's loop, number by number, on boxes that are sorted by score."""
     one = np.float32(1)
     kept: list[int] = []
@@ -119,7 +119,7 @@ def test_threshold_compares_as_in_double(value: float) -> None:
     assert (torch.from_numpy(np.array(around)) >= least).tolist() == [float(x) >= value for x in around]
 
 
-def plain_confidence(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+def plain_confidence(boxes: NDArray[Any], scores: NDArray[Any]) -> NDArray[np.float32]:
     """The original's loop over classes."""
     best = np.zeros(len(boxes), dtype=np.float32)
     for column in scores.T:

@@ -32,15 +32,16 @@ def in_parts(count: int, size: int, work: Callable[[slice], T], what: str) -> tu
     results: list[T] = []
     done = 0
     while done < count:
+        part = min(size, count - done)
         try:
-            results.append(work(slice(done, min(done + size, count))))
-            done += size
+            results.append(work(slice(done, done + part)))
+            done += part
             continue
         except torch.OutOfMemoryError:
-            if size == 1:
+            if part == 1:
                 raise
         # Here the error's traceback no longer holds the part's tensors.
         torch.cuda.empty_cache()
-        _log.warning("out of GPU memory with %d %s at once: from now on %d", size, what, size // 2)
-        size //= 2
+        size = part // 2
+        _log.warning("out of GPU memory with %d %s at once: from now on %d", part, what, size)
     return results, size

@@ -1,8 +1,8 @@
 """RoIPool as gathers from tables of window maxima, equal to Caffe's and torchvision's bit for bit.
 
-torchvision's kernel walks channel by channel on one thread of the CPU, and on a GPU takes no bfloat16. A bin's maximum
-is also the maximum of four windows, of power-of-two sides, that overlap and together fill it; with channels last each of
-those is one contiguous row.
+torchvision's kernel walks channel by channel on one thread of the CPU, and takes no bfloat16. A bin's maximum is also
+the maximum of four windows, of power-of-two sides, that overlap and together fill it; with channels last each of those
+is one contiguous row.
 
 h, w: cells of the feature map; D: channels; R: regions; P: 14 bins a side.
 """

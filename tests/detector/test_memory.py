@@ -1,0 +1,100 @@
+"""Parts that shrink when a GPU's memory is too small, and a GPU that is lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tests.detector.conftest import TINY
+from tests.detector.test_batches import assert_identical, noise
+from transforms.detector import Detector
+from transforms.detector.device import answering
+from transforms.detector.errors import DeviceLostError
+from transforms.detector.memory import in_parts
+from transforms.records.prepared_image import BoxSettings
+
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+class Memory:
+    """Room for `limit` things at once."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.tried: list[int] = []
+
+    def work(self, rows: slice) -> list[int]:
+        things = list(range(rows.start, rows.stop))
+        self.tried.append(len(things))
+        if len(things) > self.limit:
+            raise OUT_OF_MEMORY
+        return things
+
+
+def test_parts_are_halved_until_they_fit_and_nothing_is_done_twice(caplog: pytest.LogCaptureFixture) -> None:
+    memory = Memory(limit=20)
+    results, size = in_parts(100, 64, memory.work, "regions")
+    assert [thing for part in results for thing in part] == list(range(100))
+    assert (size, memory.tried) == (16, [64, 32, 16, 16, 16, 16, 16, 16, 4])
+    assert [record.getMessage() for record in caplog.records] == [
+        "out of GPU memory with 64 regions at once: from now on 32",
+        "out of GPU memory with 32 regions at once: from now on 16",
+    ]
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+def test_parts_that_fit_stay_as_they_are() -> None:
+    assert in_parts(10, 4, Memory(limit=4).work, "images") == ([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]], 4)
+    assert in_parts(0, 4, Memory(limit=4).work, "images") == ([], 4)
+
+
+def test_one_thing_that_is_too_large_is_an_error() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        in_parts(3, 2, Memory(limit=0).work, "images")
+
+
+def test_a_detector_short_of_memory_gives_the_same_records(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = Detector.load(str(TINY), "cpu", BoxSettings())
+    small.network.images_at_once, small.network.roi_heads.chunk = 4, 60
+    trunk, res5 = small.network.backbone.forward, small.network.roi_heads.res5.forward
+
+    def limited(forward: Callable[[torch.Tensor], object], limit: int) -> Callable[[torch.Tensor], object]:
+        def run(x: torch.Tensor) -> object:
+            if len(x) > limit:
+                raise OUT_OF_MEMORY
+            return forward(x)
+
+        return run
+
+    monkeypatch.setattr(small.network.backbone, "forward", limited(trunk, 1))
+    monkeypatch.setattr(small.network.roi_heads.res5, "forward", limited(res5, 15))
+    images = [noise(1, 120, 160), noise(2, 120, 160), noise(3, 90, 160)]
+    for _ in range(2):
+        for one, two in zip(detector.detect(images), small.detect(images), strict=True):
+            assert_identical(one, two)
+    assert (small.network.images_at_once, small.network.roi_heads.chunk) == (1, 15)
+    assert [record.getMessage() for record in caplog.records] == [
+        "out of GPU memory with 2 images at once: from now on 1",
+        "out of GPU memory with 60 regions at once: from now on 30",
+        "out of GPU memory with 30 regions at once: from now on 15",
+    ]
+
+
+def test_an_error_of_a_gpu_that_still_answers_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match="cuDNN error") as caught, answering(torch.device("cpu")):
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED")
+    assert not isinstance(caught.value, DeviceLostError)
+
+
+def test_a_gpu_that_answers_no_more_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dead(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch, "ones", dead)
+    with pytest.raises(DeviceLostError, match="more: CUDA error: misaligned"), answering(torch.device("cuda")):
+        raise RuntimeError("CUDA error: misaligned address")
