@@ -14,7 +14,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_pipeline.derived import lmdb_jobs, negatives_extras, negatives_jobs, tsv_extra, tsv_jobs, wanted_of
 from beam_pipeline.options import UsageError, parse_args
-from beam_pipeline.preparation import Job, finish, prepare, start
+from beam_pipeline.preparation import Job, check_here, finish, prepare, start
 from beam_pipeline.running import interrupted_message, is_defect, new_run, watch
 from transforms import files
 from transforms.boxes import ReadBoxes
@@ -109,6 +109,8 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
         config, beam_flags = parse_args(argv)
         run = new_run(beam_flags)
         job = prepare(config)
+        if handler is None and run.runner is None and job.todo and not config.imports:
+            check_here(config)
         for note in job.notes:
             print(f"note: {note}", file=sys.stderr)
         start(job)

@@ -15,7 +15,7 @@ from beam_pipeline.options import DEFAULT_OUTPUTS, Config, UsageError
 from beam_pipeline.paths import Paths, delete_outputs
 from transforms import files
 from transforms.captions import check_test1k_ids, parse_captions, parse_test1k_ids
-from transforms.detection import WeightsFacts, check_weights
+from transforms.detection import WeightsFacts, check_device, check_weights
 from transforms.imports import ImportListing, list_lmdb_records, list_tsv_rows
 from transforms.listing import Listing, corpus_folders, list_images
 from transforms.published import read_published
@@ -118,6 +118,18 @@ def _prepare(config: Config) -> Job:
         notes=notes,
         modes=modes,
     )
+
+
+def check_here(config: Config) -> None:
+    """Refuse what the network cannot do on this machine; other machines refuse for themselves.
+
+    Raises:
+        UsageError: no such device, or it does not have the precision.
+    """
+    try:
+        check_device(config.device, config.precision)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def start(job: Job) -> None:

@@ -169,7 +169,7 @@ def test_a_resumed_run_sees_no_change() -> None:
     ("old", "new", "words"),
     [
         (plan_of(refs(3), min_boxes=10), plan_of(refs(3)), "min_boxes was 10, now it is 36"),
-        (plan_of(refs(3)), plan_of(refs(3), extra="x"), "extra was None, now it is x"),
+        (plan_of(refs(3)), plan_of(refs(3), extra="x"), "extra was the default, now it is x"),
         (plan_of(refs(3)), plan_of(refs(4)), "1 images are new and 0 are gone, photos/COCO_photos_000000000003.jpg"),
         (plan_of(refs(4)), plan_of(refs(3)), "0 images are new and 1 are gone"),
         (plan_of(refs(3, "a")), plan_of(refs(3, "b")), "3 images are new and 3 are gone"),

@@ -227,6 +227,23 @@ def choose_device(device: str) -> str:
     return "cuda" if device != "cpu" and available else "cpu"
 
 
+def check_device(device: str, precision: str) -> None:
+    """Refuse what this machine cannot run.
+
+    Args:
+        device: `auto`, `cpu` or `cuda`.
+        precision: of PRECISIONS.
+
+    Raises:
+        ValueError: there is no such device, or it does not have the precision; one line.
+    """
+    import torch
+
+    from transforms.detector.precision import check_precision
+
+    check_precision(precision, torch.device(choose_device(device)))
+
+
 def detect_regions(handler: ModelHandler) -> beam.PTransform:
     """Batches of (ShardItem, Example) -> (ShardItem, Prediction), a model handler of any kind between them."""
     return RunInference(KeyedModelHandler(handler).with_no_batching())

@@ -25,7 +25,7 @@ from transforms.records.shard_item import CaptionedImage, ShardItem
 
 Prepare = Callable[[str, NDArray[np.uint8]], PreparedImage]
 Batch = list[tuple[ShardItem, PreparedImage | ImageFailure]]
-_READERS = 4
+_READERS = 8
 # No real image needs more encoded bytes for each pixel that it may have, and for its metadata.
 _BYTES_PER_PIXEL = 8
 _METADATA_BYTES = 16 << 20

@@ -147,7 +147,7 @@ def decode_plan(data: bytes, source: str) -> Plan:
 def describe_change(old: Plan, new: Plan) -> str | None:
     """What sets a new run apart from the one whose output is there, in words; None where it may resume."""
     for name in sorted({*old.settings, *new.settings}):
-        before, now = old.settings.get(name), new.settings.get(name)
+        before, now = (plan.settings.get(name, "the default") for plan in (old, new))
         if before != now:
             return f"{name} was {before}, now it is {now}"
     before_uris = {(ref.set_name, ref.uri) for refs in old.shards.values() for ref in refs}
