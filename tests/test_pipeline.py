@@ -287,33 +287,3 @@ def test_negatives_need_captions(tmp_path: Path, capsys: pytest.CaptureFixture[s
     write_photo(tmp_path / "photos" / "p_1.png", 1)
     assert run("--images", tmp_path / "photos", "--output", tmp_path / "out", "--outputs", "tfrecord,negatives") == 2
     assert "--outputs negatives: expected --captions FILE" in capsys.readouterr().err
-
-
-def test_another_precision_is_another_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_photo(tmp_path / "x.png", 1)
-    flags = ["--images", str(tmp_path / "x.png"), "--weights", str(TINY_WEIGHTS), "--output", str(tmp_path / "out")]
-    assert main([*flags, "--device", "cpu"]) == 0
-    capsys.readouterr()
-    assert main([*flags, "--device", "cpu", "--precision", "bfloat16"]) == 2
-    assert "precision was the default, now it is bfloat16" in capsys.readouterr().err
-    assert main([*flags, "--device", "cpu"]) == 0
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--device", "cuda"], "--device cuda: expected a GPU"),
-        (["--precision", "tf32"], "--precision tf32: a CPU does float32 or bfloat16 only"),
-        (["--device", "cpu", "--precision", "float16"], "--precision float16: --device cpu does float32 or bfloat16"),
-    ],
-)
-def test_what_this_machine_cannot_run_is_wrong_use(
-    flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    write_photo(tmp_path / "x.png", 1)
-    images = ["--images", str(tmp_path / "x.png"), "--weights", str(TINY_WEIGHTS), "--output", str(tmp_path / "out")]
-    assert main([*images, *flags]) == 2
-    error = capsys.readouterr().err
-    assert message in error and len(error.splitlines()) == 1
-    assert not (tmp_path / "out").exists()

@@ -30,8 +30,7 @@ from transforms.detector import Detector, WeightsError
 from transforms.detector.caffe_weights import read_caffe_weights
 from transforms.detector.caffemodel import read_caffemodel, write_caffemodel
 from transforms.detector.restricted_pickle import model_arrays, unpickle
-from transforms.detector.safetensors_file import encode_safetensors
-from transforms.detector.weights import Weights, state_shapes
+from transforms.detector.weights import state_shapes
 from transforms.detector.weights_file import read_weights
 from transforms.records.prepared_image import BoxSettings
 from transforms.records.region_record import RegionRecord
@@ -261,37 +260,6 @@ def test_wrong_files_are_named(tmp_path: Path, content: bytes, message: str) -> 
 def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_weights(tmp_path / "none.pth")
-
-
-def write_ours(path: Path, weights: Weights, **metadata: str) -> None:
-    path.write_bytes(b"".join(encode_safetensors(weights.state, metadata)))
-
-
-def test_our_safetensors_are_the_same_bytes_every_time_and_the_library_reads_them(tmp_path: Path) -> None:
-    from safetensors import safe_open
-
-    weights = read_caffe_weights(TINY)
-    metadata = {"source_sha256": "ab", "source_format": "caffemodel", "more": "é"}
-    write_ours(tmp_path / "a", weights, **metadata)
-    write_ours(tmp_path / "b", weights, **dict(reversed(metadata.items())))
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    with safe_open(tmp_path / "a", framework="pt") as file:
-        assert file.metadata() == {**metadata, "layout": "region-features-1"}
-        assert {name: tuple(file.get_tensor(name).shape) for name in file.keys()} == state_shapes(  # noqa: SIM118
-            weights.architecture
-        )
-    found = read_weights(tmp_path / "a")
-    assert found.metadata["more"] == "é"
-    for name, array in weights.state.items():
-        np.testing.assert_array_equal(found.state[name], array)
-
-
-def test_a_later_layout_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "later.safetensors"
-    write_ours(path, read_caffe_weights(TINY))
-    path.write_bytes(path.read_bytes().replace(b"region-features-1", b"region-features-2"))
-    with pytest.raises(WeightsError, match="expected layout region-features-1, got region-features-2"):
-        read_weights(path)
 
 
 def test_no_format_needs_torch(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.detector.conftest import TINY
+from tests.detector.weight_files import write_caffemodel_v1
 from transforms.detector import WeightsError
 from transforms.detector.architecture import Architecture, Stage
 from transforms.detector.caffe_schema import NetParameter
@@ -57,13 +58,7 @@ def test_layers_that_are_not_needed_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_old_layer_field_and_old_shapes_read_alike(tmp_path: Path) -> None:
-    net = NetParameter()
-    for name, blobs in read_caffemodel(TINY).items():
-        layer = net.layers.add(name=name.encode())
-        for blob in blobs:
-            num, channels, height, width = (1,) * (4 - blob.ndim) + blob.shape
-            layer.blobs.add(num=num, channels=channels, height=height, width=width, data=[blob.tobytes()])
-    (tmp_path / "old.caffemodel").write_bytes(net.SerializeToString())
+    write_caffemodel_v1(tmp_path / "old.caffemodel")
     old, new = read_caffe_weights(tmp_path / "old.caffemodel"), read_caffe_weights(TINY)
     assert old.architecture == new.architecture
     for name, array in new.state.items():

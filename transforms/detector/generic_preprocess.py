@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transforms.detector.errors import ConfigError
+from transforms.detector.preprocess import check_pixels
 from transforms.records.detector_config import DetectorConfig
 from transforms.records.prepared_image import PreparedImage
 
@@ -79,11 +80,7 @@ def prepare(img_id: str, image: NDArray[np.uint8], settings: InputSettings) -> P
     """
     from PIL import Image
 
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(
-            f"image {img_id}: expected uint8 pixels of shape (H, W, 3), got {image.dtype} of shape {image.shape}; "
-            "convert it to 8-bit BGR first"
-        )
+    check_pixels(img_id, image)
     height, width = image.shape[:2]
     size = resized_size(height, width, settings)
     ordered = image[:, :, ::-1] if settings.channels == "RGB" else image

@@ -32,6 +32,19 @@ def resize_scale(height: int, width: int) -> float:
     return float(scale)
 
 
+def check_pixels(img_id: str, image: NDArray[np.uint8]) -> None:
+    """Refuse what is no decoded image.
+
+    Raises:
+        ValueError: `image` is not (H, W, 3) uint8 or is empty.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(
+            f"image {img_id}: expected uint8 pixels of shape (H, W, 3), got {image.dtype} of shape {image.shape}; "
+            "convert it to 8-bit BGR first"
+        )
+
+
 def _nothing(height: int, width: int) -> NDArray[np.float32]:
     return np.empty((0, LONG_SIDE, 3) if height < width else (LONG_SIDE, 0, 3), dtype=np.float32)
 
@@ -50,11 +63,7 @@ def prepare(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
     Raises:
         ValueError: `image` is not (H, W, 3) uint8 or is empty.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(
-            f"image {img_id}: expected uint8 pixels of shape (H, W, 3), got {image.dtype} of shape {image.shape}; "
-            "convert it to 8-bit BGR first"
-        )
+    check_pixels(img_id, image)
     height, width = image.shape[:2]
     scale = resize_scale(height, width)
     if round(min(height, width) * scale) == 0:
