@@ -246,11 +246,8 @@ def test_many_threads_read_many_zips_and_parse_each_once(here: Path, monkeypatch
     with ThreadPoolExecutor(8) as pool:
         assert all(all(good) for good in pool.map(read, [wanted[i::8] for i in range(8)]))
     assert len(parsed) == len(contents)
-    opened = [
-        os.readlink(f"/proc/self/fd/{fd}")
-        for fd in os.listdir("/proc/self/fd")
-        if os.path.lexists(f"/proc/self/fd/{fd}")
-    ]
+    links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    opened = [os.readlink(link) for link in links if os.path.lexists(link)]
     assert len([path for path in opened if path.startswith(str(here))]) <= 32
 
 
