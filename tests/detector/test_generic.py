@@ -291,3 +291,15 @@ def test_input_settings_that_are_none(values: dict[str, Any], words: str) -> Non
 def test_pixels_of_another_shape_are_an_error(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected uint8 pixels"):
         prepare("a", np.zeros(shape, np.uint8), InputSettings(80, 133, "BGR"))
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16")
+def test_bfloat16_describes_the_boxes_of_float32(detector: GenericDetector) -> None:
+    image = prepare("a", photo(1, 90, 130), InputSettings(96, 160, "RGB"))
+    rough = GenericDetector(detector.network, torch.device("cpu"), BoxSettings(300, 300), "bfloat16")
+    exact = GenericDetector(detector.network, torch.device("cpu"), BoxSettings(300, 300))
+    one_of, other = one(exact, image), one(rough, image)
+    same = (one_of.boxes[:, None] == other.boxes[None]).all(axis=2)
+    assert same.any(axis=1).all() and other.features.dtype == np.float32
+    apart = np.abs(other.features[same.argmax(axis=1)] - one_of.features).mean()
+    assert 0 < apart < 0.05 * np.abs(one_of.features).mean()

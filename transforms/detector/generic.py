@@ -145,13 +145,7 @@ class GenericDetector:
             For each image, in order, its record or the reason why there is none.
         """
         found: list[RegionRecord | DetectionError] = []
-        dtype = dtype_of(self._precision)
-        with (
-            self._lock,
-            arithmetic(self._precision, self._device),
-            torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32),
-            answering(self._device),
-        ):
+        with self._lock, arithmetic(self._precision, self._device), answering(self._device):
             for image in images:
                 try:
                     found.append(self._record(image))
@@ -178,7 +172,9 @@ class GenericDetector:
             regions = torch.from_numpy(to_resized(image.boxes, scale)).to(boxes.device)
         if len(regions) == 0:
             raise DetectionError(f"image of {image.width}x{image.height} pixels: the network proposes no region")
-        parts = [self._describe(features, part) for part in regions.split(_CHUNK)]
+        dtype = dtype_of(self._precision)
+        with torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32):
+            parts = [self._describe(features, part) for part in regions.split(_CHUNK)]
         described, probs = (torch.cat([part[at] for part in parts]).float() for at in (0, 1))  # (R, D), (R, C)
         if not probs.isfinite().all():
             raise DetectionError("the network gave numbers that are not finite; are the weights sound?")

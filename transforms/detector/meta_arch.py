@@ -173,7 +173,7 @@ class BottomUpAttentionRCNN(nn.Module):
         """Puts some images of one shape through the trunk; gives candidates of those that come without regions."""
         images = group[rows]
         pixels = torch.cat([image.pixels[None] for image in images]).contiguous(memory_format=torch.channels_last)
-        outputs = self.backbone(pixels.to(self.backbone.stem.conv1.weight.dtype))["res4"].split(1)
+        outputs = self.backbone(pixels)["res4"].split(1)
         for image, output in zip(images, outputs, strict=True):
             image.feature = output
         proposing = [image for image in images if not image.given]

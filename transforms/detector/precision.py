@@ -19,7 +19,7 @@ _AMPERE = (8, 0)
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """The type of the convolutions' weights and activations."""
+    """The type in which the regions' features are computed."""
     return _DTYPES[precision]
 
 
@@ -43,16 +43,16 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 @contextmanager
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Inside, a GPU's float32 products are exact, or TF32's where that is wanted; torch's own default is a mixture."""
+    """Inside, a GPU's float32 products are exact, or TF32's where less is wanted; torch's own default is a mixture."""
     if device.type != "cuda":
         yield
         return
-    tf32 = precision == "tf32"
     before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     try:
         # No benchmark: its choice of algorithm, and with it the last bits, would differ from run to run.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=tf32):
+        flags = {"enabled": True, "benchmark": False, "deterministic": False, "allow_tf32": precision != "float32"}
+        with torch.backends.cudnn.flags(**flags):
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before

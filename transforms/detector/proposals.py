@@ -132,9 +132,9 @@ class BottomUpAttentionRPN(nn.Module):
         """
         logits, deltas = self.rpn_head(feature)
         height, width = deltas.shape[-2:]
-        flat = deltas.float().permute(0, 2, 3, 1).reshape(len(feature), -1, 4)
+        flat = deltas.permute(0, 2, 3, 1).reshape(len(feature), -1, 4)
         boxes = decode(grid_anchors(height, width, feature.device), flat, *image_size)
-        return best_first(boxes, foreground(logits.float()), self.minimum_size * scales, self.pre_nms)
+        return best_first(boxes, foreground(logits), self.minimum_size * scales, self.pre_nms)
 
     def proposals(self, groups: Sequence[Candidates]) -> list[Tensor]:
         """Suppresses and takes the best.
@@ -165,5 +165,5 @@ class BottomUpAttentionRPN(nn.Module):
         Returns:
             float32 (R, 4), see `proposals`.
         """
-        (found,) = self.proposals([self.candidates(feature, image_size, feature.new_tensor([scale]).float())])
+        (found,) = self.proposals([self.candidates(feature, image_size, feature.new_tensor([scale]))])
         return found

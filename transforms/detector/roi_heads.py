@@ -90,6 +90,12 @@ class BottomUpAttentionHeads(nn.Module):
         self.res5 = nn.Sequential(*residual_stage(in_channels, stage, dilation=2))
         self.box_predictor = RegionPredictor(stage.channels, classes, attributes, embedding, attribute_hidden)
         self.chunk = chunk
+        self.dtype = torch.float32
+
+    def use_dtype(self, dtype: torch.dtype) -> None:
+        """Has res5 compute in another type; features, class and attribute scores stay float32."""
+        self.res5.to(dtype)
+        self.dtype = dtype
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -116,7 +122,7 @@ class BottomUpAttentionHeads(nn.Module):
         Returns:
             float32 (R, D).
         """
-        tables = max_tables(feature)
+        tables = max_tables(feature.to(self.dtype))  # of rounded values the maximum is the rounded maximum
         indices = pool_indices(tables, regions).view(4, len(regions), -1)
 
         def described(rows: slice) -> Tensor:
