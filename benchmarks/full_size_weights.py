@@ -85,7 +85,8 @@ def calibrate(network: BottomUpAttentionRCNN) -> None:
     hooks = [m.register_forward_pre_hook(_normalise) for m in network.modules() if hasattr(m, "running_var")]
     hooks += [network.get_submodule(name).register_forward_hook(partial(_spread, s)) for name, s in SPREADS.items()]
     photo = prepare("astronaut", np.ascontiguousarray(data.astronaut()[:, :, ::-1]))
-    network.regions(torch.from_numpy(photo.pixels).permute(2, 0, 1), photo.scale, (photo.height, photo.width))
+    pixels = torch.from_numpy(photo.pixels).permute(2, 0, 1)
+    network([{"image": pixels, "scale": photo.scale, "height": photo.height, "width": photo.width}])
     for hook in hooks:
         hook.remove()
 

@@ -1,0 +1,88 @@
+"""What `benchmarks.detector` compares: a straight port, detectron2's own modules, and this detector.
+
+    python -m benchmarks.detector_sides WEIGHTS SIDE [IMAGE ...]     # the peak memory of one of them, as JSON
+
+A side is `port`, `detectron2`, or the precision in which this detector runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from benchmarks import eager_detectron2, straight_port
+from benchmarks.child import peak_bytes
+from benchmarks.photographs import photographs
+from transforms.detector import Detector
+from transforms.detector.precision import arithmetic
+from transforms.detector.preprocess import prepare
+from transforms.records.precision import EXACT, PRECISIONS
+from transforms.records.prepared_image import BoxSettings, PreparedImage
+
+PORT, EAGER = "port", "detectron2"
+SIDES = (PORT, EAGER, *PRECISIONS)
+OURS = {precision: f"this detector, {precision}" for precision in PRECISIONS}
+LABELS = {PORT: "straight port", EAGER: "detectron2's modules"} | OURS
+Run = Callable[[Sequence[PreparedImage]], list[Any]]
+
+
+def load_side(side: str, weights: str, device: str) -> Run:
+    """A side, ready to run on images; all but this detector take them one by one, in float32.
+
+    Raises:
+        ValueError: the weights, or the precision on this device, cannot be used.
+        OSError: the weights cannot be read.
+        RuntimeError: there is no such device.
+    """
+    if side not in (PORT, EAGER):
+        settings = {} if side == EXACT else {"precision": side}
+        return Detector.load(weights, device, BoxSettings(), **settings).detect
+    module: Any = straight_port if side == PORT else eager_detectron2
+    network = module.load(weights, device)
+
+    def run(photos: Sequence[PreparedImage]) -> list[Any]:
+        with arithmetic(EXACT, torch.device(device)):
+            found = [module.detect(network, photo) for photo in photos]
+            if device == "cuda":
+                torch.cuda.synchronize()
+        return found
+
+    return run
+
+
+def turns(paths: Sequence[str], batch: int) -> list[list[PreparedImage]]:
+    """The photographs in batches; they come round again until the last one is full.
+
+    Raises:
+        ValueError: one cannot be read.
+    """
+    photos = [prepare(f"photo_{number}", image) for number, image in enumerate(photographs(paths))]
+    count = -(-len(photos) // batch) * batch
+    return [[photos[i % len(photos)] for i in range(start, start + batch)] for start in range(0, count, batch)]
+
+
+def main() -> int:
+    """Runs one side once over the images; prints its peak memory."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights")
+    parser.add_argument("side", choices=SIDES)
+    parser.add_argument("images", nargs="*")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    run = load_side(options.side, options.weights, options.device)
+    for photos in turns(options.images, options.batch):
+        run(photos)
+    print(json.dumps({"peak": peak_bytes(options.device)}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""The detector's benchmark: its sides do the same work, its numbers say what they claim, its tables keep their rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from benchmarks import detector, end_to_end, straight_port
+from benchmarks.deviation import deviation, together
+from benchmarks.full_size_weights import caffe_layers, calibrate, random_network
+from benchmarks.gpu import busy_between, busy_samples
+from benchmarks.marked_table import Table, markdown, with_rows
+from benchmarks.photographs import photographs
+from tests.conftest import TINY_WEIGHTS, write_photo
+from transforms.detector import Detector
+from transforms.detector.architecture import Architecture, Stage
+from transforms.detector.caffemodel import write_caffemodel
+from transforms.detector.preprocess import prepare
+from transforms.records.prepared_image import BoxSettings
+from transforms.records.region_record import RegionRecord
+
+# ResNet-50's depth and widths that double: what detectron2 can build, narrow.
+NARROW = Architecture(
+    stem=8,
+    stages=(Stage(3, 8, 16), Stage(4, 16, 32), Stage(6, 32, 64), Stage(3, 64, 128)),
+    rpn=32,
+    classes=50,
+    attributes=10,
+    embedding=8,
+    attribute_hidden=16,
+)
+PLACES = "before\n<!-- detector speed -->\n{}\n<!-- end of detector speed -->\nbetween\n"
+PLACES += "<!-- detector deviation -->\n<!-- end of detector deviation -->\nafter\n"
+GPU_ROW = "| this detector, bfloat16 | some GPU | 150 | 151 | 9 | 9 | 9 MB | 50% of a matmul |"
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """What a deviation is taken of."""
+
+    boxes: NDArray[np.float32]
+    features: NDArray[np.float32]
+    cls_prob: NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.set_num_threads(2)
+    path = tmp_path_factory.mktemp("weights") / "narrow.caffemodel"
+    network = random_network(NARROW, 0)
+    calibrate(network)
+    write_caffemodel(str(path), caffe_layers(network, NARROW))
+    return str(path)
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def test_one_command_measures_and_rewrites_its_own_rows(
+    narrow: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_photo(tmp_path / "photo.png", 1, (120, 160))
+    readme = tmp_path / "README.md"
+    old = detector.measured_on("cpu", 2)
+    rows = [cells(GPU_ROW), ["old", old, *"123456"]]
+    readme.write_text(PLACES.format(markdown(detector.SPEED_HEADER, rows)))
+    assert detector.main([narrow, str(tmp_path / "photo.png"), "--rounds", "1", "--write", str(readme)]) == 0
+    lines = readme.read_text().splitlines()
+    assert [lines[0], lines[-1]] == ["before", "after"] and "between" in lines
+    speed = [cells(line) for line in lines[lines.index("<!-- detector speed -->") + 3 : lines.index("between") - 1]]
+    assert speed[0] == cells(GPU_ROW)
+    assert [row[0] for row in speed[1:]] == ["straight port", "detectron2's modules", "this detector, float32"]
+    for row in speed[1:]:
+        assert row[1] == old and len(row) == len(detector.SPEED_HEADER)
+        assert all(float(number) > 0 for number in row[2:6]) and row[6].endswith(" MB") and row[7] == ""
+    (exact,) = [cells(line) for line in lines if line.startswith("| float32 with the straight port")]
+    assert len(exact) == len(detector.EXACTNESS_HEADER) and exact[1] == old
+    assert exact[2:4] == ["100%", "100.0%"] and float(exact[4]) <= 0.02
+    assert all(0 < float(number) <= 5e-5 for number in exact[5:])
+    # GMACs an image: straight port 10.2, detectron2's modules 10.2
+    words = capsys.readouterr().out.splitlines()[0].replace(",", "").split()
+    assert float(words[-1]) == pytest.approx(float(words[5]), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda folder: ["--write", str(folder / "empty.md")], "empty.md: expected a comment <!-- detector speed -->"),
+        (lambda folder: [str(folder / "empty.md")], "empty.md: expected an image"),
+        (lambda folder: ["--precision", "float16", "--rounds", "1"], "float16"),
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(
+    change: Callable[[Path], list[str]],
+    said: str,
+    narrow: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "empty.md").write_text("nothing")
+    with pytest.raises(SystemExit) as stopped:
+        detector.main([narrow, *change(tmp_path)])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_weights_that_detectron2_cannot_build_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        detector.main([str(TINY_WEIGHTS)])
+    assert stopped.value.code == 2
+    assert "(1, 1, 2, 2) blocks" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_port_gives_what_the_detector_gives() -> None:
+    torch.set_num_threads(2)
+    photos = [prepare(f"photo_{i}", image) for i, image in enumerate(photographs([]))]
+    port = straight_port.load(str(TINY_WEIGHTS), "cpu")
+    found = Detector.load(str(TINY_WEIGHTS), "cpu", BoxSettings()).detect(photos)
+    for photo, record in zip(photos, found, strict=True):
+        assert isinstance(record, RegionRecord)
+        plain = straight_port.detect(port, photo)
+        one = deviation(record, plain)
+        assert one.same == 1 and max(one.feature, one.probability) <= 5e-5 and one.box <= 0.02
+        assert abs(np.sort(record.attrs.max(axis=1)) - np.sort(plain.attrs.max(axis=1))).max() <= 5e-5
+
+
+def test_the_program_is_measured_from_jpegs_to_shards() -> None:
+    found = end_to_end.measure(str(TINY_WEIGHTS), "cpu", "float32", 10, [])
+    assert found["busy"] is None
+    assert found["rate"] is not None and found["rate"] > 0
+    assert found["peak"] is not None and found["peak"] > 1e8
+
+
+def test_the_first_fifth_of_the_batches_is_left_out() -> None:
+    batches = [(float(i), 8) for i in range(9)] + [(9.0, 3)]
+    assert end_to_end.steady(batches[::-1]) == (1.0, 9.0, 7 * 8 + 3)
+    with pytest.raises(ValueError, match="at least two batches"):
+        end_to_end.steady(batches[:1])
+
+
+def test_nvidia_smi_is_sampled_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text('#!/bin/sh\necho "$@" > "$0.asked"\necho 90\necho 30\nexec sleep 60\n')
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="1-2"))
+    with busy_samples() as samples:
+        while len(samples) < 2:
+            time.sleep(0.01)
+    assert "-i GPU-1-2 --query-gpu=utilization.gpu" in Path(f"{smi}.asked").read_text()
+    assert busy_between(samples, 0, float("inf")) == pytest.approx(0.6)
+    with pytest.raises(ValueError, match="expected samples"):
+        busy_between(samples, -2, -1)
+
+
+def test_a_deviation_matches_rows_by_box() -> None:
+    rng = np.random.default_rng(0)
+    corners = np.arange(4, dtype=np.float32)[:, None] * 50
+    boxes = np.concatenate([corners, corners, corners + 39, corners + 39], axis=1)
+    one = Regions(boxes, rng.random((4, 6), np.float32), rng.random((4, 3), np.float32))
+    turned = Regions(boxes[::-1] + np.float32(0.5), one.features[::-1], one.cls_prob[::-1])
+    equal = deviation(turned, one)
+    assert (equal.same, equal.found, equal.feature, equal.probability, equal.mean) == (1, 1, 0, 0, 0)
+    assert equal.box == 0.5
+    louder = one.features.copy()
+    louder[2, 3] += 0.25
+    other = Regions(np.where(np.arange(4)[:, None] == 0, boxes + 300, boxes), louder, one.cls_prob)
+    moved = deviation(other, one)
+    assert (moved.same, moved.found, moved.box) == (0, 0.75, 0)
+    assert moved.feature == pytest.approx(0.25)
+    assert moved.relative == pytest.approx(0.25 / one.features.max())
+    assert moved.mean == pytest.approx(0.25 / 18 / one.features.mean(), rel=1e-5)
+    both = together([equal, moved])
+    assert (both.same, both.found, both.box) == (0.5, 0.875, 0.5)
+
+
+def test_rows_of_other_machines_stay_where_they_are() -> None:
+    def table(*rows: tuple[str, str]) -> Table:
+        return Table("t", ("what", "on"), rows)
+
+    text = with_rows("x\n<!-- t -->\n<!-- end of t -->\ny", table(("a", "cpu"), ("b", "cpu")))
+    text = with_rows(text, table(("a", "gpu")))
+    text = with_rows(text, table(("c", "cpu")))
+    expected = markdown(("what", "on"), [("c", "cpu"), ("a", "gpu")])
+    assert text == f"x\n<!-- t -->\n{expected}\n<!-- end of t -->\ny"
+    with pytest.raises(ValueError, match="add both"):
+        with_rows("x <!-- t -->", table(("a", "cpu")))
