@@ -28,13 +28,14 @@ class Wanted:
         paths: where it goes.
         boxes: how the images' boxes were chosen, for names: `obj36-36`, or `boxes` for those of --boxes.
         captions: dataset_coco.json, None where there is none.
-        tsv_columns, negatives_pool, device: the flags.
+        lmdb_form, tsv_columns, negatives_pool, device: the flags.
     """
 
     outputs: tuple[str, ...]
     paths: Paths
     boxes: str
     captions: str | None
+    lmdb_form: str
     tsv_columns: int
     negatives_pool: int
     device: str
@@ -49,6 +50,7 @@ def wanted_of(job: Job) -> Wanted:
         paths=job.paths,
         boxes="boxes" if given else f"obj{settings.get('min_boxes')}-{settings.get('max_boxes')}",
         captions=job.captions,
+        lmdb_form=config.lmdb_form,
         tsv_columns=config.tsv_columns,
         negatives_pool=config.negatives_pool,
         device=config.device,
@@ -61,7 +63,8 @@ def lmdb_jobs(audit: Audit, wanted: Wanted) -> Iterator[LmdbJob]:
         return
     for name, (sets, digest) in audit.lmdbs.items():
         paths = tuple(_paths(wanted, shards) for shards in sets)
-        yield LmdbJob(name, files.join(wanted.paths.lmdbs, f"{name}_feat.lmdb"), paths, digest)
+        output = files.join(wanted.paths.lmdbs, f"{name}_feat.lmdb")
+        yield LmdbJob(name, output, paths, digest, wanted.lmdb_form)
 
 
 def tsv_jobs(audit: Audit, wanted: Wanted) -> Iterator[TsvJob]:

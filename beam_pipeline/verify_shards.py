@@ -15,6 +15,7 @@ from transforms.reading.lmdb_source import LmdbSource
 from transforms.records.caption_checks import CaptionedId, caption_digest
 from transforms.records.checks import Problem, check_record, differing_fields
 from transforms.records.example_codec import ImageExample, decode_example
+from transforms.records.lmdb_forms import FORMS
 from transforms.records.lmdb_key import lmdb_key
 from transforms.records.region_record import RegionRecord
 from transforms.records.tfrecord_io import read_records
@@ -117,7 +118,7 @@ def _in_lmdb(record: RegionRecord, shard: str, lmdb: LmdbSource) -> Iterator[Pro
         return
     if stored is None:
         yield Problem("lmdb", f"{lmdb.path}: expected key {key.decode()!r} for {record.img_id} of {shard}, found none")
-    elif names := differing_fields(record, stored):
+    elif names := differing_fields(FORMS[lmdb.form].kept(record), stored):
         where = f"{lmdb.path}, key {key.decode()!r}"
         yield Problem("lmdb", f"{where}: not the record of {record.img_id} in {shard}: {', '.join(names)} differ")
 

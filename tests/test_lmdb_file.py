@@ -178,7 +178,7 @@ def test_keys_out_of_order_name_both_and_their_shards(tmp_path: Path) -> None:
 def test_the_writer_checks_the_order_itself(tmp_path: Path) -> None:
     batches = [[LmdbItem(b"b", b"1", "s0")], [LmdbItem(b"a", b"2", "s1")]]
     with pytest.raises(ValueError, match="s1: expected ascending LMDB keys, got b'a' after b'b'"):
-        write_lmdb(str(tmp_path), batches, 1 << 20)
+        write_lmdb(str(tmp_path), batches, 1 << 20, b"".join)
 
 
 def test_damaged_and_missing_shards_are_named(tmp_path: Path) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from transforms.records.lmdb_key import KEYS_RECORD
-from transforms.records.volta_codec import PICKLE_PROTOCOL
 
 
 class LmdbItem(NamedTuple):
@@ -22,14 +20,16 @@ def write_lmdb(
     folder: str,
     batches: Iterable[Sequence[LmdbItem]],
     map_size: int,
+    encode_keys: Callable[[Sequence[bytes]], bytes],
     on_commit: Callable[[int], None] | None = None,
 ) -> int:
-    """Writes `folder`/data.mdb: the items, and the record `keys`, the pickled list of their keys.
+    """Writes `folder`/data.mdb: the items, and the record `keys`, the list of their keys.
 
     Args:
         folder: an empty folder that nobody else uses.
         batches: items in ascending order of key; each batch is one transaction, held in memory until its commit.
         map_size: upper bound of the file in bytes.
+        encode_keys: gives the value of the record `keys`.
         on_commit: called after each batch with the items written so far.
 
     Returns:
@@ -55,7 +55,7 @@ def write_lmdb(
             on_commit(len(keys))
     with _open(folder, map_size) as env:
         with env.begin(write=True) as transaction:
-            transaction.put(KEYS_RECORD, pickle.dumps(keys, protocol=PICKLE_PROTOCOL))
+            transaction.put(KEYS_RECORD, encode_keys(keys))
         env.sync(True)
     return len(keys)
 
