@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
@@ -63,13 +63,20 @@ class _Hashed:
         return data
 
 
-def verify_shard(shard: Shard, path: str, lmdb: LmdbSource | None, max_boxes: int | None) -> Finding:
+class Copy(Protocol):
+    """What holds a shard's records a second time."""
+
+    def check(self, record: RegionRecord, shard: str) -> Iterator[Problem]:
+        """The image's copy is its record."""
+
+
+def verify_shard(shard: Shard, path: str, lmdb: LmdbSource | None, tsv: Copy | None, max_boxes: int | None) -> Finding:
     """Read a shard once and look at everything in it.
 
     Args:
         shard: which.
         path: where it stands.
-        lmdb: the LMDB that must hold its records; None where there is none to compare with.
+        lmdb, tsv: what must hold its records too; None where there is none to compare with.
         max_boxes: most boxes that an image may have, None where that is not known.
     """
     found = Finding(shard.name, shard.set_name)
@@ -78,7 +85,7 @@ def verify_shard(shard: Shard, path: str, lmdb: LmdbSource | None, max_boxes: in
             hashed = _Hashed(stream)
             try:
                 for data in read_records(hashed, shard.name):
-                    found.problems.extend(_look_at(decode_example(data, shard.name), found, lmdb, max_boxes))
+                    found.problems.extend(_look_at(decode_example(data, shard.name), found, lmdb, tsv, max_boxes))
             except ValueError as error:
                 found.whole = False
                 found.problems.append(Problem("shard", str(error)))
@@ -93,7 +100,7 @@ def verify_shard(shard: Shard, path: str, lmdb: LmdbSource | None, max_boxes: in
 
 
 def _look_at(
-    example: ImageExample, found: Finding, lmdb: LmdbSource | None, max_boxes: int | None
+    example: ImageExample, found: Finding, lmdb: LmdbSource | None, tsv: Copy | None, max_boxes: int | None
 ) -> Iterator[Problem]:
     record = example.record
     found.ids.append(record.img_id)
@@ -107,6 +114,8 @@ def _look_at(
     yield from check_record(record, found.shard, max_boxes)
     if lmdb:
         yield from _in_lmdb(record, found.shard, lmdb)
+    if tsv:
+        yield from tsv.check(record, found.shard)
 
 
 def _in_lmdb(record: RegionRecord, shard: str, lmdb: LmdbSource) -> Iterator[Problem]:

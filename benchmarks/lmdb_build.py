@@ -10,7 +10,6 @@ whose peak memory is printed; before each turn all that was written goes to the 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import multiprocessing
 import os
 import resource
@@ -54,7 +53,8 @@ def main() -> None:
     arguments = parser.parse_args()
     ways = {"merge + convert": _time_old, "this builder": _time_new}
     with tempfile.TemporaryDirectory(dir=arguments.dir) as folder:
-        run_apart(_generate, folder, arguments.records)
+        run_apart(generate_shards, folder, arguments.records)
+        run_apart(_generate_tsvs, folder, arguments.records)
         rounds = [_round(ways, folder, arguments.records) for _ in range(arguments.rounds)]
     print(f"{'way':16}{'records':>8}{'seconds':>9}{'records/s':>11}{'MB/s':>8}{'MiB before':>12}{'MiB peak':>10}")
     for timings in rounds:
@@ -104,22 +104,25 @@ def full_size_records(count: int) -> Iterator[RegionRecord]:
         )
 
 
-def _generate(folder: str, records: int) -> None:
+def generate_shards(folder: str, records: int) -> None:
+    """Writes full-size records into the shards of `folder`/shards."""
     from transforms.records.example_codec import ImageExample, encode_example
     from transforms.records.tfrecord_io import write_record
-    from transforms.records.volta_codec import record_to_strings
 
     os.mkdir(os.path.join(folder, _SHARDS))
-    with contextlib.ExitStack() as stack:
-        groups = [
-            stack.enter_context(open(os.path.join(folder, _TSV.format(group)), "w", encoding="ascii", newline=""))
-            for group in range(_GROUPS)
-        ]
-        for number, record in enumerate(full_size_records(records)):
-            path = os.path.join(folder, _SHARDS, f"test2015-{number // _SHARD_RECORDS:05d}.tfrecord")
-            with open(path, "ab") as shard:
-                write_record(shard, encode_example(ImageExample(record, f"{record.img_id}.jpg", f"{number:064x}")))
-            groups[number * _GROUPS // records].write("\t".join(record_to_strings(record).values()) + "\r\n")
+    for number, record in enumerate(full_size_records(records)):
+        path = os.path.join(folder, _SHARDS, f"test2015-{number // _SHARD_RECORDS:05d}.tfrecord")
+        with open(path, "ab") as shard:
+            write_record(shard, encode_example(ImageExample(record, f"{record.img_id}.jpg", f"{number:064x}")))
+
+
+def _generate_tsvs(folder: str, records: int) -> None:
+    from transforms.records.volta_codec import record_to_strings
+
+    for number, record in enumerate(full_size_records(records)):
+        path = os.path.join(folder, _TSV.format(number * _GROUPS // records))
+        with open(path, "a", encoding="ascii", newline="") as table:
+            table.write("\t".join(record_to_strings(record).values()) + "\r\n")
 
 
 def _time_new(folder: str, records: int) -> Timing:

@@ -222,23 +222,6 @@ def test_outputs_apart(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(read_lmdb(out / VOLTA / "trainval_feat.lmdb")) == 12
 
 
-def test_another_lmdb_form_leaves_the_shards_alone(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    assert run("--corpus", corpus, "--output", out) == 0
-    shards, volta = tree_bytes(out / "tfrecord"), tree_bytes(out / VOLTA)
-    assert main(["--corpus", str(corpus), "--output", str(out), "--outputs", "lmdb", "--lmdb_form", "compact"]) == 0
-    assert tree_bytes(out / "tfrecord") == shards
-    row = json.loads((out / "manifest.json").read_text())["files"]["lmdb"]["trainval_feat.lmdb"]
-    assert row["form"] == "compact" and row["records"] == 12
-    assert row["bytes"] == (out / VOLTA / "trainval_feat.lmdb" / "data.mdb").stat().st_size
-    assert run("--corpus", corpus, "--output", out) == 0
-    assert tree_bytes(out / "tfrecord") == shards and tree_bytes(out / VOLTA) == volta
-    assert run("--corpus", corpus, "--output", out, "--lmdb_form", "pickle") == 2
-    assert "invalid choice: 'pickle' (choose from" in capsys.readouterr().err
-
-
 def test_full_disk_is_one_line_and_keeps_what_is_whole(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
