@@ -148,7 +148,8 @@ def list_lmdb_records(folder: str) -> ImportListing:
     failures: list[Failure] = []
     name = os.path.basename(os.path.normpath(folder)).removesuffix(".lmdb").removesuffix("_feat")
     form = FORMS[_form_of(folder)]
-    with _environment(folder) as env, env.begin(buffers=True) as txn:
+    # Of each value one page: the system need not fetch those after it.
+    with _environment(folder, readahead=False) as env, env.begin(buffers=True) as txn:
         for key, value in ((bytes(key), value) for key, value in txn.cursor()):
             if key == KEYS_RECORD:
                 continue
@@ -174,11 +175,11 @@ def _form_of(folder: str) -> str:
         raise ValueError(f"--import_lmdb {error}") from error
 
 
-def _environment(folder: str) -> Any:
+def _environment(folder: str, readahead: bool) -> Any:
     import lmdb
 
     try:
-        return lmdb.open(folder, readonly=True, lock=False, readahead=False, meminit=False, max_readers=1)
+        return lmdb.open(folder, readonly=True, lock=False, readahead=readahead, meminit=False, max_readers=1)
     except lmdb.Error as error:
         raise ValueError(f"--import_lmdb {folder}: expected a folder with data.mdb, got: {error}") from error
 
@@ -193,7 +194,7 @@ def read_lmdb_record(uri: str) -> RegionRecord:
     if not found:
         raise ImageFailure(STAGE, f"{uri}: expected FOLDER#key=KEY")
     try:
-        with _environment(found["path"]) as env, env.begin(buffers=False) as txn:
+        with _environment(found["path"], readahead=True) as env, env.begin(buffers=False) as txn:
             value = txn.get(found["key"].encode())
         if value is None:
             raise ValueError(f"{uri}: the key is gone")

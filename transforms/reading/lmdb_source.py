@@ -168,7 +168,7 @@ def _open(path: str) -> Any:
             readonly=True,
             lock=False,  # the file never changes: a rebuilt LMDB is another file
             create=False,
-            readahead=False,  # reads are spread over a file larger than memory
+            readahead=True,  # a value is 100 pages and more: without it each is a disk's read of its own
             meminit=False,
             max_readers=1,
         )
