@@ -80,6 +80,11 @@ def test_float16_rounds_to_the_nearest_and_refuses_what_it_cannot_hold() -> None
     assert np.isinf(decode_compact(encode_compact(infinite, half=True), "x").features[1, 2])
 
 
+def test_an_id_beyond_the_header_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^image aaa.*a\.\.\.: expected an id of at most"):
+        encode_compact(make_record("a" * 70_000))
+
+
 def test_an_id_is_seen_in_the_first_bytes() -> None:
     data = encode_compact(record_of(36))
     assert peek_compact(data[:4096]) == ID

@@ -20,6 +20,7 @@ from transforms.records.region_record import ARRAY_FIELDS, ArrayField, RegionRec
 
 MAGIC, VERSION = b"RGNF", 1
 _PREFIX = struct.Struct("<4sHH")  # magic, version, bytes of the header
+_MAX_HEADER = (1 << 16) - 1
 _ALIGNMENT = 8
 _HALVED = frozenset({"features", "cls_prob", "attrs"})  # pixels and single confidences stay float32
 _ZSTD_LEVEL = 3
@@ -71,6 +72,10 @@ def encode_compact(record: RegionRecord, half: bool = False, zstd: bool = False)
             "bytes": sum(len(piece) for piece in pieces),
         }
     )
+    if len(header) > _MAX_HEADER:
+        raise ValueError(
+            f"image {record.img_id[:64]}...: expected an id of at most 60,000 bytes; shorten the file name"
+        )
     start = _aligned(_PREFIX.size + len(header))
     prefix = _PREFIX.pack(MAGIC, VERSION, len(header))
     return b"".join([(prefix + header).ljust(start, b"\0"), *pieces])
