@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,13 +28,14 @@ class Wanted:
         paths: where it goes.
         boxes: how the images' boxes were chosen, for names: `obj36-36`, or `boxes` for those of --boxes.
         captions: dataset_coco.json, None where there is none.
-        tsv_columns, negatives_pool, device: the flags.
+        lmdb_form, tsv_columns, negatives_pool, device: the flags.
     """
 
     outputs: tuple[str, ...]
     paths: Paths
     boxes: str
     captions: str | None
+    lmdb_form: str
     tsv_columns: int
     negatives_pool: int
     device: str
@@ -42,17 +43,39 @@ class Wanted:
 
 def wanted_of(job: Job) -> Wanted:
     """The small part of a Job."""
-    config, settings = job.config, job.plan.settings
-    given = "boxes_sha256" in settings
+    config = job.config
     return Wanted(
         outputs=job.outputs,
         paths=job.paths,
-        boxes="boxes" if given else f"obj{settings.get('min_boxes')}-{settings.get('max_boxes')}",
+        boxes=boxes_name(job.plan.settings),
         captions=job.captions,
+        lmdb_form=config.lmdb_form,
         tsv_columns=config.tsv_columns,
         negatives_pool=config.negatives_pool,
         device=config.device,
     )
+
+
+def boxes_name(settings: Mapping[str, Any]) -> str:
+    """How a plan's images got their boxes, as file names tell it."""
+    if "boxes_sha256" in settings:
+        return "boxes"
+    return f"obj{settings.get('min_boxes')}-{settings.get('max_boxes')}"
+
+
+def tsv_name(set_name: str, boxes: str) -> str:
+    """The file name of a set's TSV."""
+    return f"{_TSV_NAMES.get(set_name, set_name)}_{boxes}.tsv"
+
+
+def tsv_digest(audit: Audit, shards: Sequence[str]) -> str:
+    """Hex digest of the content of a set's published shards."""
+    return hashlib.sha256("".join(audit.shards[shard]["sha256"] for shard in shards).encode()).hexdigest()
+
+
+def negatives_digest(audit: Audit) -> str:
+    """Hex digest of the content of all shards."""
+    return hashlib.sha256("".join(digest for _, digest in audit.lmdbs.values()).encode()).hexdigest()
 
 
 def lmdb_jobs(audit: Audit, wanted: Wanted) -> Iterator[LmdbJob]:
@@ -61,7 +84,8 @@ def lmdb_jobs(audit: Audit, wanted: Wanted) -> Iterator[LmdbJob]:
         return
     for name, (sets, digest) in audit.lmdbs.items():
         paths = tuple(_paths(wanted, shards) for shards in sets)
-        yield LmdbJob(name, files.join(wanted.paths.lmdbs, f"{name}_feat.lmdb"), paths, digest)
+        output = files.join(wanted.paths.lmdbs, f"{name}_feat.lmdb")
+        yield LmdbJob(name, output, paths, digest, wanted.lmdb_form)
 
 
 def tsv_jobs(audit: Audit, wanted: Wanted) -> Iterator[TsvJob]:
@@ -70,18 +94,15 @@ def tsv_jobs(audit: Audit, wanted: Wanted) -> Iterator[TsvJob]:
         return
     for shards in (shards for sets, _ in audit.lmdbs.values() for shards in sets):
         set_name = shards[0].rpartition("-of-")[0].rpartition("-")[0]
-        name = f"{_TSV_NAMES.get(set_name, set_name)}_{wanted.boxes}.tsv"
-        digest = hashlib.sha256("".join(audit.shards[shard]["sha256"] for shard in shards).encode()).hexdigest()
-        output = files.join(wanted.paths.features, name)
-        yield TsvJob(output, _paths(wanted, shards), wanted.tsv_columns, digest)
+        output = files.join(wanted.paths.features, tsv_name(set_name, wanted.boxes))
+        yield TsvJob(output, _paths(wanted, shards), wanted.tsv_columns, tsv_digest(audit, shards))
 
 
 def negatives_jobs(audit: Audit, wanted: Wanted) -> Iterator[NegativesJob]:
     """The hard negatives of all training images; none where the run failed."""
     if "negatives" not in wanted.outputs or audit.error or wanted.captions is None:
         return
-    digest = hashlib.sha256("".join(digest for _, digest in audit.lmdbs.values()).encode()).hexdigest()
-    shards = _paths(wanted, tuple(audit.shards))
+    shards, digest = _paths(wanted, tuple(audit.shards)), negatives_digest(audit)
     yield NegativesJob(wanted.paths.output, shards, wanted.captions, wanted.negatives_pool, wanted.device, digest)
 
 

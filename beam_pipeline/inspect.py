@@ -18,12 +18,12 @@ from beam_pipeline.output_folder import OutputFolder, Shard, open_output
 from transforms import files
 from transforms.records.example_codec import ImageExample, decode_example
 from transforms.records.image_failure import Failure
+from transforms.records.lmdb_forms import DATA_FILE, VOLTA
 from transforms.records.lmdb_key import lmdb_key
 from transforms.records.tfrecord_io import read_records
 
 _REASONS_SHOWN = 10
 _NEAR = 5
-_DATA_FILE = "data.mdb"
 
 
 def describe_output(found: OutputFolder) -> Iterator[str]:
@@ -96,7 +96,7 @@ def _describe_files(found: OutputFolder) -> Iterator[str]:
     listed = found.manifest["files"] if found.manifest else {}
     for name, row in listed.get("lmdb", {}).items():
         path = files.join(found.paths.lmdbs, name)
-        yield f"{path}: {row['records']} records, {_stored(path, _DATA_FILE)}"
+        yield f"{path}: {row['records']} records, {row.get('form', VOLTA)}, {_stored(path, DATA_FILE)}"
     for name, row in listed.get("tsv", {}).items():
         yield f"{files.join(found.paths.features, name)}: {row['rows']} rows, {_stored(found.paths.features, name)}"
     for name, row in listed.get("negatives", {}).items():

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from transforms.records.lmdb_forms import FORMS, VOLTA
 from transforms.records.precision import CPU_PRECISIONS, EXACT, PRECISIONS
 from transforms.records.prepared_image import BoxSettings
 
@@ -45,6 +46,7 @@ class Config:
         given_boxes: file of boxes to describe, None for the network's own proposals.
         detector_config: detectron2 config of the network, None for bottom-up attention's.
         exif: turn images as their EXIF orientation says.
+        lmdb_form: of the LMDBs' values, one of lmdb_forms.FORMS.
         tsv_columns: 10, as LXMERT reads, or 13.
         negatives_pool: images a row of the hard negatives, its own included.
         import_tsv: patterns of old TSVs in place of images; empty where none.
@@ -71,6 +73,7 @@ class Config:
     exif: bool = False
     precision: str = EXACT
     model_copies: int | None = None
+    lmdb_form: str = VOLTA
     tsv_columns: int = 13
     negatives_pool: int = 100
     import_tsv: tuple[str, ...] = ()
@@ -146,6 +149,7 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
         exif=args.exif,
         precision=args.precision,
         model_copies=args.model_copies,
+        lmdb_form=args.lmdb_form,
         tsv_columns=args.tsv_columns,
         negatives_pool=args.negatives_pool,
         import_tsv=tuple(args.import_tsv or ()),
@@ -171,13 +175,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", type=_path, metavar="FILE", help="the network's weights: local, gs:// or https://...[#sha256=HEX]")
     add("--output", type=_path, metavar="DIR", help="where everything is written; local or gs://")
     add("--outputs", metavar="LIST", help=f"some of {','.join(OUTPUTS)} (default {','.join(DEFAULT_OUTPUTS)})")
-    add(
-        "--tsv_columns",
-        type=int,
-        choices=(10, 13),
-        default=13,
-        help="of the TSVs; LXMERT reads 10 (default 13)",
-    )
+    add("--lmdb_form", choices=tuple(FORMS), default=VOLTA, help="of the LMDBs' values (default volta: its reader's)")
+    add("--tsv_columns", type=int, choices=(10, 13), default=13, help="of the TSVs; LXMERT reads 10 (default 13)")
     add("--negatives_pool", type=_positive, default=100, metavar="N", help="images a hard negatives' row (default 100)")
     add("--min_boxes", type=_positive, default=36, metavar="N", help="fewest boxes an image (default 36)")
     add("--max_boxes", type=_positive, default=36, metavar="N", help="most boxes an image (default 36)")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from beam_pipeline.options import UsageError
 from beam_pipeline.output_folder import OutputFolder, Shard, open_output
+from beam_pipeline.verify_derived import TsvFile, check_hard_negatives, check_tsv_ids, open_tsvs
 from beam_pipeline.verify_files import (
     check_annotations,
     check_failures,
@@ -41,6 +42,7 @@ class Report:
     records: int
     shards: int
     lmdbs: int
+    tsvs: int
     notes: tuple[str, ...]
     problems: tuple[Problem, ...]
 
@@ -69,16 +71,22 @@ def verify(output: str) -> Report:
                 lmdbs[name] = LmdbSource(path)
             except ValueError as error:
                 problems.append(Problem("lmdb", str(error)))
-    findings = _read_shards(found, lmdbs, _max_boxes(plan))
+    tsvs, wrong_tsvs = open_tsvs(found, audit)
+    problems.extend(wrong_tsvs)
+    findings = _read_shards(found, lmdbs, tsvs, _max_boxes(plan))
     problems.extend(problem for finding in findings for problem in finding.problems)
     problems.extend(_check_sets(findings))
     for name, lmdb in lmdbs.items():
         problems.extend(check_lmdb_keys(lmdb, _expected_keys(found, findings, name), _records_listed(found, name)))
+    for tsv in tsvs.values():
+        problems.extend(check_tsv_ids(tsv, findings))
     problems.extend(check_annotations(found, findings))
+    problems.extend(check_hard_negatives(found, audit, findings))
     return Report(
         records=sum(len(finding.ids) for finding in findings),
         shards=len(findings),
         lmdbs=len(lmdbs),
+        tsvs=len(tsvs),
         notes=tuple(_notes(found)),
         problems=tuple(problems),
     )
@@ -91,10 +99,13 @@ def _max_boxes(plan: Plan) -> int | None:
     return limit if plan.settings.get("weights_sha256") and not given and isinstance(limit, int) else None
 
 
-def _read_shards(found: OutputFolder, lmdbs: Mapping[str, LmdbSource], max_boxes: int | None) -> list[Finding]:
+def _read_shards(
+    found: OutputFolder, lmdbs: Mapping[str, LmdbSource], tsvs: Mapping[str, TsvFile], max_boxes: int | None
+) -> list[Finding]:
     def look(shard: Shard) -> Finding:
         path = files.join(found.paths.shards, shard.name)
-        return verify_shard(shard, path, lmdbs.get(lmdb_name(shard.set_name)), max_boxes)
+        lmdb = lmdbs.get(lmdb_name(shard.set_name))
+        return verify_shard(shard, path, lmdb, tsvs.get(shard.set_name), max_boxes)
 
     findings = []
     shown = sys.stderr.isatty()
@@ -139,8 +150,10 @@ def _records_listed(found: OutputFolder, name: str) -> int | None:
 
 
 def _notes(found: OutputFolder) -> Iterator[str]:
-    if files.is_remote(found.paths.output) and found.manifest and found.manifest["files"]["lmdb"]:
-        yield "the LMDBs are remote, and only their sizes were checked; copy OUT to a local disk for more"
+    if files.is_remote(found.paths.output) and found.manifest:
+        for section, what in (("lmdb", "LMDBs"), ("tsv", "TSVs")):
+            if found.manifest["files"].get(section):
+                yield f"the {what} are remote, and only their sizes were checked; copy OUT to a local disk for more"
     left = [name for name in files.list_folder(found.paths.shards) if name.startswith(files.TEMP_PREFIX)]
     if left:
         yield f"{len(left)} unfinished files of a killed or running attempt stand in {found.paths.shards}"
@@ -166,7 +179,7 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m beam_pipeline.verify",
-        description="Check a run's output: shards, plan, manifest, LMDBs, caption files. "
+        description="Check a run's output: shards, plan, manifest, LMDBs, TSVs, caption files, hard negatives. "
         "Exit status: 0 all is well, 1 something is wrong, 2 wrong use.",
     )
     parser.add_argument("output", metavar="OUT", help="the --output of a run, local or gs://")
@@ -183,8 +196,11 @@ def main(argv: Sequence[str]) -> int:
         print(line)
     for note in report.notes:
         print(f"note: {note}")
+    tsvs = f" and {report.tsvs} TSVs" if report.tsvs else ""
     verdict = f"{len(report.problems)} problems" if report.problems else "nothing wrong"
-    print(f"{output}: {report.records} records in {report.shards} shards, {report.lmdbs} LMDBs compared: {verdict}")
+    print(
+        f"{output}: {report.records} records in {report.shards} shards, {report.lmdbs} LMDBs{tsvs} compared: {verdict}"
+    )
     return 1 if report.problems else 0
 
 

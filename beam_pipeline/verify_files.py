@@ -11,10 +11,11 @@ from beam_pipeline.output_folder import OutputFolder
 from beam_pipeline.verify_shards import Finding
 from transforms import files
 from transforms.manifest import Audit
-from transforms.reading.lmdb_source import DATA_FILE, LmdbSource
+from transforms.reading.lmdb_source import LmdbSource
 from transforms.records.caption_checks import CaptionFile, check_captions, read_caption_file
 from transforms.records.checks import Problem, check_key_list
 from transforms.records.image_failure import Failure
+from transforms.records.lmdb_forms import DATA_FILE, SOURCE_FILE
 from transforms.records.plan import Plan, input_digest
 
 _ANNOTATIONS = ("train_ann.jsonl", "valid_ann.jsonl", "test_ann.jsonl", "test1k_ann.jsonl")
@@ -135,7 +136,7 @@ def check_lmdb_source(folder: str, digest: str | None) -> Iterator[Problem]:
         digest: of the shards as they are; None where no planned shard belongs to it.
     """
     try:
-        with open(os.path.join(folder, "source.json"), "rb") as stream:
+        with open(os.path.join(folder, SOURCE_FILE), "rb") as stream:
             source = json.load(stream)
         built_from, size = source["source_digest"], source["data_bytes"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
@@ -15,6 +15,7 @@ from transforms.reading.lmdb_source import LmdbSource
 from transforms.records.caption_checks import CaptionedId, caption_digest
 from transforms.records.checks import Problem, check_record, differing_fields
 from transforms.records.example_codec import ImageExample, decode_example
+from transforms.records.lmdb_forms import FORMS
 from transforms.records.lmdb_key import lmdb_key
 from transforms.records.region_record import RegionRecord
 from transforms.records.tfrecord_io import read_records
@@ -62,13 +63,20 @@ class _Hashed:
         return data
 
 
-def verify_shard(shard: Shard, path: str, lmdb: LmdbSource | None, max_boxes: int | None) -> Finding:
+class Copy(Protocol):
+    """What holds a shard's records a second time."""
+
+    def check(self, record: RegionRecord, shard: str) -> Iterator[Problem]:
+        """The image's copy is its record."""
+
+
+def verify_shard(shard: Shard, path: str, lmdb: LmdbSource | None, tsv: Copy | None, max_boxes: int | None) -> Finding:
     """Read a shard once and look at everything in it.
 
     Args:
         shard: which.
         path: where it stands.
-        lmdb: the LMDB that must hold its records; None where there is none to compare with.
+        lmdb, tsv: what must hold its records too; None where there is none to compare with.
         max_boxes: most boxes that an image may have, None where that is not known.
     """
     found = Finding(shard.name, shard.set_name)
@@ -77,7 +85,7 @@ def verify_shard(shard: Shard, path: str, lmdb: LmdbSource | None, max_boxes: in
             hashed = _Hashed(stream)
             try:
                 for data in read_records(hashed, shard.name):
-                    found.problems.extend(_look_at(decode_example(data, shard.name), found, lmdb, max_boxes))
+                    found.problems.extend(_look_at(decode_example(data, shard.name), found, lmdb, tsv, max_boxes))
             except ValueError as error:
                 found.whole = False
                 found.problems.append(Problem("shard", str(error)))
@@ -92,7 +100,7 @@ def verify_shard(shard: Shard, path: str, lmdb: LmdbSource | None, max_boxes: in
 
 
 def _look_at(
-    example: ImageExample, found: Finding, lmdb: LmdbSource | None, max_boxes: int | None
+    example: ImageExample, found: Finding, lmdb: LmdbSource | None, tsv: Copy | None, max_boxes: int | None
 ) -> Iterator[Problem]:
     record = example.record
     found.ids.append(record.img_id)
@@ -106,6 +114,8 @@ def _look_at(
     yield from check_record(record, found.shard, max_boxes)
     if lmdb:
         yield from _in_lmdb(record, found.shard, lmdb)
+    if tsv:
+        yield from tsv.check(record, found.shard)
 
 
 def _in_lmdb(record: RegionRecord, shard: str, lmdb: LmdbSource) -> Iterator[Problem]:
@@ -117,7 +127,7 @@ def _in_lmdb(record: RegionRecord, shard: str, lmdb: LmdbSource) -> Iterator[Pro
         return
     if stored is None:
         yield Problem("lmdb", f"{lmdb.path}: expected key {key.decode()!r} for {record.img_id} of {shard}, found none")
-    elif names := differing_fields(record, stored):
+    elif names := differing_fields(FORMS[lmdb.form].kept(record), stored):
         where = f"{lmdb.path}, key {key.decode()!r}"
         yield Problem("lmdb", f"{where}: not the record of {record.img_id} in {shard}: {', '.join(names)} differ")
 

@@ -1,9 +1,10 @@
 """Times the LMDB builder on records of full size against a plain rewriting of the older two scripts.
 
-The older way merges TSV files into one (csv, base64 to arrays and back) and converts that into an LMDB (csv, one
-transaction, a sparse writable map). Each way runs in a process of its own, whose peak memory is printed.
+The older way merges the groups' TSV files into one and drops duplicates (csv), then converts that into an LMDB (csv,
+one transaction, a sparse writable map). Both ways do all the records, in turns, each turn in a process of its own,
+whose peak memory is printed; before each turn all that was written goes to the disk.
 
-    python -m benchmarks.lmdb_build --records 1000
+    python -m benchmarks.lmdb_build --records 1000 --rounds 3
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import argparse
 import multiprocessing
 import os
 import resource
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -23,9 +25,9 @@ if TYPE_CHECKING:
     from transforms.records.region_record import RegionRecord
 
 _SHARD_RECORDS = 256
-_OLD_RECORDS = 100
+_GROUPS = 8
 _SHARDS = "shards"
-_TSV = "old.tsv"
+_TSV = "old.tsv.{}"
 T = TypeVar("T")
 
 
@@ -44,20 +46,32 @@ def main() -> None:
     """Generates the input, times both ways and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--dir", help="folder for the input and the LMDBs; removed afterwards (default: a temporary one)"
     )
     arguments = parser.parse_args()
+    ways = {"merge + convert": _time_old, "this builder": _time_new}
     with tempfile.TemporaryDirectory(dir=arguments.dir) as folder:
-        run_apart(_generate, folder, arguments.records)
-        old = run_apart(_time_old, folder, min(arguments.records, _OLD_RECORDS))
-        new = run_apart(_time_new, folder, arguments.records)
+        run_apart(generate_shards, folder, arguments.records)
+        run_apart(_generate_tsvs, folder, arguments.records)
+        rounds = [_round(ways, folder, arguments.records) for _ in range(arguments.rounds)]
     print(f"{'way':16}{'records':>8}{'seconds':>9}{'records/s':>11}{'MB/s':>8}{'MiB before':>12}{'MiB peak':>10}")
-    for name, timing in (("merge + convert", old), ("this builder", new)):
-        rate, speed = timing.records / timing.seconds, timing.bytes / timing.seconds / 1e6
-        memory = f"{timing.before_kib / 1024:12.0f}{timing.peak_kib / 1024:10.0f}"
-        print(f"{name:16}{timing.records:8}{timing.seconds:9.2f}{rate:11.1f}{speed:8.1f}{memory}")
-    print(f"ratio of records/s: {new.records / new.seconds / (old.records / old.seconds):.1f}")
+    for timings in rounds:
+        for name, timing in timings.items():
+            rate, speed = timing.records / timing.seconds, timing.bytes / timing.seconds / 1e6
+            memory = f"{timing.before_kib / 1024:12.0f}{timing.peak_kib / 1024:10.0f}"
+            print(f"{name:16}{timing.records:8}{timing.seconds:9.2f}{rate:11.1f}{speed:8.1f}{memory}")
+    ratios = [f"{timings['merge + convert'].seconds / timings['this builder'].seconds:.1f}" for timings in rounds]
+    print(f"ratios of records/s, round by round: {', '.join(ratios)}; load {os.getloadavg()[0]:.1f} at the end")
+
+
+def _round(ways: Mapping[str, Callable[[str, int], Timing]], folder: str, records: int) -> dict[str, Timing]:
+    timings = {}
+    for name, way in ways.items():
+        os.sync()
+        timings[name] = run_apart(way, folder, records)
+    return timings
 
 
 def run_apart(work: Callable[[str, int], T], folder: str, records: int) -> T:
@@ -90,19 +104,25 @@ def full_size_records(count: int) -> Iterator[RegionRecord]:
         )
 
 
-def _generate(folder: str, records: int) -> None:
+def generate_shards(folder: str, records: int) -> None:
+    """Writes full-size records into the shards of `folder`/shards."""
     from transforms.records.example_codec import ImageExample, encode_example
     from transforms.records.tfrecord_io import write_record
-    from transforms.records.volta_codec import record_to_strings
 
     os.mkdir(os.path.join(folder, _SHARDS))
-    with open(os.path.join(folder, _TSV), "w", encoding="ascii", newline="") as table:
-        for number, record in enumerate(full_size_records(records)):
-            path = os.path.join(folder, _SHARDS, f"test2015-{number // _SHARD_RECORDS:05d}.tfrecord")
-            with open(path, "ab") as shard:
-                write_record(shard, encode_example(ImageExample(record, f"{record.img_id}.jpg", f"{number:064x}")))
-            if number < _OLD_RECORDS:
-                table.write("\t".join(record_to_strings(record).values()) + "\r\n")
+    for number, record in enumerate(full_size_records(records)):
+        path = os.path.join(folder, _SHARDS, f"test2015-{number // _SHARD_RECORDS:05d}.tfrecord")
+        with open(path, "ab") as shard:
+            write_record(shard, encode_example(ImageExample(record, f"{record.img_id}.jpg", f"{number:064x}")))
+
+
+def _generate_tsvs(folder: str, records: int) -> None:
+    from transforms.records.volta_codec import record_to_strings
+
+    for number, record in enumerate(full_size_records(records)):
+        path = os.path.join(folder, _TSV.format(number * _GROUPS // records))
+        with open(path, "a", encoding="ascii", newline="") as table:
+            table.write("\t".join(record_to_strings(record).values()) + "\r\n")
 
 
 def _time_new(folder: str, records: int) -> Timing:
@@ -113,6 +133,7 @@ def _time_new(folder: str, records: int) -> Timing:
     before, start = _peak_kib(), time.perf_counter()
     result = build_lmdb(LmdbJob("test", os.path.join(folder, "test_feat.lmdb"), (paths,), "0"))
     seconds = time.perf_counter() - start
+    shutil.rmtree(result.output)
     if result.records != records:
         raise ValueError(f"expected {records} records, got {result.records}")
     return Timing(records, seconds, result.bytes, before, _peak_kib())
@@ -130,7 +151,7 @@ def _time_old(folder: str, records: int) -> Timing:
     csv.field_size_limit(sys.maxsize)
     merged, output = os.path.join(folder, "merged.tsv"), os.path.join(folder, "old_feat.lmdb")
     before, start = _peak_kib(), time.perf_counter()
-    _merge_tsv([os.path.join(folder, _TSV)], merged)
+    _merge_tsv([os.path.join(folder, _TSV.format(group)) for group in range(_GROUPS)], merged)
     keys = []
     environment = lmdb.open(output, map_size=1 << 36, writemap=True)
     with environment.begin(write=True) as transaction, open(merged, newline="") as table:
@@ -142,27 +163,26 @@ def _time_old(folder: str, records: int) -> Timing:
     seconds = time.perf_counter() - start
     if len(keys) != records:
         raise ValueError(f"expected {records} records, got {len(keys)}")
-    return Timing(records, seconds, os.stat(os.path.join(output, "data.mdb")).st_blocks * 512, before, _peak_kib())
+    num_bytes = os.stat(os.path.join(output, "data.mdb")).st_blocks * 512
+    shutil.rmtree(output)
+    os.remove(merged)
+    return Timing(records, seconds, num_bytes, before, _peak_kib())
 
 
 def _merge_tsv(paths: list[str], merged: str) -> None:
-    import base64
     import csv
 
-    import numpy as np
+    from transforms.records.region_record import FIELD_NAMES
 
-    from transforms.records.region_record import ARRAY_FIELDS, FIELD_NAMES
-
-    dtypes = {field.name: field.dtype for field in ARRAY_FIELDS} | {"classes": "<f4"}
+    seen = set()
     with open(merged, "w", newline="") as target:
         writer = csv.DictWriter(target, FIELD_NAMES, delimiter="\t")
         for path in paths:
             with open(path, newline="") as table:
                 for row in csv.DictReader(table, FIELD_NAMES, delimiter="\t"):
-                    for name, dtype in dtypes.items():
-                        array = np.frombuffer(base64.decodebytes(row[name].encode()), dtype)
-                        row[name] = base64.b64encode(array.data).decode()
-                    writer.writerow(row)
+                    if row["img_id"] not in seen:
+                        seen.add(row["img_id"])
+                        writer.writerow(row)
 
 
 def _peak_kib() -> int:

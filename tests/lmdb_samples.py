@@ -16,14 +16,14 @@ TRAIN = [f"COCO_train2014_{number:012d}" for number in (10, 100, 11, 2, 20, 9)] 
 VAL = [f"COCO_val2014_{number:012d}" for number in (1, 1000, 105, 3)]
 
 
-def make_job(folder: Path, digest: str = "d1", **options: Any) -> LmdbJob:
+def make_job(folder: Path, digest: str = "d1", form: str = "volta", **options: Any) -> LmdbJob:
     folder.mkdir(exist_ok=True)
     shards = []
     for name, ids in (("train2014", TRAIN), ("val2014", VAL)):
         half = len(ids) // 2
         parts = enumerate((ids[:half], ids[half:]))
         shards.append(tuple(write_set(folder / f"{name}-{part}.tfrecord", some, **options) for part, some in parts))
-    return LmdbJob("trainval", str(folder / "trainval_feat.lmdb"), tuple(shards), digest)
+    return LmdbJob("trainval", str(folder / "trainval_feat.lmdb"), tuple(shards), digest, form)
 
 
 def write_set(path: Path, ids: list[str], **options: Any) -> str:

@@ -17,10 +17,11 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from tests.lmdb_samples import TRAIN, VAL, digest_of, make_job, read_as_volta, write_set
-from tests.records.samples import assert_same, make_record
+from tests.records.samples import assert_same, make_record, write_shard
 from transforms import failures, lmdb_file
 from transforms.lmdb_file import BuildLmdb, LmdbJob, LmdbResult, build_lmdb
 from transforms.records.example_codec import ImageExample, decode_example
+from transforms.records.lmdb_forms import FORMS, form_of
 from transforms.records.lmdb_io import LmdbItem, write_lmdb
 from transforms.records.lmdb_key import lmdb_key
 from transforms.records.volta_codec import decode_volta
@@ -178,7 +179,7 @@ def test_keys_out_of_order_name_both_and_their_shards(tmp_path: Path) -> None:
 def test_the_writer_checks_the_order_itself(tmp_path: Path) -> None:
     batches = [[LmdbItem(b"b", b"1", "s0")], [LmdbItem(b"a", b"2", "s1")]]
     with pytest.raises(ValueError, match="s1: expected ascending LMDB keys, got b'a' after b'b'"):
-        write_lmdb(str(tmp_path), batches, 1 << 20)
+        write_lmdb(str(tmp_path), batches, 1 << 20, b"".join)
 
 
 def test_damaged_and_missing_shards_are_named(tmp_path: Path) -> None:
@@ -250,3 +251,35 @@ def test_merging_reads_one_record_ahead_of_each_set(tmp_path: Path, monkeypatch:
         assert entry.record.img_id in read
         assert len(read) <= number + len(job.shards)
     assert len(read) == 10
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_built_and_says_which_it_is(tmp_path: Path, form: str) -> None:
+    job = make_job(tmp_path, form=form)
+    first = build_lmdb(job)
+    assert first.form == form and json.loads(Path(job.output, "source.json").read_text())["form"] == form
+    assert build_lmdb(job) == dataclasses.replace(first, skipped=True)
+    again = digest_of(job.output)
+    build_lmdb(dataclasses.replace(job, source_digest="d2"))
+    assert digest_of(job.output) == again
+
+
+def test_another_form_is_built_anew(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    build_lmdb(job)
+    for form in ("compact", "volta-arrays", "volta"):
+        assert not build_lmdb(dataclasses.replace(job, form=form)).skipped
+        assert form_of(job.output) == form
+    source = Path(job.output, "source.json")
+    note = json.loads(source.read_text())
+    del note["form"]  # as it was before there were forms
+    source.write_text(json.dumps(note))
+    assert build_lmdb(job).skipped
+
+
+def test_a_value_too_large_for_float16_names_image_and_field(tmp_path: Path) -> None:
+    record = make_record("a_1")
+    large = dataclasses.replace(record, features=record.features + np.float32(1e5))
+    shard = write_shard(tmp_path / "a.tfrecord", [large])
+    job = LmdbJob("a", str(tmp_path / "a_feat.lmdb"), ((shard,),), "d", "compact-float16")
+    expect_failure(job, ValueError, "image a_1, field features: expected values within 65504 of zero")

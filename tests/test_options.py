@@ -24,6 +24,7 @@ FLAGS = (
     "--weights",
     "--output",
     "--outputs",
+    "--lmdb_form",
     "--tsv_columns",
     "--import_tsv",
     "--import_lmdb",

@@ -25,11 +25,16 @@ from tests.test_imports import imports, within
 from transforms.lmdb_file import build_lmdb
 from transforms.reading import RegionFeatures
 from transforms.records.example_codec import encode_example
+from transforms.records.lmdb_forms import FORMS
 from transforms.records.record_offsets import record_offsets
 from transforms.records.region_record import ARRAY_FIELDS, RegionRecord
 from transforms.records.tfrecord_io import write_record
 
 ROOT = Path(__file__).parent.parent
+SHARDS = "shards"
+KINDS = (*FORMS, SHARDS)
+# One of each way in which values are read.
+IN_WORKERS = ("volta", "volta-arrays", "compact", "compact-float16-zstd", SHARDS)
 VOLTA = Path("resnet101_faster_rcnn_genome_imgfeats") / "volta"
 
 
@@ -47,8 +52,17 @@ def out(corpus: Path, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def sources(folder: Path) -> list[RegionFeatures]:
-    return [RegionFeatures(folder / "trainval_feat.lmdb"), RegionFeatures(folder)]
+def source(kind: str, folder: Path) -> RegionFeatures:
+    """The shards, or an LMDB of this form of the same records."""
+    if kind == SHARDS:
+        return RegionFeatures(folder)
+    build_lmdb(make_job(folder, form=kind))
+    return RegionFeatures(folder / "trainval_feat.lmdb")
+
+
+def held(kind: str, img_id: str) -> RegionRecord:
+    record = make_record(img_id)
+    return record if kind == SHARDS else FORMS[kind].kept(record)
 
 
 def assert_item(item: dict[str, Any], record: RegionRecord) -> None:
@@ -61,14 +75,14 @@ def assert_item(item: dict[str, Any], record: RegionRecord) -> None:
         assert item[field.name].flags.writeable and item[field.name].flags.owndata
 
 
-@pytest.mark.parametrize("kind", [0, 1])
-def test_images_by_position_id_and_key(kind: int, folder: Path) -> None:
-    features = sources(folder)[kind]
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_by_position_id_and_key(kind: str, folder: Path) -> None:
+    features = source(kind, folder)
     assert len(features) == len(TRAIN + VAL)
     assert sorted(features.keys) == sorted(str(int(img_id.split("_")[-1])) for img_id in TRAIN + VAL)
     for img_id in TRAIN + VAL:
         key = str(int(img_id.split("_")[-1]))
-        assert_item(features[img_id], make_record(img_id))
+        assert_item(features[img_id], held(kind, img_id))
         assert features[key]["img_id"] == img_id
         assert img_id in features and key in features
     for position, key in enumerate(features.keys):
@@ -77,9 +91,9 @@ def test_images_by_position_id_and_key(kind: int, folder: Path) -> None:
     assert [item["img_id"] for item in features] == [features[key]["img_id"] for key in features.keys]
 
 
-@pytest.mark.parametrize("kind", [0, 1])
-def test_what_is_not_there(kind: int, folder: Path) -> None:
-    features = sources(folder)[kind]
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_there(kind: str, folder: Path) -> None:
+    features = source(kind, folder)
     for name in ("COCO_train2014_000000000777", "777", "", "COCO_val2014_000000000010", "keys", "a" * 600):
         assert name not in features
         with pytest.raises(KeyError, match="some"):
@@ -127,9 +141,9 @@ def test_an_id_of_two_sets_is_asked_for_by_its_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.parametrize("kind", [0, 1])
-def test_workers(method: str, kind: int, folder: Path) -> None:
-    features = sources(folder)[kind]
+@pytest.mark.parametrize("kind", IN_WORKERS)
+def test_workers(method: str, kind: str, folder: Path) -> None:
+    features = source(kind, folder)
     used_before = [features[position] for position in range(len(features))]
     dataset: Any = Whole(features)
     loader: DataLoader[Any] = DataLoader(
@@ -158,9 +172,9 @@ def test_torch_collates_what_needs_no_padding(folder: Path) -> None:
     assert batch["img_id"] == TRAIN[:4]
 
 
-@pytest.mark.parametrize("kind", [0, 1])
-def test_pickled_and_forked_by_hand(kind: int, folder: Path) -> None:
-    features = sources(folder)[kind]
+@pytest.mark.parametrize("kind", KINDS)
+def test_pickled_and_forked_by_hand(kind: str, folder: Path) -> None:
+    features = source(kind, folder)
     before = repr(features[2])
     copy = pickle.loads(pickle.dumps(features))
     assert repr(copy[2]) == before  # both open in one process

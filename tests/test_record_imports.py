@@ -10,13 +10,15 @@ import lmdb
 import pytest
 
 from beam_pipeline.pipeline import main
-from tests.records.samples import assert_same, make_record
+from tests.records.samples import assert_same, make_record, write_shard
 from transforms.imports import list_lmdb_records, list_tsv_rows, load_records, read_lmdb_record, read_tsv_row
+from transforms.lmdb_file import LmdbJob, build_lmdb
 from transforms.records.image_failure import ImageFailure
+from transforms.records.lmdb_forms import FORMS
 from transforms.records.plan import assign_shards
 from transforms.records.shard_item import CaptionedImage
 from transforms.records.tsv_codec import encode_tsv_row
-from transforms.records.volta_codec import encode_volta
+from transforms.records.volta_codec import encode_volta, record_to_strings
 
 REAL = Path(__file__).parents[2] / "shared" / "golden" / "coco10_obj36.tsv"
 TRAIN, VAL = "COCO_train2014_000000000009", "COCO_val2014_000000000042"
@@ -104,6 +106,42 @@ def test_lmdb_records_and_hostile_values(tmp_path: Path, capsys: pytest.CaptureF
     assert "executed" not in capsys.readouterr().out
     with pytest.raises(ValueError, match="expected a folder with data"):
         list_lmdb_records(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_lmdbs_of_every_form_are_imported(form: str, tmp_path: Path) -> None:
+    records = [make_record(img_id) for img_id in ("x_1", "x_2")]
+    shard = write_shard(tmp_path / "a.tfrecord", records)
+    folder = str(tmp_path / "old_feat.lmdb")
+    build_lmdb(LmdbJob("old", folder, ((shard,),), "d", form))
+    refs = list_lmdb_records(folder).refs
+    assert [(ref.set_name, ref.img_id) for ref in refs] == [("old", "x_1"), ("old", "x_2")]
+    for ref, record in zip(refs, records, strict=True):
+        assert_same(read_lmdb_record(ref.uri), FORMS[form].kept(record))
+
+
+def test_an_lmdb_of_a_form_of_the_future_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lmdb(tmp_path, {b"7": encode_volta(make_record("x_7"))})
+    (tmp_path / "source.json").write_text('{"form": "later"}')
+    assert main(["--import_lmdb", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "expected a form of volta, " in error and "got 'later'" in error and len(error.splitlines()) == 1
+
+
+def test_a_value_is_decoded_where_it_is_loaded(tmp_path: Path) -> None:
+    """The listing looks at ids alone: what is damaged behind one is the image's own failure."""
+    folder = tmp_path / "old_feat.lmdb"
+    whole, backwards = (
+        encode_volta(make_record("x_7", 36, 512)),
+        dict(reversed(record_to_strings(make_record("x_8")).items())),
+    )
+    write_lmdb(folder, {b"7": whole[:-5], b"8": pickle.dumps(backwards)})
+    listing = list_lmdb_records(str(folder))
+    assert sorted(ref.img_id for ref in listing.refs) == ["x_7", "x_8"] and not listing.failures
+    by_id = {ref.img_id: ref.uri for ref in listing.refs}
+    with pytest.raises(ImageFailure, match="key=7: expected a pickled dict"):
+        read_lmdb_record(by_id["x_7"])
+    assert_same(read_lmdb_record(by_id["x_8"]), make_record("x_8"))
 
 
 def test_load_records_in_key_order_with_failures_in_place(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import pickle
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +13,10 @@ import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 
-from tests.records.samples import make_record, write_shard
+from tests.records.samples import assert_same, make_record, write_shard
+from transforms.records.region_record import FIELD_NAMES
 from transforms.records.tsv_codec import encode_tsv_row
+from transforms.records.volta_codec import decode_volta, encode_volta
 from transforms.tsv_file import BuildTsv, TsvJob, TsvResult, build_tsv
 
 
@@ -28,6 +33,19 @@ def test_rows_in_shard_order(job: TsvJob, columns: int) -> None:
     wanted = b"".join(encode_tsv_row(make_record(f"photo_{number}"), columns) for number in range(5))
     assert Path(job.output).read_bytes() == wanted
     assert result == TsvResult(job.output, 5, len(wanted), skipped=False)
+
+
+def test_the_older_convert_makes_of_them_what_the_lmdb_holds(job: TsvJob) -> None:
+    """VOLTA's convert script: csv rows of thirteen columns, pickled as they are."""
+    build_tsv(job)
+    csv.field_size_limit(sys.maxsize)
+    with open(job.output, newline="") as table:
+        values = [pickle.dumps(dict(row)) for row in csv.DictReader(table, FIELD_NAMES, delimiter="\t")]
+    for number, value in enumerate(values):
+        record = make_record(f"photo_{number}")
+        assert pickle.loads(value) == pickle.loads(encode_volta(record))
+        assert_same(decode_volta(value, "x"), record)
+    assert len(values) == 5
 
 
 def test_current_file_is_left_alone_and_another_is_rebuilt(job: TsvJob) -> None:

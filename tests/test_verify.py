@@ -163,7 +163,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "unknown form": (
         edit_json(str(LMDB / "source.json"), lambda source: source.update(form="other")),
-        rf"lmdb: .*{LMDB.name}: expected the form volta, got 'other'",
+        rf"lmdb: .*{LMDB.name}: expected a form of volta, .*, got 'other'",
     ),
     "no source": (lambda out: (out / LMDB / "source.json").unlink(), "lmdb: .*source.json does not say what it was"),
     "stale LMDB": (

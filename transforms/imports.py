@@ -15,14 +15,15 @@ from apache_beam.io.filesystems import FileSystems
 
 from transforms import files
 from transforms.records.image_failure import Failure, ImageFailure
+from transforms.records.lmdb_forms import FORMS, form_of
 from transforms.records.lmdb_key import KEYS_RECORD, lmdb_key
 from transforms.records.plan import ImageRef, ShardKey
 from transforms.records.region_record import RegionRecord
 from transforms.records.shard_item import CaptionedImage, ShardItem
 from transforms.records.tsv_codec import RowPlace, decode_tsv_row, find_rows
-from transforms.records.volta_codec import decode_volta
 
 STAGE = "import"
+_PEEKED = 4096  # bytes of an LMDB's value that tell its image's id
 _COCO_SET = re.compile(r"COCO_([a-z]+[0-9]{4})_")
 _ROW_URI = re.compile(r"(?P<path>.*)#line=(?P<line>\d+)&offset=(?P<offset>\d+)&length=(?P<length>\d+)", re.DOTALL)
 _KEY_URI = re.compile(r"(?P<path>.*)#key=(?P<key>.*)", re.DOTALL)
@@ -135,23 +136,26 @@ def read_tsv_row(uri: str) -> RegionRecord:
 
 
 def list_lmdb_records(folder: str) -> ImportListing:
-    """Find every image of an LMDB of VOLTA's form.
+    """Find every image of an LMDB of any form that `--lmdb_form` names.
 
-    The set is the one that COCO's ids name, else the LMDB's name before `_feat.lmdb`.
+    The set is the one that COCO's ids name, else the LMDB's name before `_feat.lmdb`. Of a value no more is read than
+    its id takes: the rest is decoded, and checked, where the records are loaded.
 
     Raises:
-        ValueError: the folder holds no LMDB.
+        ValueError: the folder holds no LMDB, or one of an unknown form.
     """
     refs: list[ImageRef] = []
     failures: list[Failure] = []
     name = os.path.basename(os.path.normpath(folder)).removesuffix(".lmdb").removesuffix("_feat")
-    with _environment(folder) as env, env.begin(buffers=False) as txn:
-        for key, value in txn.cursor():
+    form = FORMS[_form_of(folder)]
+    # Of each value one page: the system need not fetch those after it.
+    with _environment(folder, readahead=False) as env, env.begin(buffers=True) as txn:
+        for key, value in ((bytes(key), value) for key, value in txn.cursor()):
             if key == KEYS_RECORD:
                 continue
             uri = f"{folder}#key={key.decode('utf-8', 'backslashreplace')}"
             try:
-                img_id = decode_volta(value, uri).img_id
+                img_id = form.peek(bytes(value[:_PEEKED])) or form.decode(bytes(value), uri).img_id
                 if lmdb_key(img_id) != key:
                     raise ValueError(f"{uri}: expected the key {lmdb_key(img_id)!r} of its image {img_id}")
             except ValueError as error:
@@ -164,11 +168,18 @@ def list_lmdb_records(folder: str) -> ImportListing:
     return ImportListing(tuple(refs), tuple(failures), ())
 
 
-def _environment(folder: str) -> Any:
+def _form_of(folder: str) -> str:
+    try:
+        return form_of(folder)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"--import_lmdb {error}") from error
+
+
+def _environment(folder: str, readahead: bool) -> Any:
     import lmdb
 
     try:
-        return lmdb.open(folder, readonly=True, lock=False, readahead=False, meminit=False, max_readers=1)
+        return lmdb.open(folder, readonly=True, lock=False, readahead=readahead, meminit=False, max_readers=1)
     except lmdb.Error as error:
         raise ValueError(f"--import_lmdb {folder}: expected a folder with data.mdb, got: {error}") from error
 
@@ -183,11 +194,11 @@ def read_lmdb_record(uri: str) -> RegionRecord:
     if not found:
         raise ImageFailure(STAGE, f"{uri}: expected FOLDER#key=KEY")
     try:
-        with _environment(found["path"]) as env, env.begin(buffers=False) as txn:
+        with _environment(found["path"], readahead=True) as env, env.begin(buffers=False) as txn:
             value = txn.get(found["key"].encode())
         if value is None:
             raise ValueError(f"{uri}: the key is gone")
-        return decode_volta(value, uri)
+        return FORMS[form_of(found["path"])].decode(value, uri)
     except ValueError as error:
         raise ImageFailure(STAGE, str(error)) from error
 

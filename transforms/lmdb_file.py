@@ -1,4 +1,4 @@
-"""LMDB folders for VOLTA's feature reader, built from published TFRecord shards.
+"""LMDB folders, VOLTA's among them, built from published TFRecord shards.
 
 A reader thread merges the sets' shards by key and encodes; the calling thread appends and commits. The folder appears
 under its name only when it is whole.
@@ -26,17 +26,15 @@ from transforms import failures, files
 from transforms.records.background import in_background
 from transforms.records.example_codec import decode_example
 from transforms.records.folder_swap import swapped_folder, tidy_after_kill
+from transforms.records.lmdb_forms import DATA_FILE, FORMS, SOURCE_FILE, VOLTA
 from transforms.records.lmdb_io import LmdbItem, map_size_for, write_lmdb
 from transforms.records.lmdb_key import lmdb_key
 from transforms.records.region_record import RegionRecord
 from transforms.records.tfrecord_io import read_records
-from transforms.records.volta_codec import encode_volta
 
 BATCH_BYTES = 8 << 20  # encoded records that pass from thread to thread at once
 BATCHES_AHEAD = 2
 _COPY_BYTES = 16 << 20
-_DATA = "data.mdb"
-_SOURCE = "source.json"
 
 
 @dataclass(frozen=True)
@@ -47,24 +45,27 @@ class LmdbJob:
         name: the LMDB's name, `trainval`.
         output: path or URI of the folder, `.../trainval_feat.lmdb`.
         shards: per set, the set's shard paths in order; each set is one run of ascending LMDB keys.
-        source_digest: hex digest of what it is built from; an LMDB that carries it already is left as it is.
+        source_digest: hex digest of what it is built from; an LMDB of this form and digest is left as it is.
+        form: of its values, one of lmdb_forms.FORMS.
     """
 
     name: str
     output: str
     shards: tuple[tuple[str, ...], ...]
     source_digest: str
+    form: str = VOLTA
 
 
 @dataclass(frozen=True)
 class LmdbResult:
-    """What was built: image records without the key list, bytes of `data.mdb`, and whether it was there already."""
+    """What was built: image records without the key list, bytes of `data.mdb`, whether it was there, the form."""
 
     name: str
     output: str
     records: int
     bytes: int
     skipped: bool
+    form: str = VOLTA
 
 
 class Entry(NamedTuple):
@@ -121,12 +122,12 @@ def _entry_key(entry: Entry) -> bytes:
     return entry.key
 
 
-def encoded_batches(entries: Iterable[Entry]) -> Iterator[list[LmdbItem]]:
-    """Encodes entries for VOLTA, in lists of about BATCH_BYTES."""
+def encoded_batches(entries: Iterable[Entry], encode: Callable[[RegionRecord], bytes]) -> Iterator[list[LmdbItem]]:
+    """Encodes entries, in lists of about BATCH_BYTES."""
     batch: list[LmdbItem] = []
     size = 0
     for entry in entries:
-        batch.append(LmdbItem(entry.key, encode_volta(entry.record), entry.shard))
+        batch.append(LmdbItem(entry.key, encode(entry.record), entry.shard))
         size += len(batch[-1].value)
         if size >= BATCH_BYTES:
             yield batch
@@ -156,12 +157,12 @@ def build_lmdb(job: LmdbJob, on_progress: Callable[[int], None] | None = None) -
     # LMDB needs a local disk: what goes elsewhere is built here and uploaded.
     with tempfile.TemporaryDirectory() if remote else swapped_folder(job.output) as folder:
         records = _write_data(job, folder, on_progress)
-        size = os.path.getsize(os.path.join(folder, _DATA))
-        source = {"source_digest": job.source_digest, "records": records, "data_bytes": size}
-        Path(folder, _SOURCE).write_text(json.dumps(source) + "\n", encoding="utf-8")
+        size = os.path.getsize(os.path.join(folder, DATA_FILE))
+        source = {"source_digest": job.source_digest, "form": job.form, "records": records, "data_bytes": size}
+        Path(folder, SOURCE_FILE).write_text(json.dumps(source) + "\n", encoding="utf-8")
         if remote:
             _upload(folder, job.output)
-    return LmdbResult(job.name, job.output, records, size, skipped=False)
+    return LmdbResult(job.name, job.output, records, size, skipped=False, form=job.form)
 
 
 @dataclass
@@ -190,16 +191,17 @@ def _build_counted(job: LmdbJob) -> LmdbResult:
 
 def _already_built(job: LmdbJob) -> LmdbResult | None:
     present = files.list_folder(job.output)
-    if _DATA not in present or _SOURCE not in present:
+    if DATA_FILE not in present or SOURCE_FILE not in present:
         return None
     try:
-        source = json.loads(files.read_bytes(files.join(job.output, _SOURCE)))
+        source = json.loads(files.read_bytes(files.join(job.output, SOURCE_FILE)))
         digest, records, size = source["source_digest"], source["records"], source["data_bytes"]
-    except (ValueError, KeyError, TypeError):
+        form = source.get("form", VOLTA)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None  # torn or foreign: build again
-    if digest != job.source_digest or size != present[_DATA]:
+    if (digest, form) != (job.source_digest, job.form) or size != present[DATA_FILE]:
         return None
-    return LmdbResult(job.name, job.output, records, size, skipped=True)
+    return LmdbResult(job.name, job.output, records, size, skipped=True, form=job.form)
 
 
 def _write_data(job: LmdbJob, folder: str, on_progress: Callable[[int], None] | None) -> int:
@@ -213,10 +215,10 @@ def _write_data(job: LmdbJob, folder: str, on_progress: Callable[[int], None] | 
         if not FileSystems.exists(shard):
             raise FileNotFoundError(f"LMDB {job.output}: expected the shard {shard}, got nothing; write it again")
         shard_bytes += FileSystems.get_filesystem(shard).size(shard)
-    encoded = encoded_batches(merge_sets(job.shards))
+    encoded = encoded_batches(merge_sets(job.shards), FORMS[job.form].encode)
     try:
         with closing(in_background(encoded, BATCHES_AHEAD)) as batches:
-            return write_lmdb(folder, batches, map_size_for(shard_bytes), on_progress)
+            return write_lmdb(folder, batches, map_size_for(shard_bytes), FORMS[job.form].encode_keys, on_progress)
     except lmdb.Error as error:
         raise OSError(
             errno.ENOSPC,
@@ -229,8 +231,8 @@ def _upload(folder: str, output: str) -> None:
     """Uploads the files; source.json, without which nothing is skipped, goes first and comes last."""
     present = files.list_folder(output)
     left = [name for name in present if name.startswith(files.TEMP_PREFIX)]
-    files.delete_files(files.join(output, name) for name in [_SOURCE, *left])
-    for name in (_DATA, _SOURCE):
+    files.delete_files(files.join(output, name) for name in [SOURCE_FILE, *left])
+    for name in (DATA_FILE, SOURCE_FILE):
         files.publish_bytes(files.join(output, name), _chunks(os.path.join(folder, name)))
 
 

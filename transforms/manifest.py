@@ -129,7 +129,7 @@ def build_manifest(
         audit: what became of the images.
         fixed: what was known before the run: inputs, settings, captions' counts, versions.
         annotations: caption file -> bytes.
-        lmdbs: LMDB folder -> records and bytes.
+        lmdbs: LMDB folder -> form, records and bytes.
     """
     total = {name: sum(counts[name] for counts in audit.sets.values()) for name in ("in", "written", "failed")}
     return {
@@ -154,7 +154,10 @@ def publish_manifest(
 ) -> Iterator[str]:
     """Write failures.jsonl and manifest.json into `output`; gives the manifest's path."""
     write_failures(audit, caption_failures, files.join(output, "failures.jsonl"))
-    built = {f"{result.name}_feat.lmdb": {"records": result.records, "bytes": result.bytes} for result in lmdbs}
+    built = {
+        f"{result.name}_feat.lmdb": {"form": result.form, "records": result.records, "bytes": result.bytes}
+        for result in lmdbs
+    }
     fixed = json.loads(files.read_bytes(inputs_uri))
     manifest = build_manifest(audit, fixed, dict(annotations), dict(sorted(built.items())))
     for section, name, row in sorted(extras, key=lambda extra: extra[:2]):

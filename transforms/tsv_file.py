@@ -15,7 +15,7 @@ from transforms.records.example_codec import decode_example
 from transforms.records.tfrecord_io import read_records
 from transforms.records.tsv_codec import encode_tsv_row
 
-_SOURCE_SUFFIX = ".source.json"
+SOURCE_SUFFIX = ".source.json"
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ def build_tsv(job: TsvJob) -> TsvResult:
     if done := _already_built(job, source):
         return done
     # Until the new file is whole the old note must not vouch for it.
-    files.delete_files([job.output + _SOURCE_SUFFIX])
+    files.delete_files([job.output + SOURCE_SUFFIX])
     rows = _Counted(_encoded_rows(job))
     size = files.publish_bytes(job.output, rows)
     note = json.dumps({**source, "rows": rows.count, "bytes": size})
-    files.publish_bytes(job.output + _SOURCE_SUFFIX, [(note + "\n").encode()])
+    files.publish_bytes(job.output + SOURCE_SUFFIX, [(note + "\n").encode()])
     return TsvResult(job.output, rows.count, size, skipped=False)
 
 
@@ -87,10 +87,10 @@ def _encoded_rows(job: TsvJob) -> Iterator[bytes]:
 def _already_built(job: TsvJob, source: dict[str, object]) -> TsvResult | None:
     folder, name = FileSystems.split(job.output)
     present = files.list_folder(folder)
-    if name not in present or name + _SOURCE_SUFFIX not in present:
+    if name not in present or name + SOURCE_SUFFIX not in present:
         return None
     try:
-        note = json.loads(files.read_bytes(job.output + _SOURCE_SUFFIX))
+        note = json.loads(files.read_bytes(job.output + SOURCE_SUFFIX))
         rows, size = note.pop("rows"), note.pop("bytes")
     except (ValueError, KeyError, AttributeError, TypeError):
         return None  # torn or foreign: build again

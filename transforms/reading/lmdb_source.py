@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from transforms.records.key_list import decode_key_list
+from transforms.records.lmdb_forms import DATA_FILE, FORMS, form_of
 from transforms.records.lmdb_key import KEYS_RECORD, lmdb_key
 from transforms.records.region_record import RegionRecord
-from transforms.records.volta_codec import decode_volta
-
-DATA_FILE = "data.mdb"
-_SOURCE_FILE = "source.json"
-_VOLTA = "volta"
-# How an LMDB's values are read, by the `form` that its source.json names; one that names none is VOLTA's.
-_DECODERS: Mapping[str, Callable[[bytes, str], RegionRecord]] = {_VOLTA: decode_volta}
-_KEY_LISTS: Mapping[str, Callable[[bytes, str], list[bytes]]] = {_VOLTA: decode_key_list}
 
 
 class LmdbSource:
@@ -34,7 +25,7 @@ class LmdbSource:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._form = _checked_form(path)
+        self.form = form_of(path)
         self._environment: _Environment | None = None
         self._key_list: list[str] | None = None
 
@@ -57,7 +48,7 @@ class LmdbSource:
         data = self.get(KEYS_RECORD)
         if data is None:
             raise ValueError(f"{self.path}: expected a record {KEYS_RECORD!r}, got none; build the LMDB again")
-        return _KEY_LISTS[self._form](data, self.path)
+        return FORMS[self.form].decode_keys(data, self.path)
 
     def stored_keys(self) -> Iterator[bytes]:
         """All keys of the database but `keys` itself, in the order of their bytes."""
@@ -86,7 +77,7 @@ class LmdbSource:
             ValueError: the value is damaged.
         """
         data = self.get(key)
-        return None if data is None else _DECODERS[self._form](data, f"{self.path}, key {key!r}")
+        return None if data is None else FORMS[self.form].decode(data, f"{self.path}, key {key!r}")
 
     def read_at(self, position: int) -> RegionRecord:
         """See `region_features.Source`."""
@@ -125,21 +116,6 @@ class LmdbSource:
 
 def _is_number(name: str) -> bool:
     return name.isascii() and name.isdigit()
-
-
-def _checked_form(path: str) -> str:
-    try:
-        with open(os.path.join(path, _SOURCE_FILE), "rb") as stream:
-            note = json.load(stream)
-            form, size = note.get("form", _VOLTA), note.get("data_bytes")
-    except (OSError, ValueError, AttributeError):
-        return _VOLTA  # other programs' LMDBs have no such file
-    there = os.path.getsize(os.path.join(path, DATA_FILE))
-    if isinstance(size, int) and there < size:  # reading beyond the end of a map kills the process
-        raise ValueError(f"{path}: expected {DATA_FILE} of {size} bytes, got {there}; copy it again, or build it again")
-    if form not in _DECODERS:
-        raise ValueError(f"{path}: expected the form {' or '.join(_DECODERS)}, got {form!r}; update this program")
-    return form
 
 
 class _Environment:
@@ -192,7 +168,7 @@ def _open(path: str) -> Any:
             readonly=True,
             lock=False,  # the file never changes: a rebuilt LMDB is another file
             create=False,
-            readahead=False,  # reads are spread over a file larger than memory
+            readahead=True,  # a value is 100 pages and more: without it each is a disk's read of its own
             meminit=False,
             max_readers=1,
         )

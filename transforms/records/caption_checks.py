@@ -17,7 +17,7 @@ FILE_OF_SPLIT = {"train": "train", "restval": "train", "val": "valid", "test": "
 _SUFFIX = "_ann.jsonl"
 _TEST1K = "test1k_ann.jsonl"
 # Only COCO's file names are known to carry the id under which the captions stand.
-_COCO_STEM = re.compile(r"COCO_[^_]+_\d{12}")
+COCO_STEM = re.compile(r"COCO_[^_]+_\d{12}")
 
 
 class CaptionedId(NamedTuple):
@@ -91,7 +91,7 @@ def check_captions(images: Iterable[CaptionedId], caption_files: Collection[Capt
             elif image.split == "restval":
                 restval.append((row[0], image.img_id))
             continue
-        if not _COCO_STEM.fullmatch(image.img_id):
+        if not COCO_STEM.fullmatch(image.img_id):
             if file.name not in digests:
                 digests[file.name] = {digest for _, digest in file.rows.values()}
             if image.digest in digests[file.name]:

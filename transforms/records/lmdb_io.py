@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from transforms.records.lmdb_key import KEYS_RECORD
-from transforms.records.volta_codec import PICKLE_PROTOCOL
+from transforms.records.write_behind import WriteBehind
 
 
 class LmdbItem(NamedTuple):
@@ -22,14 +22,16 @@ def write_lmdb(
     folder: str,
     batches: Iterable[Sequence[LmdbItem]],
     map_size: int,
+    encode_keys: Callable[[Sequence[bytes]], bytes],
     on_commit: Callable[[int], None] | None = None,
 ) -> int:
-    """Writes `folder`/data.mdb: the items, and the record `keys`, the pickled list of their keys.
+    """Writes `folder`/data.mdb: the items, and the record `keys`, the list of their keys.
 
     Args:
         folder: an empty folder that nobody else uses.
         batches: items in ascending order of key; each batch is one transaction, held in memory until its commit.
         map_size: upper bound of the file in bytes.
+        encode_keys: gives the value of the record `keys`.
         on_commit: called after each batch with the items written so far.
 
     Returns:
@@ -38,7 +40,26 @@ def write_lmdb(
     Raises:
         ValueError: a key does not come after the one before; names both and the shard.
         lmdb.Error: the file cannot be written.
+        OSError: what was written did not reach the disk.
     """
+    with _open(folder, map_size):
+        pass  # makes the file
+    with WriteBehind(os.path.join(folder, "data.mdb")) as behind:
+        keys = _write_batches(folder, batches, map_size, behind, on_commit)
+    with _open(folder, map_size) as env:
+        with env.begin(write=True) as transaction:
+            transaction.put(KEYS_RECORD, encode_keys(keys))
+        env.sync(True)
+    return len(keys)
+
+
+def _write_batches(
+    folder: str,
+    batches: Iterable[Sequence[LmdbItem]],
+    map_size: int,
+    behind: WriteBehind,
+    on_commit: Callable[[int], None] | None,
+) -> list[bytes]:
     keys: list[bytes] = []
     for batch in batches:
         # Opened anew each time: a lasting map keeps every page that a transaction starts from, and memory grows.
@@ -51,13 +72,10 @@ def write_lmdb(
                         "delete the shard and write it again"
                     )
                 keys.append(item.key)
+        behind.grew(sum(len(item.value) for item in batch))
         if on_commit:
             on_commit(len(keys))
-    with _open(folder, map_size) as env:
-        with env.begin(write=True) as transaction:
-            transaction.put(KEYS_RECORD, pickle.dumps(keys, protocol=PICKLE_PROTOCOL))
-        env.sync(True)
-    return len(keys)
+    return keys
 
 
 def _open(folder: str, map_size: int) -> Any:

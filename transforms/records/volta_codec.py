@@ -15,9 +15,9 @@ import numpy as np
 import pybase64
 from numpy.typing import NDArray
 
+from transforms.records.portable_pickle import PICKLE_PROTOCOL
 from transforms.records.region_record import ARRAY_FIELDS, FIELD_NAMES, ArrayField, RegionRecord
 
-PICKLE_PROTOCOL = 4  # the newest that Python 3.6, VOLTA's own, can load
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
@@ -58,12 +58,12 @@ def record_from_strings(strings: Mapping[str, str], source: str) -> RegionRecord
         raise ValueError(f"{where}, field img_id: expected a file stem, got empty text; {_REMEDY}")
     if strings["classes"] != strings["cls_prob"]:
         raise ValueError(f"{where}, field classes: expected the text of cls_prob, got another; {_REMEDY}")
-    count = _number(strings, "num_boxes", where)
+    count = read_number(strings, "num_boxes", where)
     arrays: dict[str, Any] = {field.name: _array(strings, field, count, where) for field in ARRAY_FIELDS}
     return RegionRecord(
         img_id=strings["img_id"],
-        img_h=_number(strings, "img_h", where),
-        img_w=_number(strings, "img_w", where),
+        img_h=read_number(strings, "img_h", where),
+        img_w=read_number(strings, "img_w", where),
         **arrays,
     )
 
@@ -102,7 +102,12 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}, and plain text needs no global")
 
 
-def _number(strings: Mapping[str, str], name: str, where: str) -> int:
+def read_number(strings: Mapping[str, str], name: str, where: str) -> int:
+    """The whole number that a field holds as text.
+
+    Raises:
+        ValueError: it holds something else.
+    """
     text = strings[name]
     if not _WHOLE_NUMBER.fullmatch(text):
         raise ValueError(f"{where}, field {name}: expected a whole number, got {text[:40]!r}; {_REMEDY}")

@@ -1,0 +1,97 @@
+"""The forms that an LMDB's values and key list come in; `docs/lmdb_forms.md` says which is for whom."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from transforms.records.arrays_codec import decode_arrays, encode_arrays
+from transforms.records.compact_codec import (
+    decode_compact,
+    decode_json_keys,
+    encode_compact,
+    encode_json_keys,
+    peek_compact,
+    to_float16,
+)
+from transforms.records.key_list import decode_key_list
+from transforms.records.pickle_peek import peek_pickle
+from transforms.records.portable_pickle import PICKLE_PROTOCOL
+from transforms.records.region_record import RegionRecord
+from transforms.records.volta_codec import decode_volta, encode_volta
+
+DATA_FILE, SOURCE_FILE = "data.mdb", "source.json"
+VOLTA = "volta"
+
+
+def _as_it_is(record: RegionRecord) -> RegionRecord:
+    return record
+
+
+def _pickled_keys(keys: Sequence[bytes]) -> bytes:
+    return pickle.dumps(list(keys), protocol=PICKLE_PROTOCOL)
+
+
+@dataclass(frozen=True)
+class LmdbForm:
+    """How records and the key list become bytes and come back.
+
+    Attributes:
+        encode: the value of an image.
+        decode: a value, and a name for messages, back into the record; ValueError where it is damaged.
+        peek: the image's id from the first bytes of a value, None where they do not tell.
+        encode_keys, decode_keys: the record `keys` likewise.
+        kept: what of a record comes back: all of it, but where float16 is stored.
+    """
+
+    encode: Callable[[RegionRecord], bytes]
+    decode: Callable[[bytes, str], RegionRecord]
+    peek: Callable[[bytes], str | None]
+    encode_keys: Callable[[Sequence[bytes]], bytes] = _pickled_keys
+    decode_keys: Callable[[bytes, str], list[bytes]] = decode_key_list
+    kept: Callable[[RegionRecord], RegionRecord] = _as_it_is
+
+
+def _compact(half: bool = False, zstd: bool = False) -> LmdbForm:
+    return LmdbForm(
+        encode=partial(encode_compact, half=half, zstd=zstd),
+        decode=decode_compact,
+        peek=peek_compact,
+        encode_keys=encode_json_keys,
+        decode_keys=decode_json_keys,
+        kept=to_float16 if half else _as_it_is,
+    )
+
+
+FORMS: Mapping[str, LmdbForm] = {
+    VOLTA: LmdbForm(encode_volta, decode_volta, peek_pickle),
+    "volta-arrays": LmdbForm(encode_arrays, decode_arrays, peek_pickle),
+    "compact": _compact(),
+    "compact-zstd": _compact(zstd=True),
+    "compact-float16": _compact(half=True),
+    "compact-float16-zstd": _compact(half=True, zstd=True),
+}
+
+
+def form_of(folder: str) -> str:
+    """The form of an LMDB folder, as its source.json says; one that says nothing is VOLTA's.
+
+    Raises:
+        ValueError: data.mdb is cut off, or the form is not known here.
+    """
+    try:
+        with open(os.path.join(folder, SOURCE_FILE), "rb") as stream:
+            note = json.load(stream)
+            form, size = note.get("form", VOLTA), note.get("data_bytes")
+    except (OSError, ValueError, AttributeError):
+        return VOLTA  # other programs' LMDBs have no such file
+    there = os.path.getsize(os.path.join(folder, DATA_FILE))
+    if isinstance(size, int) and there < size:  # reading beyond the end of a map kills the process
+        raise ValueError(f"{folder}: expected {DATA_FILE} of {size} bytes, got {there}; copy it or build it again")
+    if form not in FORMS:
+        raise ValueError(f"{folder}: expected a form of {', '.join(FORMS)}, got {form!r}; update this program")
+    return form
