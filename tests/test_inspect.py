@@ -45,7 +45,7 @@ def test_a_folder(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "  min_boxes: 36" in lines
     size = (out / "annotations" / "test_ann.jsonl").stat().st_size
     assert f"annotations/test_ann.jsonl: {size} bytes" in lines
-    assert any(line.endswith("trainval_feat.lmdb: 10 records, 32.8 kB") for line in lines)
+    assert any(line.endswith("trainval_feat.lmdb: 10 records, volta, 32.8 kB") for line in lines)
     described = "captions: 12 images in the captions file, 4 images without captions, 1 captions without image"
     assert described in lines
 

@@ -216,7 +216,9 @@ FIXED: dict[str, Any] = {"inputs": {"images": ["photos"]}, "settings": {"min_box
 def test_the_manifest_sums_the_sets() -> None:
     plan = plan_of({"train2014": 4, "val2014": 3}, 2)
     audit = audit_shards(plan, stats_of(plan, {"val2014_0": "x"}), 0.5)
-    manifest = build_manifest(audit, FIXED, {"b.jsonl": 2, "a.jsonl": 1}, {"trainval_feat.lmdb": {"records": 6}})
+    manifest = build_manifest(
+        audit, FIXED, {"b.jsonl": 2, "a.jsonl": 1}, {"trainval_feat.lmdb": {"form": "volta", "records": 6}}
+    )
     assert manifest["status"] == "done" and manifest["reason"] is None
     assert manifest["counts"] == {"in": 7, "written": 6, "failed": 1}
     assert list(manifest["files"]["annotations"]) == ["a.jsonl", "b.jsonl"]
@@ -255,7 +257,7 @@ def test_the_last_steps_read_the_folder_and_write_the_same_manifest_again(tmp_pa
     assert manifest["status"] == "done"
     assert manifest["counts"] == {"in": 7, "written": 6, "failed": 1}
     assert manifest["files"]["annotations"] == {"test_ann.jsonl": 0, "train_ann.jsonl": 5}
-    assert manifest["files"]["lmdb"] == {"trainval_feat.lmdb": {"records": 6, "bytes": 900}}
+    assert manifest["files"]["lmdb"] == {"trainval_feat.lmdb": {"form": "volta", "records": 6, "bytes": 900}}
     lines = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").open()]
     assert [(line["stage"], line["img_id"]) for line in lines] == [("decode", "val2014_1"), ("captions", "")]
     assert run_last_steps(tmp_path, 0.5) == data
@@ -274,7 +276,7 @@ def test_a_run_without_images_has_a_manifest_too(tmp_path: Path) -> None:
 def test_the_summary_says_what_was_written_where() -> None:
     plan = plan_of({"train2014": 4, "val2014": 3}, 2)
     audit = audit_shards(plan, stats_of(plan, {"val2014_1": "x"}), 0.5)
-    lmdbs = {"trainval_feat.lmdb": {"records": 6, "bytes": 2_500_000}}
+    lmdbs = {"trainval_feat.lmdb": {"form": "volta", "records": 6, "bytes": 2_500_000}}
     text = describe(build_manifest(audit, FIXED, {"train_ann.jsonl": 1_200_000}, lmdbs), "out", "out/volta")
     assert "train2014: 4 of 4 images in 2 shards, 0 failed" in text
     assert "val2014: 2 of 3 images in 2 shards, 1 failed" in text

@@ -34,7 +34,10 @@ def test_a_failed_flush_is_told_to_the_writer(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(write_behind, "_STEP_BYTES", 1)
     monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError, match="Input/output error"), WriteBehind(str(path)) as behind:
+    with (
+        pytest.raises(OSError, match=r"Input/output error: what was written to .*/a did not"),
+        WriteBehind(str(path)) as behind,
+    ):
         behind.grew(1)
         behind._thread.join(10)
     with pytest.raises(OSError, match="Input/output error"), WriteBehind(str(path)) as behind:

@@ -20,6 +20,7 @@ class WriteBehind:
     """
 
     def __init__(self, path: str) -> None:
+        self._path = path
         self._handle = os.open(path, os.O_RDONLY)
         self._due = threading.Event()
         self._ended = False
@@ -66,5 +67,6 @@ class WriteBehind:
                 if hasattr(os, "posix_fadvise"):  # not on macOS
                     os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_DONTNEED)
             except OSError as error:
-                self._error = error
+                told = f"{error.strerror}: what was written to {self._path} did not reach the disk"
+                self._error = OSError(error.errno, told)
                 return
