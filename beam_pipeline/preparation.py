@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from beam_pipeline.box_modes import BoxModes, counted, read_modes
+from beam_pipeline.account import account_of_run, account_of_shards
+from beam_pipeline.box_modes import BoxModes, read_modes
 from beam_pipeline.options import DEFAULT_OUTPUTS, Config, UsageError
 from beam_pipeline.paths import Paths, delete_outputs
 from transforms import files
@@ -26,7 +25,6 @@ from transforms.records.shard_item import ImageCaptions
 
 # Raised whenever the same input and settings give other bytes.
 RECORD_VERSION = 1
-_PACKAGES = ("apache-beam", "numpy", "torch", "detectron2", "lmdb", "tensorflow", "opencv-python-headless", "pillow")
 
 
 @dataclass(frozen=True)
@@ -104,6 +102,9 @@ def _prepare(config: Config) -> Job:
                 "missing or stale; add tfrecord to --outputs"
             )
         plan, published, todo = Plan({}, {}), {}, frozenset()
+    fixed = account_of_run(config, captions, entries, failures, plan, weights, modes, notes, lost)
+    if "tfrecord" not in outputs and plan.shards:
+        fixed |= account_of_shards(paths)
     return Job(
         config=config,
         paths=paths,
@@ -114,7 +115,7 @@ def _prepare(config: Config) -> Job:
         captions=captions,
         test1k_ids=test1k_ids,
         caption_failures=(*failures, *modes.failures, *lost),
-        fixed=_fixed_part(config, captions, entries, failures, plan, weights, modes, notes, lost),
+        fixed=fixed,
         notes=notes,
         modes=modes,
     )
@@ -245,47 +246,3 @@ def _check_against_earlier(paths: Paths, plan: Plan) -> None:
             f"--output {paths.output} holds a run with other settings: {change}; "
             "choose another --output, or start afresh with --overwrite"
         )
-
-
-def _fixed_part(
-    config: Config,
-    captions: str | None,
-    entries: list[ImageCaptions],
-    failures: list[Failure],
-    plan: Plan,
-    weights: WeightsFacts | None,
-    modes: BoxModes,
-    notes: tuple[str, ...],
-    lost: tuple[Failure, ...],
-) -> dict[str, Any]:
-    fixed: dict[str, Any] = {
-        "inputs": {"corpus": config.corpus, "images": config.images, "captions": captions, "notes": notes},
-        "settings": plan.settings,
-        "versions": {"python": platform.python_version(), **_versions()},
-    }
-    if config.imports:
-        fixed["inputs"]["imported"] = config.import_tsv or config.import_lmdb
-        fixed["import"] = {"failed_rows": len(lost)}
-    if weights:
-        fixed["weights"] = {"format": weights.format, "attributes": weights.attributes}
-    images = {ref.img_id for refs in plan.shards.values() for ref in refs}
-    fixed.update(modes.manifest_part(images))
-    if captions:
-        described = {entry.img_id for entry in entries}
-        fixed["captions"] = {
-            "rows": len(entries),
-            "failed_rows": len(failures),
-            "images_without_captions": counted(images - described),
-            "captions_without_images": counted(described - images),
-        }
-    return fixed
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # a submitting laptop needs few of them
-    return versions

@@ -218,8 +218,14 @@ def test_outputs_apart(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "expected whole shards" in capsys.readouterr().err
     assert run("--corpus", corpus, "--output", out, "--outputs", "tfrecord") == 0
     assert not (out / VOLTA).exists()
-    assert main(["--corpus", str(corpus), "--output", str(out), "--outputs", "lmdb"]) == 0
+    told = json.loads((out / "manifest.json").read_bytes())
+    assert main(["--outputs", "lmdb", "--output", str(out)]) == 0
     assert len(read_lmdb(out / VOLTA / "trainval_feat.lmdb")) == 12
+    # Where the shards come from is told by every later manifest, too.
+    now = json.loads((out / "manifest.json").read_bytes())
+    assert [now[name] for name in ("inputs", "settings", "weights")] == [
+        told[name] for name in ("inputs", "settings", "weights")
+    ]
 
 
 def test_full_disk_is_one_line_and_keeps_what_is_whole(

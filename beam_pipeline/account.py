@@ -1,0 +1,94 @@
+"""What a run's manifest says of where its records come from."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from typing import Any
+
+from beam_pipeline.box_modes import BoxModes, counted
+from beam_pipeline.options import Config
+from beam_pipeline.paths import Paths
+from transforms import files
+from transforms.detection import WeightsFacts
+from transforms.records.image_failure import Failure
+from transforms.records.plan import Plan
+from transforms.records.shard_item import ImageCaptions
+
+_PACKAGES = ("apache-beam", "numpy", "torch", "detectron2", "lmdb", "tensorflow", "opencv-python-headless", "pillow")
+# What was known when the shards were made.
+_OF_SHARDS = ("inputs", "weights", "import", "boxes", "detector_config")
+
+
+def account_of_run(
+    config: Config,
+    captions: str | None,
+    entries: list[ImageCaptions],
+    failures: list[Failure],
+    plan: Plan,
+    weights: WeightsFacts | None,
+    modes: BoxModes,
+    notes: tuple[str, ...],
+    lost: tuple[Failure, ...],
+) -> dict[str, Any]:
+    """What the manifest says whatever happens: inputs, settings, versions, captions' counts.
+
+    Args:
+        config: what the user asked for.
+        captions: the captions file, None where there is none.
+        entries: its images.
+        failures: its damaged rows.
+        plan: every image by shard.
+        weights: what detects, None where nothing does.
+        modes: what was asked for of boxes, network and rotation.
+        notes: what the user is told.
+        lost: imported rows that cannot be used.
+    """
+    fixed: dict[str, Any] = {
+        "inputs": {"corpus": config.corpus, "images": config.images, "captions": captions, "notes": notes},
+        "settings": plan.settings,
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+    if config.imports:
+        fixed["inputs"]["imported"] = config.import_tsv or config.import_lmdb
+        fixed["import"] = {"failed_rows": len(lost)}
+    if weights:
+        fixed["weights"] = {"format": weights.format, "attributes": weights.attributes}
+    images = {ref.img_id for refs in plan.shards.values() for ref in refs}
+    fixed.update(modes.manifest_part(images))
+    if captions:
+        described = {entry.img_id for entry in entries}
+        fixed["captions"] = {
+            "rows": len(entries),
+            "failed_rows": len(failures),
+            "images_without_captions": counted(images - described),
+            "captions_without_images": counted(described - images),
+        }
+    return fixed
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # a submitting laptop needs few of them
+    return versions
+
+
+def account_of_shards(paths: Paths) -> dict[str, Any]:
+    """The part of an earlier run's account that tells where its shards come from; empty where there is none.
+
+    A run that builds other outputs from shards that are there was not told.
+    """
+    present = files.list_folder(paths.output)
+    for uri in (paths.manifest, paths.inputs):
+        if uri.rpartition("/")[2] in present:
+            try:
+                earlier = json.loads(files.read_bytes(uri))
+                return {name: earlier[name] for name in _OF_SHARDS if name in earlier}
+            except (ValueError, TypeError):
+                continue  # torn: the shards themselves are checked elsewhere
+    return {}
