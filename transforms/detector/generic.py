@@ -12,10 +12,12 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import detectron2._C
 import numpy as np
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
+from detectron2.layers import DeformConv, ModulatedDeformConv
 from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.modeling.roi_heads import Res5ROIHeads
 from detectron2.structures import Boxes
@@ -70,7 +72,7 @@ def build_generic(config: DetectorConfig, device: str) -> GeneralizedRCNN:
     """The network of a config, its weights still random.
 
     Raises:
-        ConfigError: detectron2 cannot build it.
+        ConfigError: detectron2 cannot build it, or could not run it.
     """
     cfg = full_config(config, device)
     try:
@@ -79,6 +81,12 @@ def build_generic(config: DetectorConfig, device: str) -> GeneralizedRCNN:
     except Exception as error:  # detectron2 says what it does not like in many ways
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{config.source}: detectron2 cannot build this network: {reason}") from error
+    deformable = any(isinstance(module, DeformConv | ModulatedDeformConv) for module in network.modules())
+    if deformable and not hasattr(detectron2._C, "deform_conv_forward"):
+        raise ConfigError(
+            f"{config.source}: expected a network of torch's operators, got one with deformable convolutions, which "
+            "this build of detectron2 was compiled without; install an official build"
+        )
     return network.requires_grad_(False).eval()
 
 

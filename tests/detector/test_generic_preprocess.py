@@ -1,0 +1,59 @@
+"""What a detectron2 network is given: images resized as detectron2 resizes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from detectron2.config import get_cfg
+from detectron2.data.transforms import ResizeShortestEdge
+
+from tests.detector.test_generic import photo
+from transforms.detector.errors import ConfigError
+from transforms.detector.generic_preprocess import InputSettings, input_settings, prepare, resized_size
+from transforms.records.detector_config import DetectorConfig
+
+
+@pytest.mark.parametrize(
+    "size", [(480, 640), (640, 480), (333, 500), (50, 2000), (3000, 40), (800, 800), (7, 7), (801, 33)]
+)
+def test_resizing_is_detectron2s(size: tuple[int, int]) -> None:
+    image = photo(1, *size)
+    wanted = ResizeShortestEdge([80, 80], 133).get_transform(image).apply_image(image)
+    found = prepare("a", image, InputSettings(80, 133, "BGR"))
+    np.testing.assert_array_equal(found.pixels, wanted.astype(np.float32))
+    assert (found.height, found.width) == size
+    np.testing.assert_array_equal(prepare("a", image, InputSettings(80, 133, "RGB")).pixels, wanted[:, :, ::-1])
+
+
+def test_a_short_side_of_0_leaves_images_as_they_are() -> None:
+    image = photo(1, 33, 45)
+    np.testing.assert_array_equal(prepare("a", image, InputSettings(0, 10, "BGR")).pixels, image)
+    assert resized_size(1, 3000, InputSettings(80, 133, "BGR"))[0] == 0
+
+
+def test_defaults_are_detectron2s() -> None:
+    cfg = get_cfg()
+    wanted = InputSettings(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.FORMAT)
+    assert input_settings(DetectorConfig("c.yaml", {})) == wanted
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"FORMAT": "YUV-BT.601"}, "INPUT.FORMAT: expected BGR or RGB, got 'YUV-BT.601'"),
+        ({"MIN_SIZE_TEST": -1}, "INPUT.MIN_SIZE_TEST: expected a whole number of at least 0, got -1"),
+        ({"MIN_SIZE_TEST": [800]}, "got \\[800\\]"),
+        ({"MAX_SIZE_TEST": 0}, "INPUT.MAX_SIZE_TEST: expected a whole number of at least 1, got 0"),
+    ],
+)
+def test_input_settings_that_are_none(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=f"^c.yaml, .*{words}"):
+        input_settings(DetectorConfig("c.yaml", {"INPUT": values}))
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 4), (0, 5, 3)])
+def test_pixels_of_another_shape_are_an_error(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="expected uint8 pixels"):
+        prepare("a", np.zeros(shape, np.uint8), InputSettings(80, 133, "BGR"))
