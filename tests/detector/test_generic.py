@@ -239,7 +239,7 @@ def test_a_config_that_detectron2_does_not_like(values: dict[str, Any], words: s
 def test_a_build_without_deformable_convolutions_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"MODEL": {"RESNETS": {"DEFORM_ON_PER_STAGE": [False, False, True, False]}}}
     monkeypatch.delattr(detectron2._C, "deform_conv_forward", raising=False)
-    with pytest.raises(ConfigError, match="^c.yaml: .*deformable convolutions.*; install an official build"):
+    with pytest.raises(ConfigError, match=r"^c.yaml: .*deformable convolutions.*; install an official build"):
         build_generic(DetectorConfig("c.yaml", values), "meta")
     monkeypatch.setattr(detectron2._C, "deform_conv_forward", None, raising=False)
     build_generic(DetectorConfig("c.yaml", values), "meta")
