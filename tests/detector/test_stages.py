@@ -121,8 +121,9 @@ def test_region_pool_equals_torchvision_bit_for_bit(height: int, width: int) -> 
     assert torch.equal(ours, roi_pool(feature, rois, 14, 1 / 16))
 
 
+@pytest.mark.parametrize("inputs", [(6, 14, 14), None])
 @torch.inference_mode()
-def test_fused_blocks_equal_plain_ones(network: BottomUpAttentionRCNN) -> None:
+def test_fused_blocks_equal_plain_ones(network: BottomUpAttentionRCNN, inputs: tuple[int, int, int] | None) -> None:
     if not available():
         pytest.skip("this torch has no fused convolutions")
     fold_batch_norm(network)
@@ -130,6 +131,6 @@ def test_fused_blocks_equal_plain_ones(network: BottomUpAttentionRCNN) -> None:
     x = torch.randn(6, 64, 14, 14, generator=torch.Generator().manual_seed(0))
     x = x.contiguous(memory_format=torch.channels_last)
     before, wanted = x.clone(), stage(x)
-    fuse_blocks(stage, (6, 14, 14))
+    fuse_blocks(stage, inputs)
     torch.testing.assert_close(stage(x), wanted, rtol=0, atol=1e-5)
     assert torch.equal(x, before)

@@ -24,13 +24,14 @@ def available() -> bool:
 
 
 class _FusedConvolution:
-    """A folded convolution with its weights laid out for oneDNN."""
+    """A folded convolution, by oneDNN's kernels that add and rectify before they write."""
 
-    def __init__(self, conv: Conv2d, inputs: tuple[int, int, int]) -> None:
+    def __init__(self, conv: Conv2d, inputs: tuple[int, int, int] | None) -> None:
         self.settings = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
-        size = [inputs[0], conv.in_channels, *inputs[1:]]
-        self.weight = _OPS._reorder_convolution_weight(conv.weight, *self.settings, size)
-        self.bias = conv.bias
+        self.weight, self.bias = conv.weight, conv.bias
+        if inputs:
+            size = [inputs[0], conv.in_channels, *inputs[1:]]
+            self.weight = _OPS._reorder_convolution_weight(conv.weight, *self.settings, size)
 
     def __call__(self, x: Tensor, activation: str = "none") -> Tensor:
         return _OPS._convolution_pointwise(x, self.weight, self.bias, *self.settings, activation, [], "")
@@ -57,19 +58,15 @@ class _CudnnConvolution:
         return torch.cudnn_convolution_add_relu(x, self.weight, onto, 1.0, self.bias, *self.settings)
 
 
+_Fused = _FusedConvolution | _CudnnConvolution
+
+
 class FusedBottleneck(nn.Module):
     """The same function as a folded BottleneckBlock, for inference."""
 
-    def __init__(self, block: BottleneckBlock, fuse: Callable[[Conv2d], _FusedConvolution | _CudnnConvolution]) -> None:
-        """Takes over a block's weights.
-
-        Args:
-            block: batch normalisation folded.
-            fuse: makes a fused convolution of a folded one.
-        """
+    def __init__(self, conv1: _Fused, conv2: _Fused, conv3: _Fused, shortcut: _Fused | None) -> None:
         super().__init__()
-        self.conv1, self.conv2, self.conv3 = fuse(block.conv1), fuse(block.conv2), fuse(block.conv3)
-        self.shortcut = None if block.shortcut is None else fuse(block.shortcut)
+        self.conv1, self.conv2, self.conv3, self.shortcut = conv1, conv2, conv3, shortcut
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's output; on the CPU, without a shortcut convolution, it is written over `x`."""
@@ -77,15 +74,21 @@ class FusedBottleneck(nn.Module):
         return self.conv3.add_relu_(hidden, onto=x if self.shortcut is None else self.shortcut(x))
 
 
-def fuse_blocks(stage: nn.Sequential, inputs: tuple[int, int, int]) -> None:
+def _fused(block: BottleneckBlock, fuse: Callable[[Conv2d], _Fused]) -> FusedBottleneck:
+    shortcut = None if block.shortcut is None else fuse(block.shortcut)
+    return FusedBottleneck(fuse(block.conv1), fuse(block.conv2), fuse(block.conv3), shortcut)
+
+
+def fuse_blocks(stage: nn.Sequential, inputs: tuple[int, int, int] | None = None) -> None:
     """Replaces the blocks of a stage on the CPU, in place.
 
     Args:
         stage: folded BottleneckBlocks; the first has a shortcut convolution, so the stage's input is never overwritten.
-        inputs: usual batch, height and width of the stage's input; they guide the layout of the weights only.
+        inputs: batch, height and width of every block's input, for which the weights are laid out once; None where
+            they differ: kernels for a layout that was made for another size are slower than laying out in every call.
     """
     for index, block in enumerate(stage):
-        stage[index] = FusedBottleneck(block, partial(_FusedConvolution, inputs=inputs))
+        stage[index] = _fused(block, partial(_FusedConvolution, inputs=inputs))
 
 
 class CudnnBottleneck(nn.Module):
@@ -95,7 +98,7 @@ class CudnnBottleneck(nn.Module):
         """Takes a folded block, on its device and in its type."""
         super().__init__()
         self.plain = block
-        self.fused: FusedBottleneck | None = FusedBottleneck(block, _CudnnConvolution)
+        self.fused: FusedBottleneck | None = _fused(block, _CudnnConvolution)
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's output."""

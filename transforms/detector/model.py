@@ -31,7 +31,6 @@ from transforms.records.region_record import RegionRecord
 
 # What fills a large GPU; smaller ones halve it when their memory is out.
 _CUDA_IMAGES, _CUDA_REGIONS = 8, 300
-_TRUNK_SIDES = ((150, 200), (150, 200), (75, 100))  # inputs of res2, res3 and res4 for a photo of 3 to 4
 
 
 def build_network(weights: Weights, boxes: BoxSettings) -> BottomUpAttentionRCNN:
@@ -102,8 +101,8 @@ class Detector:
                 fuse_cuda_blocks(stage)
         elif available():
             fuse_blocks(network.roi_heads.res5, (network.roi_heads.chunk, POOLED_SIDE, POOLED_SIDE))
-            for stage, side in zip(stages, _TRUNK_SIDES, strict=True):
-                fuse_blocks(stage, (1, *side))
+            for stage in stages:
+                fuse_blocks(stage)
 
     @classmethod
     def load(cls, weights: str, device: str, boxes: BoxSettings, precision: str = EXACT) -> Detector:
