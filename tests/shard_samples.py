@@ -37,8 +37,7 @@ def elements(set_name: str = "photos", number: int = 0, of: int = 1, count: int 
 def run_bundle(writer: _WriteShard, made: list[Element]) -> list[str]:
     writer.start_bundle()
     written = [name for element in made for name in writer.process(element)]
-    writer.finish_bundle()
-    return written
+    return written + [last.value for last in writer.finish_bundle()]
 
 
 def plan_of(made: list[Element], **changed: Any) -> Plan:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
-import weakref
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +19,7 @@ from PIL import Image
 from tests.conftest import write_photo
 from tests.fakes import fake_prepare
 from transforms import files
-from transforms.images import LoadImages, load_batches, load_item, read_image, read_plan
+from transforms.images import LoadImages, load_item, read_image, read_plan
 from transforms.records.image_failure import ImageFailure
 from transforms.records.plan import ImageRef, Plan, ShardKey, assign_shards, encode_plan
 from transforms.records.prepared_image import PreparedImage
@@ -125,75 +121,6 @@ def test_load_item_keeps_trouble_with_its_image(tmp_path: Path) -> None:
     assert (failure.stage, failure.reason) == ("decode", "ZeroDivisionError: no scale for a")
 
 
-@dataclass(eq=False)
-class Loaded:
-    """Stands where a prepared image stands."""
-
-    img_id: str
-
-
-@dataclass
-class FakeLoad:
-    """Counts what is alive of what it has loaded."""
-
-    live: set[int] = field(default_factory=set)
-    peak: int = 0
-    calls: int = 0
-    lock: Any = field(default_factory=threading.Lock)
-
-    def __call__(self, shard: ShardKey, image: CaptionedImage) -> tuple[ShardItem, Any]:
-        loaded = Loaded(image.ref.img_id)
-        with self.lock:
-            self.calls += 1
-            self.live.add(id(loaded))
-            self.peak = max(self.peak, len(self.live))
-        weakref.finalize(loaded, self.live.discard, id(loaded))
-        return ShardItem(shard, image, ""), loaded
-
-
-@pytest.mark.parametrize(
-    ("count", "size", "sizes"), [(0, 3, []), (1, 3, [1]), (3, 3, [3]), (7, 3, [3, 3, 1]), (3, 1, [1] * 3), (2, 99, [2])]
-)
-def test_batches_are_full_but_for_the_last(count: int, size: int, sizes: list[int]) -> None:
-    images = [captioned(str(number)) for number in range(count)]
-    batches = list(load_batches(shard_of(count), images, FakeLoad(), size))
-    assert [len(batch) for batch in batches] == sizes
-
-
-def test_batches_come_in_the_lmdb_keys_order() -> None:
-    images = [captioned(name) for name in ("b_9", "a_10", "z_100", "x_0", "é", "Z")]
-    batches = load_batches(shard_of(6), iter(images), FakeLoad(), 4)
-    assert [item.image.ref.img_id for batch in batches for item, _ in batch] == [
-        "x_0",
-        "a_10",
-        "z_100",
-        "b_9",
-        "Z",
-        "é",
-    ]
-
-
-def test_at_most_two_batches_are_in_memory() -> None:
-    load = FakeLoad()
-    seen = 0
-    for batch in load_batches(shard_of(80), [captioned(str(n)) for n in range(80)], load, 10):
-        seen += len(batch)
-        assert load.calls <= seen + 10 + 1
-        del batch
-    assert seen == load.calls == 80
-    assert load.peak <= 2 * 10 + 4  # and what each of four readers may still have in its hand
-    assert not load.live
-
-
-def test_a_consumer_that_stops_early_leaves_no_thread_behind() -> None:
-    before = set(threading.enumerate())
-    batches = load_batches(shard_of(40), [captioned(str(n)) for n in range(40)], FakeLoad(), 5)
-    next(batches)
-    assert isinstance(batches, Iterator)
-    batches.close()  # type: ignore[attr-defined]
-    assert not set(threading.enumerate()) - before
-
-
 def prepare_but_for_three(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
     if img_id == "3":
         raise ValueError("three is not liked")
@@ -243,6 +170,35 @@ def test_a_batch_never_leaves_its_shard(tmp_path: Path) -> None:
     with Pipeline() as pipeline:
         batches = pipeline | beam.Create(shards) | LoadImages(fake_prepare, LIMIT, 4) | beam.Map(summary)
         assert_that(batches, equal_to([[(f"{n}0", "30"), (f"{n}1", "30")] for n in range(3)]))
+
+
+class Unpicklable(PreparedImage):
+    """An image that stays in the process in which it was read."""
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise AssertionError("pixels were pickled")
+
+
+def prepare_unpicklable(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
+    return Unpicklable(img_id, image.shape[0], image.shape[1], 1.0, image.astype(np.float32))
+
+
+def test_pixels_are_not_pickled_on_their_way(tmp_path: Path) -> None:
+    write_photo(tmp_path / "a.png", 1)
+    images = [captioned(str(n), str(tmp_path / "a.png")) for n in range(5)]
+    with Pipeline() as pipeline:
+        shards = pipeline | beam.Create([(("photos", 0, 1, 5), images)], reshuffle=False)
+        sizes = shards | LoadImages(prepare_unpicklable, LIMIT, 2) | beam.Map(len)
+        assert_that(sizes, equal_to([2, 2, 1]))
+
+
+def test_batches_survive_a_runner_that_does_not_fuse(tmp_path: Path) -> None:
+    write_photo(tmp_path / "a.png", 1)
+    images = [captioned(str(n), str(tmp_path / "a.png")) for n in range(3)]
+    with Pipeline() as pipeline:
+        shards = pipeline | beam.Create([(("photos", 0, 1, 3), images)], reshuffle=False)
+        batches = shards | LoadImages(fake_prepare, LIMIT, 2) | beam.Reshuffle() | beam.Map(summary)
+        assert_that(batches, equal_to([[("0", "30"), ("1", "30")], [("2", "30")]]))
 
 
 def test_read_plan_gives_the_images_of_the_shards_to_do(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,18 +44,50 @@ def read_shard(path: Path) -> list[ImageExample]:
         return [decode_example(data, path.name) for data in read_records(stream, path.name)]
 
 
-def test_a_shard_is_published_exactly_at_its_last_image(tmp_path: Path) -> None:
+def test_a_shard_is_published_after_its_last_image(tmp_path: Path) -> None:
     writer = _WriteShard(str(tmp_path), SETTINGS)
     writer.start_bundle()
     *first, last = elements()
     for element in first:
         assert list(writer.process(element)) == []
         assert visible(tmp_path) == []
-    assert list(writer.process(last)) == ["photos-00000-of-00001.tfrecord"]
+    assert list(writer.process(last)) == []
+    assert [name.value for name in writer.finish_bundle()] == ["photos-00000-of-00001.tfrecord"]
     assert names(tmp_path) == ["photos-00000-of-00001.tfrecord", "photos-00000-of-00001.tfrecord.stats.json"]
-    writer.finish_bundle()
     writer.teardown()
     assert len(names(tmp_path)) == 2
+
+
+def test_the_next_shard_begins_while_one_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish, go_on = files.publish_bytes, threading.Event()
+
+    def slowly(*args: Any) -> int:
+        assert go_on.wait(60)
+        return publish(*args)
+
+    monkeypatch.setattr(files, "publish_bytes", slowly)
+    writer = _WriteShard(str(tmp_path), SETTINGS)
+    writer.start_bundle()
+    *first, last = elements(number=1, of=2)
+    for element in [*elements(number=0, of=2), *first]:
+        assert list(writer.process(element)) == []
+    go_on.set()
+    assert list(writer.process(last)) == ["photos-00000-of-00002.tfrecord"]
+    assert [name.value for name in writer.finish_bundle()] == ["photos-00001-of-00002.tfrecord"]
+    writer.teardown()
+    assert len(names(tmp_path)) == 4
+
+
+def test_a_shard_that_cannot_be_published_ends_the_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> int:
+        raise OSError("the bucket is gone")
+
+    monkeypatch.setattr(FileSystems, "rename", fail)
+    writer = _WriteShard(str(tmp_path), SETTINGS)
+    with pytest.raises(OSError, match="the bucket is gone"):
+        run_bundle(writer, [*elements(number=0, of=2), *elements(number=1, of=2)])
+    writer.teardown()
+    assert names(tmp_path) == []
 
 
 def test_a_shard_holds_what_went_in(tmp_path: Path) -> None:
@@ -130,8 +163,8 @@ def test_two_attempts_at_once_end_with_the_same_bytes(tmp_path: Path) -> None:
     for element in elements():
         list(one.process(element))
         list(two.process(element))
-    one.finish_bundle()
-    two.finish_bundle()
+    for writer in (one, two):
+        assert len(list(writer.finish_bundle())) == 1
     assert tree_bytes(tmp_path / "both") == tree_bytes(tmp_path / "alone")
 
 
@@ -255,4 +288,4 @@ def test_a_shard_file_is_whole_when_all_its_images_came(tmp_path: Path) -> None:
         shard.add(item, result)
         whole.append(shard.is_whole)
     assert whole == [False, False, True]
-    assert shard.publish().ids == ("photos_00",)
+    assert shard.publish().result().ids == ("photos_00",)

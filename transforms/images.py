@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 from numpy.typing import NDArray
 
 from transforms import files
 from transforms.records.decode import decode_image
 from transforms.records.given_boxes import check_inside
+from transforms.records.image_batches import BatchLoader, ImageBatch
 from transforms.records.image_failure import ImageFailure
-from transforms.records.lmdb_key import lmdb_key
 from transforms.records.plan import ImageRef, ShardKey, decode_plan
 from transforms.records.prepared_image import PreparedImage
 from transforms.records.shard_item import CaptionedImage, ShardItem
 
 Prepare = Callable[[str, NDArray[np.uint8]], PreparedImage]
-Batch = list[tuple[ShardItem, PreparedImage | ImageFailure]]
-_READERS = 8
 # No real image needs more encoded bytes for each pixel that it may have, and for its metadata.
 _BYTES_PER_PIXEL = 8
 _METADATA_BYTES = 16 << 20
+
+
+class _ImageBatchCoder(beam.coders.Coder):
+    """Beam asks for the size of some elements; its own coder would pickle hundreds of megabytes to know it."""
+
+    _pickle = beam.coders.PickleCoder()
+
+    def encode(self, value: ImageBatch) -> bytes:
+        return self._pickle.encode(value)
+
+    def decode(self, encoded: bytes) -> ImageBatch:
+        return self._pickle.decode(encoded)
+
+    def estimate_size(self, value: ImageBatch) -> int:
+        return sum(example.pixels.nbytes for _, example in value if isinstance(example, PreparedImage))
+
+
+beam.coders.registry.register_coder(ImageBatch, _ImageBatchCoder)
 
 
 def read_plan(plan_uri: str, todo: frozenset[str]) -> Iterator[tuple[str, tuple[ShardKey, ImageRef]]]:
@@ -73,47 +88,38 @@ def load_item(
         return ShardItem(shard, image, ""), ImageFailure("decode", f"{type(error).__name__}: {error}")
 
 
-def load_batches(
-    shard: ShardKey, images: Iterable[CaptionedImage], load: Callable[..., object], batch_size: int
-) -> Iterator[Batch]:
-    """Batches of a shard in LMDB key order; a few threads keep one batch ahead of the consumer.
-
-    Memory holds at most two batches of prepared images.
-    """
-    batch: Batch = []
-    for item in _ahead(sorted(images, key=_by_lmdb_key), functools.partial(load, shard), batch_size):
-        batch.append(item)
-        if len(batch) == batch_size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _ahead(items: Sequence[CaptionedImage], load: Callable[..., Any], depth: int) -> Iterator[Any]:
-    """`load` of each item, in order; threads work up to `depth` items ahead."""
-    with ThreadPoolExecutor(_READERS) as pool:
-        pending: deque[Future] = deque()
-        for item in items:
-            pending.append(pool.submit(load, item))
-            if len(pending) > depth:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-
-def _by_lmdb_key(image: CaptionedImage) -> bytes:
-    return lmdb_key(image.ref.img_id)
-
-
 class _LoadShard(beam.DoFn):
+    """Gives a shard's batches when the next shard is known, so that the detector does not wait between the two."""
+
     def __init__(self, prepare: Prepare, pixel_limit: int, batch_size: int, exif: bool) -> None:
         self._load = functools.partial(load_item, prepare=prepare, pixel_limit=pixel_limit, exif=exif)
         self._batch_size = batch_size
+        self._loader: BatchLoader | None = None
 
-    def process(self, element: tuple[ShardKey, Iterable[CaptionedImage]]) -> Iterator[Batch]:
+    def process(self, element: tuple[ShardKey, Iterable[CaptionedImage]]) -> Iterator[ImageBatch]:
         shard, images = element
-        return load_batches(ShardKey(*shard), images, self._load, self._batch_size)
+        if self._loader is None:
+            self._loader = BatchLoader(self._load, self._batch_size)
+        self._loader.add(ShardKey(*shard), images)
+        if self._loader.shards > 1:
+            yield from self._loader.batches()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        while self._loader is not None and self._loader.shards:
+            for batch in self._loader.batches():
+                yield GlobalWindows.windowed_value(batch)
+        self._close()
+
+    def start_bundle(self) -> None:
+        self._close()
+
+    def teardown(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._loader is not None:
+            self._loader.close()
+            self._loader = None
 
 
 @dataclass
@@ -135,4 +141,4 @@ class LoadImages(beam.PTransform):
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         """Apply the DoFn."""
         load = _LoadShard(self.prepare, self.pixel_limit, self.batch_size, self.exif)
-        return shards | "LoadShard" >> beam.ParDo(load)
+        return shards | "LoadShard" >> beam.ParDo(load).with_output_types(ImageBatch)

@@ -1,4 +1,7 @@
-"""TFRecord shards: written in the bundle, published when whole, with a stats file beside each."""
+"""TFRecord shards: written in the bundle, published when whole, with a stats file beside each.
+
+Each shard has a thread that encodes, writes and publishes, while the network is at the next images.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import files
 from transforms.failures import count
@@ -23,8 +28,8 @@ from transforms.records.shard_item import ShardItem
 from transforms.records.shard_stats import STATS_SUFFIX, ShardStats
 from transforms.records.tfrecord_io import write_record
 
-# Records that wait to be written at most.
-_AHEAD = 16
+# Records that wait to be written at most: two batches of a GPU, so that it never waits for the last one's.
+_AHEAD = 64
 # Counters, which a progress display reads.
 IMAGES_WRITTEN, IMAGES_FAILED = "images_written", "images_failed"
 
@@ -52,7 +57,6 @@ class ShardFile:
         self._stream = FileSystems.create(self._temporary, compression_type=CompressionTypes.UNCOMPRESSED)
         self._digest = hashlib.sha256()
         self._bytes = 0
-        # Encoding and writing go on while the network is at the next images.
         self._writer = ThreadPoolExecutor(1)
         self._pending: deque[Future[None]] = deque()
 
@@ -90,11 +94,23 @@ class ShardFile:
         """Whether every image of the shard has come."""
         return len(self.refs) == self.key.num_images
 
-    def publish(self) -> ShardStats:
+    def publish(self) -> Future[ShardStats]:
+        """Have the shard published once its last record is written; the next shard need not wait for that."""
+        publishing = self._writer.submit(self._publish_or_delete)
+        self._writer.shutdown(wait=False)
+        return publishing
+
+    def _publish_or_delete(self) -> ShardStats:
+        try:
+            return self._publish()
+        except BaseException:
+            self._delete()
+            raise
+
+    def _publish(self) -> ShardStats:
         """Give the shard its name, then write its stats: a crash between the two leaves a shard that is redone."""
-        self._writer.shutdown()
-        while self._pending:
-            self._pending.popleft().result()
+        for write in self._pending:
+            write.result()
         self._stream.close()
         stats = ShardStats(
             shard=self.key.filename,
@@ -114,6 +130,9 @@ class ShardFile:
     def discard(self) -> None:
         """Leave nothing behind."""
         self._writer.shutdown(cancel_futures=True)
+        self._delete()
+
+    def _delete(self) -> None:
         self._stream.close()
         files.delete_files([self._temporary])
 
@@ -123,6 +142,7 @@ class _WriteShard(beam.DoFn):
         self._folder = folder
         self._settings = settings
         self._open: ShardFile | None = None
+        self._publishing: Future[ShardStats] | None = None
 
     def start_bundle(self) -> None:
         self._abandon()
@@ -139,15 +159,12 @@ class _WriteShard(beam.DoFn):
         self._open.add(item, result)
         count(IMAGES_FAILED if isinstance(result, ImageFailure) else IMAGES_WRITTEN)
         if self._open.is_whole:
-            try:
-                stats = self._open.publish()
-            except Exception:
-                self._abandon()
-                raise
-            self._open = None
-            yield stats.shard
+            yield from self._published()
+            self._publishing, self._open = self._open.publish(), None
 
-    def finish_bundle(self) -> None:
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for name in self._published():
+            yield GlobalWindows.windowed_value(name)
         if self._open is not None:
             key, came = self._open.key, len(self._open.refs)
             self._abandon()
@@ -156,7 +173,16 @@ class _WriteShard(beam.DoFn):
     def teardown(self) -> None:
         self._abandon()
 
+    def _published(self) -> Iterator[str]:
+        """The shard that is being published, when it is."""
+        if self._publishing is not None:
+            publishing, self._publishing = self._publishing, None
+            yield publishing.result().shard
+
     def _abandon(self) -> None:
+        if self._publishing is not None:
+            publishing, self._publishing = self._publishing, None
+            publishing.exception()  # waits for its end; a whole shard may stay, what is not whole it deletes itself
         if self._open is not None:
             abandoned, self._open = self._open, None
             abandoned.discard()
