@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,20 +42,38 @@ def random_record(img_id: str, height: int, width: int, rng: np.random.Generator
     )
 
 
-class _Model:
+class RandomModel:
+    """Every record is of other numbers."""
+
     def __init__(self) -> None:
         self._rng = np.random.default_rng(0)
 
     def detect(self, images: Sequence[PreparedImage]) -> list[RegionRecord]:
+        """A record an image."""
         return [random_record(image.img_id, image.height, image.width, self._rng) for image in images]
+
+
+class CopyingModel:
+    """Every record is of the same numbers, which takes no time to make."""
+
+    def __init__(self) -> None:
+        self._record = random_record("", 480, 480, np.random.default_rng(0))
+
+    def detect(self, images: Sequence[PreparedImage]) -> list[RegionRecord]:
+        """A record an image."""
+        return [replace(self._record, img_id=image.img_id, img_h=image.height, img_w=image.width) for image in images]
 
 
 class FullSizeHandler(ModelHandler):
     """A ModelHandler that costs next to nothing."""
 
-    def load_model(self) -> _Model:
+    def __init__(self, model: type[RandomModel | CopyingModel] = RandomModel) -> None:
+        super().__init__()
+        self._model = model
+
+    def load_model(self) -> RandomModel | CopyingModel:
         """The fake."""
-        return _Model()
+        return self._model()
 
     def run_inference(self, batch: Sequence[Any], model: Any, inference_args: dict[str, Any] | None = None) -> Iterable:
         """A record an example."""

@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import detector, end_to_end, straight_port
+from benchmarks import detector, end_to_end, feeding, straight_port
 from benchmarks.deviation import deviation, together
 from benchmarks.full_size_weights import caffe_layers, calibrate, random_network
 from benchmarks.gpu import busy_between, busy_samples
@@ -138,6 +138,13 @@ def test_the_program_is_measured_from_jpegs_to_shards() -> None:
     assert found["busy"] is None
     assert found["rate"] is not None and found["rate"] > 0
     assert found["peak"] is not None and found["peak"] > 1e8
+
+
+def test_a_network_that_waits_is_fed_by_the_whole_program(tmp_path: Path) -> None:
+    for number in range(70):
+        write_photo(tmp_path / "photos" / f"{number}.png", number)
+    reached, busy = feeding.measure(tmp_path / "photos", rate=1000)
+    assert reached > 0 and busy == pytest.approx(reached / 1000)
 
 
 def test_the_first_fifth_of_the_batches_is_left_out() -> None:
