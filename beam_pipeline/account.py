@@ -12,6 +12,7 @@ from beam_pipeline.options import Config
 from beam_pipeline.paths import Paths
 from transforms import files
 from transforms.detection import WeightsFacts
+from transforms.manifest import read_inputs
 from transforms.records.image_failure import Failure
 from transforms.records.plan import Plan
 from transforms.records.shard_item import ImageCaptions
@@ -78,17 +79,32 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def account_of_shards(paths: Paths) -> dict[str, Any]:
-    """The part of an earlier run's account that tells where its shards come from; empty where there is none.
+def account_of_shards(paths: Paths, plan: Plan, captions: str | None) -> tuple[dict[str, Any], tuple[Failure, ...]]:
+    """What an earlier run told of where its shards come from; empty where it told nothing.
 
     A run that builds other outputs from shards that are there was not told.
+
+    Args:
+        paths: of the run.
+        plan: every image by shard.
+        captions: the captions file that this run has read for itself, None where it has none.
+
+    Returns:
+        A part of the manifest, and what is in failures.jsonl but in no shard: imported rows and lines of boxes that
+        were lost before the start.
     """
     present = files.list_folder(paths.output)
-    for uri in (paths.manifest, paths.inputs):
-        if uri.rpartition("/")[2] in present:
-            try:
-                earlier = json.loads(files.read_bytes(uri))
-                return {name: earlier[name] for name in _OF_SHARDS if name in earlier}
-            except (ValueError, TypeError):
-                continue  # torn: the shards themselves are checked elsewhere
-    return {}
+    try:
+        if "manifest.json" in present:
+            earlier = json.loads(files.read_bytes(paths.manifest))
+            lines = files.read_bytes(paths.failures).split(b"\n") if "failures.jsonl" in present else []
+            failures = [Failure.from_line(line) for line in lines if line]
+        elif paths.inputs.rpartition("/")[2] in present:
+            earlier, failures = read_inputs(paths.inputs)
+        else:
+            return {}, ()
+        told = {name: earlier[name] for name in _OF_SHARDS if name in earlier}
+    except (ValueError, TypeError, KeyError):
+        return {}, ()  # torn: the shards themselves are checked elsewhere
+    known = {captions, *(ref.uri for refs in plan.shards.values() for ref in refs)}
+    return told, tuple(failure for failure in failures if failure.uri not in known)

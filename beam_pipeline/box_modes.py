@@ -7,7 +7,8 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Any
 
-from beam_pipeline.options import Config, UsageError
+from beam_pipeline.options import Config
+from beam_pipeline.usage import UsageError
 from transforms.detection import read_detector_config
 from transforms.records.detector_config import DetectorConfig
 from transforms.records.given_boxes import parse_boxes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import os
@@ -10,10 +9,9 @@ import sys
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
-from beam_pipeline.options import UsageError
 from beam_pipeline.transfer_progress import TransferProgress
+from beam_pipeline.usage import Parser, UsageError
 from transforms.records.http_download import discard, download, forget, probe
 from transforms.records.unzip import check_archive, check_room, count_entries, unpack_file, unpack_folder
 
@@ -54,11 +52,6 @@ class Options:
     unzip: bool
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-
 def parse_args(argv: Sequence[str]) -> Options:
     """Read the command line.
 
@@ -66,7 +59,7 @@ def parse_args(argv: Sequence[str]) -> Options:
         UsageError: wrong use, in one line.
         SystemExit: after --help.
     """
-    parser = _Parser(
+    parser = Parser(
         prog="python -m beam_pipeline.download",
         allow_abbrev=False,
         description="Fetch COCO's images and Karpathy's captions. A download that was cut goes on when the same "

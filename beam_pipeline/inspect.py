@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,13 +11,14 @@ import numpy as np
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipeline.options import UsageError
 from beam_pipeline.output_folder import OutputFolder, Shard, open_output
+from beam_pipeline.usage import Parser, UsageError
 from transforms import files
 from transforms.records.example_codec import ImageExample, decode_example
 from transforms.records.image_failure import Failure
-from transforms.records.lmdb_forms import DATA_FILE, VOLTA
+from transforms.records.lmdb_forms import VOLTA
 from transforms.records.lmdb_key import lmdb_key
+from transforms.records.lmdb_open import DATA_FILE
 from transforms.records.tfrecord_io import read_records
 
 _REASONS_SHOWN = 10
@@ -64,10 +63,10 @@ def describe_output(found: OutputFolder) -> Iterator[str]:
 
 def _read_failures(found: OutputFolder) -> list[Failure]:
     """Those of failures.jsonl, which tells of damaged rows too; those of the shards while there is no such file."""
-    path = files.join(found.paths.output, "failures.jsonl")
+    path = found.paths.failures
     if found.manifest and "failures.jsonl" in files.list_folder(found.paths.output):
         try:
-            return [Failure(**json.loads(line)) for line in files.read_bytes(path).split(b"\n") if line]
+            return [Failure.from_line(line) for line in files.read_bytes(path).split(b"\n") if line]
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: expected a failure a line, got something else: {error}") from error
     return [failure for shard in found.shards.values() if shard.stats for failure in shard.stats.failures]
@@ -182,15 +181,15 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         Exit status: 0, or 2 where there is no such output or image, or it cannot be read.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m beam_pipeline.inspect",
         description="Say what a run's output holds, or show one of its images: size, captions, a table of its boxes "
         "(class and attribute as numbers from 0, their confidences, pixels x1 y1 x2 y2, norm of the feature).",
     )
     parser.add_argument("output", metavar="OUT", help="the --output of a run, local or gs://")
     parser.add_argument("img_id", metavar="IMG_ID", nargs="?", help="an image's id (file stem) or LMDB key")
-    args = parser.parse_args(argv)
     try:
+        args = parser.parse_args(argv)
         found = open_output(args.output)
         for problem in found.problems:
             print(f"inspect: {problem.message}", file=sys.stderr)

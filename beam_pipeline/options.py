@@ -6,8 +6,9 @@ import argparse
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
+from beam_pipeline.usage import Parser, UsageError
 from transforms.records.lmdb_forms import FORMS, VOLTA
 from transforms.records.precision import CPU_PRECISIONS, EXACT, PRECISIONS
 from transforms.records.prepared_image import BoxSettings
@@ -18,10 +19,6 @@ _SOURCES = ("corpus", "images", "import_tsv", "import_lmdb")
 PIXEL_LIMIT = 89_000_000
 # A GPU waits between batches, so they are larger there; a CPU gains nothing by it.
 _BATCH_SIZES = {"auto": 8, "cpu": 8, "cuda": 32}
-
-
-class UsageError(ValueError):
-    """Wrong use of the program; the message is one line for the user."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +82,6 @@ class Config:
     def imports(self) -> bool:
         """Whether records are read that older programs computed."""
         return bool(self.import_tsv or self.import_lmdb)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
 
 
 def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
@@ -160,7 +152,7 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m beam_pipeline",
         allow_abbrev=False,
         description="Turn MS COCO, or any image set, into region features for vision-and-language models.",
@@ -245,15 +237,15 @@ def _check_beam_flags(ours: argparse.ArgumentParser, rest: Sequence[str]) -> Non
     if not flag.startswith("-"):
         raise UsageError(f"expected a flag, got {flag!r}; quote patterns, and give several images after one --images")
     known = [*ours._option_string_actions, *beam_parser._option_string_actions]
-    near = difflib.get_close_matches(flag, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else "; see --help"
+    near = difflib.get_close_matches(flag.lstrip("-"), [name.lstrip("-") for name in known], n=1, cutoff=0.6)
+    hint = f"; did you mean --{near[0]}?" if near else "; see --help"
     raise UsageError(f"unknown flag {flag}{hint}")
 
 
 def _beam_parser() -> argparse.ArgumentParser:
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    parser = _Parser(allow_abbrev=False, add_help=False, conflict_handler="resolve")
+    parser = Parser(allow_abbrev=False, add_help=False, conflict_handler="resolve")
     pending: list[Any] = [PipelineOptions]
     while pending:
         cls = pending.pop()

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from beam_pipeline.options import UsageError
 from beam_pipeline.paths import Paths
+from beam_pipeline.usage import UsageError
 from transforms import files
 from transforms.records.checks import Problem
 from transforms.records.plan import Plan, ShardKey, decode_plan

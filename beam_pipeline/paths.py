@@ -29,6 +29,11 @@ class Paths:
         return files.join(self.output, f"{files.TEMP_PREFIX}inputs.json")
 
     @property
+    def failures(self) -> str:
+        """Every failure, one a line."""
+        return files.join(self.output, "failures.jsonl")
+
+    @property
     def shards(self) -> str:
         """Folder of the TFRecord shards."""
         return files.join(self.output, "tfrecord")
@@ -58,5 +63,5 @@ def delete_outputs(paths: Paths) -> None:
     """Delete what runs write, by name, and nothing else."""
     shards = [files.join(paths.shards, name) for name in files.list_folder(paths.shards) if _SHARD_NAME.fullmatch(name)]
     # The plan goes last: until then a rerun knows what it is looking at.
-    names = ("failures.jsonl", PICKLE, ARRAYS, SOURCE)
-    files.delete_files([paths.manifest, *(files.join(paths.output, name) for name in names), *shards, paths.plan])
+    negatives = (files.join(paths.output, name) for name in (PICKLE, ARRAYS, SOURCE))
+    files.delete_files([paths.manifest, paths.failures, *negatives, *shards, paths.plan])

@@ -13,9 +13,10 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipeline.derived import lmdb_jobs, negatives_extras, negatives_jobs, tsv_extra, tsv_jobs, wanted_of
-from beam_pipeline.options import UsageError, parse_args
+from beam_pipeline.options import parse_args
 from beam_pipeline.preparation import Job, check_here, finish, prepare, start
 from beam_pipeline.running import interrupted_message, is_defect, new_run, watch
+from beam_pipeline.usage import UsageError
 from transforms import files
 from transforms.boxes import ReadBoxes
 from transforms.captions import JoinCaptions, WriteCaptionFiles, read_captions
@@ -62,7 +63,7 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
             )
         published = results | "WriteShards" >> WriteShards(paths.shards, job.plan.settings)  # shard name
     plan_uri = paths.plan if job.plan.shards else None
-    audit = published | "AuditShards" >> AuditShards(plan_uri, paths.shards, config.failure_threshold)  # Audit
+    audit = published | "AuditShards" >> AuditShards(plan_uri, paths.shards, paths.inputs, config.failure_threshold)
     annotations = (
         pipeline
         | "CaptionsFile" >> beam.Create([job.captions] if "captions" in job.outputs else [])
@@ -87,9 +88,7 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
         | "NegativesExtras" >> beam.FlatMap(negatives_extras)  # Extra
     )
     extras = (tsvs, negatives) | "Extras" >> beam.Flatten()
-    _ = audit | "WriteManifest" >> WriteManifest(
-        annotations, lmdbs, paths.inputs, job.caption_failures, paths.output, extras
-    )
+    _ = audit | "WriteManifest" >> WriteManifest(annotations, lmdbs, paths.inputs, paths.output, extras)
 
 
 def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image: Prepare | None = None) -> int:
@@ -139,7 +138,7 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
         return 1
     finish(job)
     manifest = json.loads(files.read_bytes(job.paths.manifest))
-    print(describe(manifest, config.output, job.paths.lmdbs))
+    print(describe(manifest, config.output, job.paths.features, job.paths.lmdbs))
     if manifest["reason"]:
         print(f"beam_pipeline: {manifest['reason']}", file=sys.stderr)
         return 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,13 +9,15 @@ from typing import Any
 
 from beam_pipeline.account import account_of_run, account_of_shards
 from beam_pipeline.box_modes import BoxModes, read_modes
-from beam_pipeline.options import DEFAULT_OUTPUTS, Config, UsageError
+from beam_pipeline.options import DEFAULT_OUTPUTS, Config
 from beam_pipeline.paths import Paths, delete_outputs
+from beam_pipeline.usage import UsageError
 from transforms import files
 from transforms.captions import check_test1k_ids, parse_captions, parse_test1k_ids
 from transforms.detection import WeightsFacts, check_device, check_weights
 from transforms.imports import ImportListing, list_lmdb_records, list_tsv_rows
 from transforms.listing import Listing, corpus_folders, list_images
+from transforms.manifest import encode_inputs
 from transforms.published import read_published
 from transforms.records.image_failure import Failure
 from transforms.records.plan import Plan, assign_shards, decode_plan, describe_change, encode_plan, find_key_clashes
@@ -39,7 +40,7 @@ class Job:
         todo: file names of the shards that are still to be made.
         done: images in the shards that are there already.
         captions, test1k_ids: files, None where there are none.
-        caption_failures: damaged rows of the captions and boxes files, and of imported ones.
+        failures: damaged rows of the captions and boxes files, and of imported ones.
         fixed: what the manifest says whatever happens.
         notes: what the user should hear.
         modes: what was asked for of boxes, network and rotation.
@@ -53,7 +54,7 @@ class Job:
     done: int
     captions: str | None
     test1k_ids: str | None
-    caption_failures: tuple[Failure, ...]
+    failures: tuple[Failure, ...]
     fixed: Mapping[str, Any]
     notes: tuple[str, ...]
     modes: BoxModes
@@ -104,7 +105,8 @@ def _prepare(config: Config) -> Job:
         plan, published, todo = Plan({}, {}), {}, frozenset()
     fixed = account_of_run(config, captions, entries, failures, plan, weights, modes, notes, lost)
     if "tfrecord" not in outputs and plan.shards:
-        fixed |= account_of_shards(paths)
+        told, lost = account_of_shards(paths, plan, captions)
+        fixed |= told
     return Job(
         config=config,
         paths=paths,
@@ -114,7 +116,7 @@ def _prepare(config: Config) -> Job:
         done=sum(key.num_images for key in published),
         captions=captions,
         test1k_ids=test1k_ids,
-        caption_failures=(*failures, *modes.failures, *lost),
+        failures=(*failures, *modes.failures, *lost),
         fixed=fixed,
         notes=notes,
         modes=modes,
@@ -141,7 +143,7 @@ def start(job: Job) -> None:
     """
     try:
         files.delete_files([job.paths.manifest])
-        files.publish_bytes(job.paths.inputs, [json.dumps(job.fixed).encode()])
+        files.publish_bytes(job.paths.inputs, [encode_inputs(job.fixed, job.failures)])
         if "tfrecord" in job.outputs:
             files.publish_bytes(job.paths.plan, [encode_plan(job.plan)])
     except OSError as error:
@@ -160,6 +162,11 @@ def _caption_sources(config: Config) -> tuple[str | None, str | None]:
     captions, test1k_ids = config.captions, config.test1k_ids
     if config.corpus:
         present = files.list_folder(config.corpus)
+        if captions is None and "dataset_coco.json" not in present:
+            raise UsageError(
+                f"--corpus {config.corpus}: expected dataset_coco.json in it, found none; "
+                "name it with --captions, or use --images"
+            )
         captions = captions or files.join(config.corpus, "dataset_coco.json")
         if test1k_ids is None and "test1k_ids.txt" in present:
             test1k_ids = files.join(config.corpus, "test1k_ids.txt")

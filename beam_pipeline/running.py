@@ -19,9 +19,9 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import PipelineState
 
-from beam_pipeline.options import UsageError
 from beam_pipeline.preparation import Job
 from beam_pipeline.progress import Progress
+from beam_pipeline.usage import UsageError
 from transforms.failures import NAMESPACE, local_counts, reset_local_counts
 
 _POLL_SECONDS = 1.0

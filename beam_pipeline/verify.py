@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections import Counter
@@ -10,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from beam_pipeline.options import UsageError
 from beam_pipeline.output_folder import OutputFolder, Shard, open_output
+from beam_pipeline.usage import Parser, UsageError
 from beam_pipeline.verify_derived import TsvFile, check_hard_negatives, check_tsv_ids, open_tsvs
 from beam_pipeline.verify_files import (
     check_annotations,
@@ -177,14 +176,14 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         Exit status: 0 all is well, 1 something is wrong, 2 wrong use.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m beam_pipeline.verify",
         description="Check a run's output: shards, plan, manifest, LMDBs, TSVs, caption files, hard negatives. "
         "Exit status: 0 all is well, 1 something is wrong, 2 wrong use.",
     )
     parser.add_argument("output", metavar="OUT", help="the --output of a run, local or gs://")
-    output = parser.parse_args(argv).output
     try:
+        output = parser.parse_args(argv).output
         report = verify(output)
     except UsageError as error:
         print(f"verify: {' '.join(str(error).split())}", file=sys.stderr)

@@ -15,7 +15,8 @@ from transforms.reading.lmdb_source import LmdbSource
 from transforms.records.caption_checks import CaptionFile, check_captions, read_caption_file
 from transforms.records.checks import Problem, check_key_list
 from transforms.records.image_failure import Failure
-from transforms.records.lmdb_forms import DATA_FILE, SOURCE_FILE
+from transforms.records.lmdb_forms import SOURCE_FILE
+from transforms.records.lmdb_open import DATA_FILE
 from transforms.records.plan import Plan, input_digest
 
 _ANNOTATIONS = ("train_ann.jsonl", "valid_ann.jsonl", "test_ann.jsonl", "test1k_ann.jsonl")
@@ -103,7 +104,7 @@ def check_failures(found: OutputFolder, audit: Audit) -> Iterator[Problem]:
     """failures.jsonl names every image that the stats name as failed; other lines tell of captions and imports."""
     if found.manifest is None or not found.manifest["sets"]:
         return
-    path = files.join(found.paths.output, "failures.jsonl")
+    path = found.paths.failures
     try:
         data = files.read_bytes(path)
     except OSError as error:
@@ -112,7 +113,7 @@ def check_failures(found: OutputFolder, audit: Audit) -> Iterator[Problem]:
     named: set[Failure] = set()
     for number, line in enumerate(data.split(b"\n")[:-1], start=1):
         try:
-            named.add(Failure(**json.loads(line)))
+            named.add(Failure.from_line(line))
         except (ValueError, TypeError) as error:
             yield Problem("failures", f"failures.jsonl, line {number}: expected a failure, got {line[:60]!r} ({error})")
     for failure in audit.failures:

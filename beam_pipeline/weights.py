@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 
+from beam_pipeline.usage import Parser
 from transforms import files
 from transforms.detector.architecture import Architecture
 from transforms.detector.safetensors_file import encode_safetensors
@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         Exit status: 0 done, 2 wrong use or a file that cannot be used.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m beam_pipeline.weights",
         allow_abbrev=False,
         description="Weights of the bottom-up-attention network: a .caffemodel, a detectron2 pickle, a torch .pth or "
@@ -38,8 +38,8 @@ def main(argv: Sequence[str]) -> int:
     convert_parser.add_argument("target", metavar="OUT.safetensors", help="where they go, replaced; local or gs://")
     inspect_parser = commands.add_parser("inspect", allow_abbrev=False, help="say what a weights file is")
     inspect_parser.add_argument("source", metavar="FILE", help="weights of any known format")
-    args = parser.parse_args(argv)
     try:
+        args = parser.parse_args(argv)
         print(convert(args.source, args.target) if args.command == "convert" else inspect(args.source))
     except OSError as error:
         reason = error.strerror or str(error)

@@ -15,9 +15,10 @@ from apache_beam.portability import common_urns
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline  # pytest collects what is called Test
 from apache_beam.testing.util import assert_that, equal_to
 
-from beam_pipeline.options import UsageError, parse_args
+from beam_pipeline.options import parse_args
 from beam_pipeline.pipeline import build
 from beam_pipeline.preparation import prepare
+from beam_pipeline.usage import UsageError
 from tests.conftest import TINY_WEIGHTS, write_photo
 from tests.fakes import FakeHandler, fake_prepare
 from transforms.boxes import ReadBoxes

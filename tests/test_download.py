@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from beam_pipeline.download import ARCHIVES, main, parse_args
-from beam_pipeline.options import UsageError
 from beam_pipeline.pipeline import main as run_pipeline
 from beam_pipeline.transfer_progress import TransferProgress, transfer_line
+from beam_pipeline.usage import UsageError
 from tests.conftest import TINY_WEIGHTS, tree_bytes
 from tests.fakes import FakeHandler, fake_prepare
 from tests.file_server import Answer, FileServer, serving

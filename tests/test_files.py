@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from transforms import files
@@ -35,6 +36,16 @@ def test_deleting_a_name_like_a_pattern_spares_what_the_pattern_matches(tmp_path
         (tmp_path / folder / "manifest.json").write_text(folder)
     files.delete_files(str(tmp_path / folder / "manifest.json") for folder in ("a*", "[a]b", "a?"))
     assert [path.read_text() for path in tmp_path.rglob("manifest.json")] == ["ab"]
+
+
+def test_a_remote_folder_that_cannot_be_listed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(patterns: list[str]) -> None:
+        inner = BeamIOError("List operation failed", {patterns[0]: PermissionError("403 no storage.objects.list")})
+        raise BeamIOError("Match operation failed", {patterns[0]: inner})
+
+    monkeypatch.setattr(FileSystems, "match", fail)
+    with pytest.raises(OSError, match=r"^gs://bucket/\*\.jpg: cannot be listed: 403 no storage\.objects\.list; check"):
+        files.match("gs://bucket/*.jpg")
 
 
 def test_a_remote_name_like_a_pattern_is_not_deleted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,8 @@ def test_unknown_ids_get_the_nearest_names(out: Path, capsys: pytest.CaptureFixt
 def test_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = inspected(capsys, tmp_path)
     assert status == 2 and "expected the --output of a run" in err
+    assert inspect.main([]) == 2
+    assert capsys.readouterr().err == "inspect: the following arguments are required: OUT\n"
 
 
 def test_the_module_runs_beside_the_library_of_its_name(out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from transforms.manifest import (
     audit_shards,
     build_manifest,
     describe,
+    encode_inputs,
     write_failures,
 )
 from transforms.records.image_failure import Failure
@@ -234,16 +236,17 @@ def write_stats(folder: Path, plan: Plan, failing: dict[str, str]) -> None:
         files.publish_bytes(str(folder / f"{key.filename}{STATS_SUFFIX}"), [stats.to_json()])
 
 
-def run_last_steps(tmp_path: Path, threshold: float) -> bytes:
+def run_last_steps(tmp_path: Path, threshold: float, lost: Sequence[Failure] = ()) -> bytes:
     plan_uri, output = str(tmp_path / "plan.jsonl"), str(tmp_path / "out")
-    files.publish_bytes(str(tmp_path / "inputs.json"), [json.dumps(FIXED).encode()])
+    damaged = Failure("coco.json", "", "captions", "images[3]: missing field 'split'")
+    inputs_uri = str(tmp_path / "inputs.json")
+    files.publish_bytes(inputs_uri, [encode_inputs(FIXED, [damaged, *lost])])
     with Pipeline() as pipeline:
         published = pipeline | "Published" >> beam.Create(["a", "b"])
-        audits = published | AuditShards(plan_uri, str(tmp_path / "tfrecord"), threshold)
+        audits = published | AuditShards(plan_uri, str(tmp_path / "tfrecord"), inputs_uri, threshold)
         annotations = pipeline | "Annotations" >> beam.Create([("train_ann.jsonl", 5), ("test_ann.jsonl", 0)])
         lmdbs = pipeline | "Lmdbs" >> beam.Create([LmdbResult("trainval", "out/trainval_feat.lmdb", 6, 900, False)])
-        damaged = (Failure("coco.json", "", "captions", "images[3]: missing field 'split'"),)
-        paths = audits | WriteManifest(annotations, lmdbs, str(tmp_path / "inputs.json"), damaged, output)
+        paths = audits | WriteManifest(annotations, lmdbs, inputs_uri, output)
         assert_that(paths, equal_to([f"{output}/manifest.json"]))
     return (tmp_path / "out" / "manifest.json").read_bytes()
 
@@ -262,14 +265,23 @@ def test_the_last_steps_read_the_folder_and_write_the_same_manifest_again(tmp_pa
     assert [(line["stage"], line["img_id"]) for line in lines] == [("decode", "val2014_1"), ("captions", "")]
     assert run_last_steps(tmp_path, 0.5) == data
 
+    torn = Failure("old.tsv", "", "import", "old.tsv, line 9: expected 13 columns, got 2")
+    mended = Failure("old.tsv#line=3", "val2014_0", "import", "old.tsv, line 3: torn; a later row is whole")
+    assert json.loads(run_last_steps(tmp_path, 0.25, [torn, mended]))["status"] == "done"
+    failed = json.loads(run_last_steps(tmp_path, 0.24, [torn, mended]))
+    assert failed["status"] == "failed" and "2 of 8 images failed" in failed["reason"]
+    assert len((tmp_path / "out" / "failures.jsonl").read_bytes().splitlines()) == 4
+
     next((tmp_path / "tfrecord").glob("train2014-00001*.tfrecord")).unlink()
     failed = json.loads(run_last_steps(tmp_path, 0.5))
     assert failed["status"] == "failed" and "2 of 7 images are neither written nor failed" in failed["reason"]
 
 
 def test_a_run_without_images_has_a_manifest_too(tmp_path: Path) -> None:
+    inputs_uri = str(tmp_path / "inputs.json")
+    files.publish_bytes(inputs_uri, [encode_inputs({}, [])])
     with Pipeline() as pipeline:
-        audits = pipeline | beam.Create([], reshuffle=False) | AuditShards(None, str(tmp_path), 0.0)
+        audits = pipeline | beam.Create([], reshuffle=False) | AuditShards(None, str(tmp_path), inputs_uri, 0.0)
         assert_that(audits, equal_to([Audit({}, {}, {}, (), None)]))
 
 
@@ -277,12 +289,16 @@ def test_the_summary_says_what_was_written_where() -> None:
     plan = plan_of({"train2014": 4, "val2014": 3}, 2)
     audit = audit_shards(plan, stats_of(plan, {"val2014_1": "x"}), 0.5)
     lmdbs = {"trainval_feat.lmdb": {"form": "volta", "records": 6, "bytes": 2_500_000}}
-    text = describe(build_manifest(audit, FIXED, {"train_ann.jsonl": 1_200_000}, lmdbs), "out", "out/volta")
+    text = describe(
+        build_manifest(audit, FIXED, {"train_ann.jsonl": 1_200_000}, lmdbs), "out", "out/features", "out/volta"
+    )
     assert "train2014: 4 of 4 images in 2 shards, 0 failed" in text
     assert "val2014: 2 of 3 images in 2 shards, 1 failed" in text
     assert "out/tfrecord: 4 shards" in text
     assert "out/annotations/train_ann.jsonl: 1.2 MB" in text
     assert "out/volta/trainval_feat.lmdb: 6 records, 2.5 MB" in text
     assert "out/failures.jsonl" in text
-    clean = describe(build_manifest(audit_shards(plan, stats_of(plan), 0.0), FIXED, {}, {}), "out", "out/volta")
+    clean = describe(
+        build_manifest(audit_shards(plan, stats_of(plan), 0.0), FIXED, {}, {}), "out", "out/features", "out/volta"
+    )
     assert "failures.jsonl" not in clean

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from beam_pipeline.options import Config, UsageError, _beam_parser, _parser, parse_args
+from beam_pipeline.options import Config, _beam_parser, _parser, parse_args
+from beam_pipeline.usage import UsageError
 from transforms.records.prepared_image import BoxSettings
 
 ROOT = Path(__file__).parent.parent

@@ -172,7 +172,7 @@ def test_shared_key_is_an_error_before_any_work(tmp_path: Path, capsys: pytest.C
     ("flags", "message"),
     [
         (["--images", "nowhere/*.jpg"], "expected images, found none"),
-        (["--corpus", "nowhere"], "nowhere/dataset_coco.json: expected a readable file"),
+        (["--corpus", "nowhere"], "--corpus nowhere: expected dataset_coco.json in it, found none"),
         (["--corpus", "nowhere", "--captions", "c.json"], "expected at least one of the folders"),
         (["--images", "x.png", "--direct_running_mode=multi_threading"], "loses records in silence"),
         (["--images", "x.png", "--captions", "nowhere.json"], "nowhere.json: expected a readable file"),

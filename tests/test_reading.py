@@ -228,7 +228,7 @@ def test_damaged_files_are_named(folder: Path, tmp_path: Path) -> None:
     mdb = folder / "trainval_feat.lmdb" / "data.mdb"
     mdb.write_bytes(mdb.read_bytes()[:5000])
     with pytest.raises(ValueError, match=r"expected data.mdb of \d+ bytes, got 5000"):
-        RegionFeatures(folder / "trainval_feat.lmdb")
+        len(RegionFeatures(folder / "trainval_feat.lmdb"))
 
 
 def test_a_shard_and_stats_that_differ_are_refused(out: Path) -> None:

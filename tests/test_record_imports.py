@@ -162,7 +162,10 @@ def test_the_program_imports_tsvs_and_gives_their_bytes_back(
     (groups / "train.0").write_bytes(row(ids[0]) + row(ids[2]))
     (groups / "train.1").write_bytes(row(ids[1]) + row(ids[2]) + row(VAL) + b"torn\t1\n")
     every = "tfrecord,lmdb,tsv"
-    assert main(["--import_tsv", str(groups / "train.*"), "--output", str(out), "--outputs", every]) == 0
+    flags = ["--import_tsv", str(groups / "train.*"), "--output", str(out), "--outputs", every]
+    assert main(flags) == 1
+    assert "1 of 5 images failed, more than --failure_threshold 0.01 allows" in capsys.readouterr().err
+    assert main([*flags, "--failure_threshold", "0.2"]) == 0
     captured = capsys.readouterr()
     assert "1 rows repeat an image" in captured.err and "1 damaged rows of imported files" in captured.out
     features = out / "resnet101_faster_rcnn_genome_imgfeats"
@@ -170,6 +173,11 @@ def test_the_program_imports_tsvs_and_gives_their_bytes_back(
     assert (features / "valid_obj36-36.tsv").read_bytes() == row(VAL)
     (failure,) = [json.loads(line) for line in (out / "failures.jsonl").open()]
     assert failure["stage"] == "import" and "train.1, line 4" in failure["reason"]
+    told = (out / "failures.jsonl").read_bytes()
+    rebuild = ["--output", str(out), "--outputs", "lmdb", "--failure_threshold", "0.2"]
+    for form in ("compact", "volta"):
+        assert main([*rebuild, "--lmdb_form", form]) == 0
+        assert (out / "failures.jsonl").read_bytes() == told
 
     old = str(features / "volta" / "trainval_feat.lmdb")
     assert main(["--import_lmdb", old, "--output", str(again), "--outputs", every]) == 0
@@ -178,6 +186,27 @@ def test_the_program_imports_tsvs_and_gives_their_bytes_back(
         assert mine.read_bytes() == (features / name).read_bytes()
     assert main(["--import_lmdb", old, "--import_tsv", "x", "--output", str(again)]) == 2
     assert "got --import_tsv and --import_lmdb" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_tsv_is_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "README.md").write_text("# Title\n\nwords\n")
+    assert main(["--import_tsv", str(tmp_path / "README.md"), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "README.md: expected rows of a region TSV, found none; the first of" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_lmdb_that_cannot_be_used_is_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = tmp_path / "old"
+    with lmdb.open(str(old)) as env, env.begin(write=True) as txn:
+        txn.put(b"7", b"no pickle")
+    flags = ["--import_lmdb", str(old), "--output", str(tmp_path / "out")]
+    assert main(flags) == 2
+    assert "old: expected images, found none; the first of 1 unusable values:" in capsys.readouterr().err
+    (old / "data.mdb").write_bytes((old / "data.mdb").read_bytes()[:5000])
+    assert main(flags) == 2
+    assert "expected data.mdb of 12288 bytes, got 5000; copy it or build it again" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="the shared goldens are not beside the repository")

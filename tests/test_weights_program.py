@@ -170,6 +170,5 @@ def test_a_target_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest
 
 @pytest.mark.parametrize("argv", [[], ["inspect"], ["convert", "a"], ["other", "a"]])
 def test_wrong_use_is_status_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as raised:
-        main(argv)
-    assert raised.value.code == 2 and "usage:" in capsys.readouterr().err
+    assert main(argv) == 2
+    assert "argument" in one_line(capsys)

@@ -11,9 +11,9 @@ import stat
 import uuid
 from collections.abc import Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
 from transforms.records.zip_archive import ZipArchives, ZipEntry, local_state, split_zip_uri
@@ -133,11 +133,26 @@ def sha256_of(path: str) -> str:
     return digest.hexdigest()
 
 
+def match(pattern: str) -> list[FileMetadata]:
+    """The files that a pattern of a remote file system names.
+
+    Raises:
+        OSError: they cannot be listed.
+    """
+    try:
+        return FileSystems.match([pattern])[0].metadata_list
+    except BeamIOError as error:
+        cause: Any = error
+        while isinstance(cause, BeamIOError) and cause.exception_details:
+            cause = next(iter(cause.exception_details.values()))
+        raise OSError(f"{pattern}: cannot be listed: {cause}; check the path, and that you may read it") from error
+
+
 def list_folder(folder: str) -> dict[str, int]:
     """Name -> size in bytes of the files directly in `folder`; empty where there is none."""
     if is_remote(folder):
         prefix = folder.rstrip("/") + "/"
-        found = FileSystems.match([prefix + "*"])[0].metadata_list
+        found = match(prefix + "*")
         return {entry.path[len(prefix) :]: entry.size_in_bytes for entry in found}
     if not os.path.isdir(folder):
         return {}

@@ -7,22 +7,22 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from transforms import files
-from transforms.records.image_failure import Failure, ImageFailure
+from transforms.records.image_failure import IMPORT_STAGE, Failure, ImageFailure
 from transforms.records.lmdb_forms import FORMS, form_of
 from transforms.records.lmdb_key import KEYS_RECORD, lmdb_key
+from transforms.records.lmdb_open import open_lmdb
 from transforms.records.plan import ImageRef, ShardKey
 from transforms.records.region_record import RegionRecord
 from transforms.records.shard_item import CaptionedImage, ShardItem
 from transforms.records.tsv_codec import RowPlace, decode_tsv_row, find_rows
 
-STAGE = "import"
 _PEEKED = 4096  # bytes of an LMDB's value that tell its image's id
 _COCO_SET = re.compile(r"COCO_([a-z]+[0-9]{4})_")
 _ROW_URI = re.compile(r"(?P<path>.*)#line=(?P<line>\d+)&offset=(?P<offset>\d+)&length=(?P<length>\d+)", re.DOTALL)
@@ -69,7 +69,7 @@ def list_tsv_rows(patterns: Sequence[str]) -> ImportListing:
             with _open(path) as stream:
                 for place in find_rows(stream, path):
                     if isinstance(place, ValueError):
-                        failures.append(Failure(path, "", STAGE, str(place)))
+                        failures.append(Failure(path, "", IMPORT_STAGE, str(place)))
                         continue
                     ref = ImageRef(set_of(place.img_id, path), place.img_id, row_uri(path, place), place.length)
                     earlier = seen.get(place.img_id)
@@ -82,10 +82,13 @@ def list_tsv_rows(patterns: Sequence[str]) -> ImportListing:
                         seen[place.img_id] = (first, True)
                         repeated.append(f"{path}, line {place.line}")
                     else:
-                        failures.append(Failure(first.uri, first.img_id, STAGE, reason))
+                        failures.append(Failure(first.uri, first.img_id, IMPORT_STAGE, reason))
                         seen[place.img_id] = (ref, False)
         except OSError as error:
             raise ValueError(f"--import_tsv {path}: expected a readable file, got: {error}") from error
+    if not seen:
+        why = f"; the first of {len(failures)} unusable rows: {failures[0].reason}" if failures else ""
+        raise ValueError(f"--import_tsv {' '.join(patterns)}: expected rows of a region TSV, found none{why}")
     notes = []
     if repeated:
         notes.append(f"{len(repeated)} rows repeat an image and are left out, {repeated[0]} for one")
@@ -95,7 +98,7 @@ def list_tsv_rows(patterns: Sequence[str]) -> ImportListing:
 def _tsv_paths(patterns: Sequence[str]) -> Iterator[str]:
     for pattern in patterns:
         if files.is_remote(pattern):
-            paths = [entry.path for entry in FileSystems.match([pattern])[0].metadata_list]
+            paths = [entry.path for entry in files.match(pattern)]
         elif os.path.exists(pattern):
             paths = [pattern]
         else:
@@ -125,14 +128,14 @@ def read_tsv_row(uri: str) -> RegionRecord:
     """
     found = _ROW_URI.fullmatch(uri)
     if not found:
-        raise ImageFailure(STAGE, f"{uri}: expected FILE#line=..&offset=..&length=..")
+        raise ImageFailure(IMPORT_STAGE, f"{uri}: expected FILE#line=..&offset=..&length=..")
     source = f"{found['path']}, line {found['line']}"
     try:
         with _open(found["path"]) as stream:
             stream.seek(int(found["offset"]))
             return decode_tsv_row(stream.read(int(found["length"])), source)
     except (OSError, ValueError) as error:
-        raise ImageFailure(STAGE, str(error)) from error
+        raise ImageFailure(IMPORT_STAGE, str(error)) from error
 
 
 def list_lmdb_records(folder: str) -> ImportListing:
@@ -147,9 +150,13 @@ def list_lmdb_records(folder: str) -> ImportListing:
     refs: list[ImageRef] = []
     failures: list[Failure] = []
     name = os.path.basename(os.path.normpath(folder)).removesuffix(".lmdb").removesuffix("_feat")
-    form = FORMS[_form_of(folder)]
-    # Of each value one page: the system need not fetch those after it.
-    with _environment(folder, readahead=False) as env, env.begin(buffers=True) as txn:
+    try:
+        form = FORMS[form_of(folder)]
+        # Of each value one page: the system need not fetch those after it.
+        opened = open_lmdb(folder, readahead=False)
+    except ValueError as error:
+        raise ValueError(f"--import_lmdb {error}") from error
+    with opened as env, env.begin(buffers=True) as txn:
         for key, value in ((bytes(key), value) for key, value in txn.cursor()):
             if key == KEYS_RECORD:
                 continue
@@ -159,29 +166,14 @@ def list_lmdb_records(folder: str) -> ImportListing:
                 if lmdb_key(img_id) != key:
                     raise ValueError(f"{uri}: expected the key {lmdb_key(img_id)!r} of its image {img_id}")
             except ValueError as error:
-                failures.append(Failure(uri, "", STAGE, str(error)))
+                failures.append(Failure(uri, "", IMPORT_STAGE, str(error)))
                 continue
             coco = _COCO_SET.match(img_id)
             refs.append(ImageRef(coco[1] if coco else name, img_id, uri, len(value)))
-    if not refs and not failures:
-        raise ValueError(f"--import_lmdb {folder}: expected images, found none")
+    if not refs:
+        why = f"; the first of {len(failures)} unusable values: {failures[0].reason}" if failures else ""
+        raise ValueError(f"--import_lmdb {folder}: expected images, found none{why}")
     return ImportListing(tuple(refs), tuple(failures), ())
-
-
-def _form_of(folder: str) -> str:
-    try:
-        return form_of(folder)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"--import_lmdb {error}") from error
-
-
-def _environment(folder: str, readahead: bool) -> Any:
-    import lmdb
-
-    try:
-        return lmdb.open(folder, readonly=True, lock=False, readahead=readahead, meminit=False, max_readers=1)
-    except lmdb.Error as error:
-        raise ValueError(f"--import_lmdb {folder}: expected a folder with data.mdb, got: {error}") from error
 
 
 def read_lmdb_record(uri: str) -> RegionRecord:
@@ -192,15 +184,15 @@ def read_lmdb_record(uri: str) -> RegionRecord:
     """
     found = _KEY_URI.fullmatch(uri)
     if not found:
-        raise ImageFailure(STAGE, f"{uri}: expected FOLDER#key=KEY")
+        raise ImageFailure(IMPORT_STAGE, f"{uri}: expected FOLDER#key=KEY")
     try:
-        with _environment(found["path"], readahead=True) as env, env.begin(buffers=False) as txn:
+        with open_lmdb(found["path"], readahead=True) as env, env.begin(buffers=False) as txn:
             value = txn.get(found["key"].encode())
         if value is None:
             raise ValueError(f"{uri}: the key is gone")
         return FORMS[form_of(found["path"])].decode(value, uri)
     except ValueError as error:
-        raise ImageFailure(STAGE, str(error)) from error
+        raise ImageFailure(IMPORT_STAGE, str(error)) from error
 
 
 def load_records(

@@ -84,7 +84,7 @@ def _expand(source: str, notes: list[str]) -> Iterator[tuple[str, int]]:
     elif not glob.has_magic(source) or files.split_zip(source) or _is_local(source):
         yield from _sizes([source])
     elif files.is_remote(source):
-        yield from ((entry.path, entry.size_in_bytes) for entry in FileSystems.match([source])[0].metadata_list)
+        yield from ((entry.path, entry.size_in_bytes) for entry in files.match(source))
     else:
         yield from _sizes(sorted(glob.glob(source, recursive=True)))
 

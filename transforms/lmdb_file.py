@@ -26,9 +26,10 @@ from transforms import failures, files
 from transforms.records.background import in_background
 from transforms.records.example_codec import decode_example
 from transforms.records.folder_swap import swapped_folder, tidy_after_kill
-from transforms.records.lmdb_forms import DATA_FILE, FORMS, SOURCE_FILE, VOLTA
+from transforms.records.lmdb_forms import FORMS, SOURCE_FILE, VOLTA
 from transforms.records.lmdb_io import LmdbItem, map_size_for, write_lmdb
 from transforms.records.lmdb_key import lmdb_key
+from transforms.records.lmdb_open import DATA_FILE
 from transforms.records.region_record import RegionRecord
 from transforms.records.tfrecord_io import read_records
 

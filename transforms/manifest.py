@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -13,12 +13,13 @@ import apache_beam as beam
 from transforms import files
 from transforms.failures import excess_failures
 from transforms.published import read_published
-from transforms.records.image_failure import Failure
+from transforms.records.image_failure import IMPORT_STAGE, Failure
 from transforms.records.plan import Plan, ShardKey, decode_plan, lmdb_name
 from transforms.records.shard_stats import ShardStats
 
 # Section of the manifest's files, file name, and what is to be said of it.
 Extra = tuple[str, str, dict[str, Any]]
+_FAILURES = "failures"
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,16 @@ class Audit:
     error: str | None
 
 
-def audit_shards(plan: Plan, stats: Mapping[ShardKey, ShardStats], threshold: float) -> Audit:
+def audit_shards(
+    plan: Plan, stats: Mapping[ShardKey, ShardStats], threshold: float, lost_rows: Sequence[Failure] = ()
+) -> Audit:
     """Compare the plan with the shards' stats.
 
     Args:
         plan: what should be there.
         stats: the published shards.
         threshold: largest allowed share of failed images.
+        lost_rows: imported rows that are lost, and are no image of the plan.
     """
     sets: dict[str, dict[str, int]] = {}
     failures: list[Failure] = []
@@ -78,7 +82,7 @@ def audit_shards(plan: Plan, stats: Mapping[ShardKey, ShardStats], threshold: fl
             "delete that file to have the shard redone"
         )
     else:
-        error = excess_failures(failures, plan.num_images, threshold)
+        error = excess_failures([*failures, *lost_rows], plan.num_images + len(lost_rows), threshold)
     return Audit(
         sets=sets,
         shards={shard.shard: {"bytes": shard.num_bytes, "sha256": shard.sha256} for shard in stats.values()},
@@ -103,16 +107,37 @@ def _lmdb_sources(
     return sources
 
 
-def audit_folder(plan_uri: str | None, published: Iterable[str], folder: str, threshold: float) -> Audit:
+def audit_folder(
+    plan_uri: str | None, published: Iterable[str], folder: str, inputs_uri: str, threshold: float
+) -> Audit:
     """Compare the plan with what stands in `folder`; `published` only makes this step wait."""
     del published
     plan = decode_plan(files.read_bytes(plan_uri), plan_uri) if plan_uri else Plan({}, {})
-    return audit_shards(plan, read_published(folder, plan), threshold)
+    _, found_before = read_inputs(inputs_uri)
+    planned = {ref.img_id for refs in plan.shards.values() for ref in refs}
+    lost_rows = [one for one in found_before if one.stage == IMPORT_STAGE and one.img_id not in planned]
+    return audit_shards(plan, read_published(folder, plan), threshold, lost_rows)
 
 
-def write_failures(audit: Audit, caption_failures: Iterable[Failure], path: str) -> None:
-    """Publish failures.jsonl: the images' failures in shard order, then the captions file's."""
-    files.publish_bytes(path, map(_encode, (*audit.failures, *caption_failures)))
+def encode_inputs(fixed: Mapping[str, Any], failures: Iterable[Failure]) -> bytes:
+    """What is known before the graph starts, for `read_inputs`: it names images, and so stays out of the graph.
+
+    Args:
+        fixed: see `build_manifest`.
+        failures: damaged rows of the captions and boxes files, and of imported ones.
+    """
+    return json.dumps({**fixed, _FAILURES: [asdict(failure) for failure in failures]}).encode()
+
+
+def read_inputs(uri: str) -> tuple[dict[str, Any], list[Failure]]:
+    """What `encode_inputs` was given."""
+    fixed = json.loads(files.read_bytes(uri))
+    return fixed, [Failure(**failure) for failure in fixed.pop(_FAILURES)]
+
+
+def write_failures(audit: Audit, found_before: Iterable[Failure], path: str) -> None:
+    """Publish failures.jsonl: the images' failures in shard order, then those that were found before the start."""
+    files.publish_bytes(path, map(_encode, (*audit.failures, *found_before)))
 
 
 def _encode(failure: Failure) -> bytes:
@@ -148,17 +173,16 @@ def publish_manifest(
     annotations: Iterable[tuple[str, int]],
     lmdbs: Iterable[Any],
     inputs_uri: str,
-    caption_failures: tuple[Failure, ...],
     output: str,
     extras: Iterable[Extra] = (),
 ) -> Iterator[str]:
     """Write failures.jsonl and manifest.json into `output`; gives the manifest's path."""
-    write_failures(audit, caption_failures, files.join(output, "failures.jsonl"))
+    fixed, found_before = read_inputs(inputs_uri)
+    write_failures(audit, found_before, files.join(output, "failures.jsonl"))
     built = {
         f"{result.name}_feat.lmdb": {"form": result.form, "records": result.records, "bytes": result.bytes}
         for result in lmdbs
     }
-    fixed = json.loads(files.read_bytes(inputs_uri))
     manifest = build_manifest(audit, fixed, dict(annotations), dict(sorted(built.items())))
     for section, name, row in sorted(extras, key=lambda extra: extra[:2]):
         manifest["files"].setdefault(section, {})[name] = row
@@ -174,11 +198,13 @@ class AuditShards(beam.PTransform):
     Attributes:
         plan_uri: the plan's path, None for a run without images.
         folder: where the shards stand.
+        inputs_uri: what `encode_inputs` gave.
         threshold: largest allowed share of failed images.
     """
 
     plan_uri: str | None
     folder: str
+    inputs_uri: str
     threshold: float
 
     def expand(self, published: beam.PCollection) -> beam.PCollection:
@@ -186,7 +212,8 @@ class AuditShards(beam.PTransform):
         return (
             published.pipeline
             | "Plan" >> beam.Create([self.plan_uri])
-            | "Compare" >> beam.Map(audit_folder, beam.pvalue.AsIter(published), self.folder, self.threshold)
+            | "Compare"
+            >> beam.Map(audit_folder, beam.pvalue.AsIter(published), self.folder, self.inputs_uri, self.threshold)
         )
 
 
@@ -197,8 +224,7 @@ class WriteManifest(beam.PTransform):
     Attributes:
         caption_files: PCollection of (file name, bytes).
         lmdbs: PCollection of LmdbResult.
-        inputs_uri: JSON file of what was known before the run; it names images, and so stays out of the graph.
-        caption_failures: damaged rows of the captions file.
+        inputs_uri: what `encode_inputs` gave.
         output: the run's output folder.
         extras: PCollection of Extra, what else was built; None where nothing can be.
     """
@@ -206,7 +232,6 @@ class WriteManifest(beam.PTransform):
     caption_files: beam.PCollection
     lmdbs: beam.PCollection
     inputs_uri: str
-    caption_failures: tuple[Failure, ...]
     output: str
     extras: beam.PCollection | None = None
 
@@ -222,20 +247,19 @@ class WriteManifest(beam.PTransform):
                 beam.pvalue.AsIter(self.caption_files),
                 beam.pvalue.AsIter(self.lmdbs),
                 self.inputs_uri,
-                self.caption_failures,
                 self.output,
                 () if self.extras is None else beam.pvalue.AsIter(self.extras),
             )
         )
 
 
-def describe(manifest: Mapping[str, Any], output: str, lmdb_folder: str) -> str:
+def describe(manifest: Mapping[str, Any], output: str, features: str, lmdbs: str) -> str:
     """The summary that ends a run: what was written where.
 
     Args:
         manifest: manifest.json's content.
         output: the run's folder.
-        lmdb_folder: the folder of its LMDBs.
+        features, lmdbs: the folders of its TSVs and LMDBs.
     """
     lines = [
         f"{name}: {counts['written']} of {counts['in']} images in {counts['shards']} shards, {counts['failed']} failed"
@@ -248,9 +272,9 @@ def describe(manifest: Mapping[str, Any], output: str, lmdb_folder: str) -> str:
     for name, size in found["annotations"].items():
         lines.append(f"{files.join(output, 'annotations', name)}: {_readable(size)}")
     for name, row in found["lmdb"].items():
-        lines.append(f"{files.join(lmdb_folder, name)}: {row['records']} records, {_readable(row['bytes'])}")
+        lines.append(f"{files.join(lmdbs, name)}: {row['records']} records, {_readable(row['bytes'])}")
     for name, row in found.get("tsv", {}).items():
-        lines.append(f"{name}: {row['rows']} rows, {_readable(row['bytes'])}")
+        lines.append(f"{files.join(features, name)}: {row['rows']} rows, {_readable(row['bytes'])}")
     for name, row in found.get("negatives", {}).items():
         place = files.join(output, name)
         lines.append(f"{place}: {row['images']} images x {row['columns']}, {_readable(row['bytes'])}")

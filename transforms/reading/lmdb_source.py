@@ -8,8 +8,9 @@ import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from transforms.records.lmdb_forms import DATA_FILE, FORMS, form_of
+from transforms.records.lmdb_forms import FORMS, form_of
 from transforms.records.lmdb_key import KEYS_RECORD, lmdb_key
+from transforms.records.lmdb_open import DATA_FILE, open_lmdb
 from transforms.records.region_record import RegionRecord
 
 
@@ -20,7 +21,7 @@ class LmdbSource:
         path: the folder that holds data.mdb.
 
     Raises:
-        ValueError: the LMDB is cut off, or of a form that is not known here.
+        ValueError: the LMDB is of a form that is not known here; on first use: it is damaged or cut off.
     """
 
     def __init__(self, path: str) -> None:
@@ -139,7 +140,8 @@ class _Environment:
         if self._handle is None:
             with self._lock:
                 if self._handle is None:
-                    self._handle = _open(self._path)
+                    # A value is 100 pages and more: without readahead each is a disk's read of its own.
+                    self._handle = open_lmdb(self._path, readahead=True)
         return self._handle
 
     def __del__(self) -> None:
@@ -157,20 +159,3 @@ class _Environment:
 
 
 os.register_at_fork(after_in_child=_Environment.after_fork)
-
-
-def _open(path: str) -> Any:
-    import lmdb
-
-    try:
-        return lmdb.open(
-            path,
-            readonly=True,
-            lock=False,  # the file never changes: a rebuilt LMDB is another file
-            create=False,
-            readahead=True,  # a value is 100 pages and more: without it each is a disk's read of its own
-            meminit=False,
-            max_readers=1,
-        )
-    except lmdb.Error as error:
-        raise ValueError(f"{path}: expected an LMDB that can be opened, got {error}; is it damaged?") from error

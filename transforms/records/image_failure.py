@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+IMPORT_STAGE = "import"
+
 
 class ImageFailure(Exception):
     """One image failed; its neighbours go on.
 
     Attributes:
-        stage: where it failed: `read`, `decode`, `boxes` or `detect`.
+        stage: where it failed: `read`, `decode`, `boxes`, `detect` or `import`.
         reason: one line in words.
     """
 
@@ -28,6 +30,15 @@ class Failure:
     img_id: str
     stage: str
     reason: str
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Failure:
+        """The failure of a line of failures.jsonl.
+
+        Raises:
+            ValueError, TypeError: it is none.
+        """
+        return cls(**json.loads(line))
 
     def to_line(self) -> str:
         """The failure as a JSON line."""

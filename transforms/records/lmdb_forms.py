@@ -24,7 +24,7 @@ from transforms.records.portable_pickle import PICKLE_PROTOCOL
 from transforms.records.region_record import RegionRecord
 from transforms.records.volta_codec import decode_volta, encode_volta
 
-DATA_FILE, SOURCE_FILE = "data.mdb", "source.json"
+SOURCE_FILE = "source.json"
 VOLTA = "volta"
 
 
@@ -81,17 +81,13 @@ def form_of(folder: str) -> str:
     """The form of an LMDB folder, as its source.json says; one that says nothing is VOLTA's.
 
     Raises:
-        ValueError: data.mdb is cut off, or the form is not known here.
+        ValueError: the form is not known here.
     """
     try:
         with open(os.path.join(folder, SOURCE_FILE), "rb") as stream:
-            note = json.load(stream)
-            form, size = note.get("form", VOLTA), note.get("data_bytes")
+            form = json.load(stream).get("form", VOLTA)
     except (OSError, ValueError, AttributeError):
         return VOLTA  # other programs' LMDBs have no such file
-    there = os.path.getsize(os.path.join(folder, DATA_FILE))
-    if isinstance(size, int) and there < size:  # reading beyond the end of a map kills the process
-        raise ValueError(f"{folder}: expected {DATA_FILE} of {size} bytes, got {there}; copy it or build it again")
-    if form not in FORMS:
+    if not isinstance(form, str) or form not in FORMS:
         raise ValueError(f"{folder}: expected a form of {', '.join(FORMS)}, got {form!r}; update this program")
     return form
