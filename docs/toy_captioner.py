@@ -148,4 +148,7 @@ def main(argv: Sequence[str]) -> list[float]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except (OSError, ValueError) as error:
+        sys.exit(f"toy_captioner: {error}")
