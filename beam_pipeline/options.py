@@ -17,8 +17,6 @@ OUTPUTS = ("tfrecord", "captions", "lmdb", "tsv", "negatives")
 DEFAULT_OUTPUTS = ("tfrecord", "captions", "lmdb")
 _SOURCES = ("corpus", "images", "import_tsv", "import_lmdb")
 PIXEL_LIMIT = 89_000_000
-# A GPU waits between batches, so they are larger there; a CPU gains nothing by it.
-_BATCH_SIZES = {"auto": 8, "cpu": 8, "cuda": 32}
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Config:
         outputs: what to make, of OUTPUTS; None for what the input allows.
         boxes: how many boxes an image gets.
         num_shards: shards per set, None for about 256 images a shard.
-        batch_size: images a batch.
+        batch_size: images a batch, None for what suits the device.
         device: `auto`, `cpu` or `cuda`.
         precision: of the network, of PRECISIONS.
         model_copies: networks that the processes of a machine share, None for one in each process.
@@ -61,7 +59,7 @@ class Config:
     outputs: tuple[str, ...] | None
     boxes: BoxSettings
     num_shards: int | None
-    batch_size: int
+    batch_size: int | None
     device: str
     failure_threshold: float
     pixel_limit: int
@@ -132,7 +130,7 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
         outputs=outputs,
         boxes=boxes,
         num_shards=args.num_shards,
-        batch_size=args.batch_size or _BATCH_SIZES[args.device],
+        batch_size=args.batch_size,
         device=args.device,
         failure_threshold=args.failure_threshold,
         pixel_limit=args.pixel_limit,
@@ -179,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--detector_config", type=_path, metavar="FILE", help="config of another detectron2 R-CNN, or its zoo name")
     add("--exif", action="store_true", help="turn images as their EXIF orientation says; boxes are in turned pixels")
     add("--num_shards", type=_positive, metavar="N", help="shards per set (default: about 256 images a shard)")
-    add("--batch_size", type=_positive, metavar="N", help="images a batch (default 8; 32 with --device cuda)")
+    add("--batch_size", type=_positive, metavar="N", help="images a batch (default 8, on a GPU 32)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the network runs (default auto)")
     add("--precision", choices=PRECISIONS, default=EXACT, help="of the network, see README (default float32)")
     add("--model_copies", type=_positive, metavar="N", help="networks all processes of a machine share (default: own)")

@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -20,7 +21,7 @@ from beam_pipeline.usage import UsageError
 from transforms import files
 from transforms.boxes import ReadBoxes
 from transforms.captions import JoinCaptions, WriteCaptionFiles, read_captions
-from transforms.detection import RegionModelHandler, detect_regions, preprocessing
+from transforms.detection import RegionModelHandler, detect_regions, images_a_batch, preprocessing
 from transforms.images import LoadImages, Prepare, read_plan
 from transforms.imports import LoadRecords
 from transforms.inference import ModelHandler
@@ -55,7 +56,8 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
         if config.imports:
             results = shards | "LoadRecords" >> LoadRecords()  # (ShardItem, RegionRecord | ImageFailure)
         else:
-            load = LoadImages(prepare_image, config.pixel_limit, config.batch_size, modes.exif)
+            batch_size = partial(images_a_batch, config.batch_size, config.device)
+            load = LoadImages(prepare_image, config.pixel_limit, batch_size, modes.exif)
             results = (
                 shards
                 | "LoadImages" >> load  # [(ShardItem, Example)]

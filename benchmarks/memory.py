@@ -44,8 +44,9 @@ def run_once(photos: str, weights: str) -> None:
 
     count = len(os.listdir(photos))
     with tempfile.TemporaryDirectory(dir=os.path.dirname(photos)) as out:
+        flags = ["--images", photos, "--weights", weights, "--output", out, "--device", "cpu"]
         began = time.perf_counter()
-        status = main(["--images", photos, "--weights", weights, "--output", out], FullSizeHandler(), keep_pixels)
+        status = main(flags, FullSizeHandler(), keep_pixels)
         seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"RESULT {status} {count / seconds:.1f} {peak:.0f}")

@@ -14,7 +14,15 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from tests.conftest import TINY_WEIGHTS
 from tests.fakes import FakeHandler, fake_prepare, fake_record
-from transforms.detection import Example, RegionModelHandler, choose_device, detect_each, detect_regions, prepare
+from transforms.detection import (
+    Example,
+    RegionModelHandler,
+    choose_device,
+    detect_each,
+    detect_regions,
+    images_a_batch,
+    prepare,
+)
 from transforms.detector.errors import DetectionError, DeviceLostError
 from transforms.records.image_failure import ImageFailure
 from transforms.records.prepared_image import BoxSettings, PreparedImage
@@ -193,3 +201,20 @@ def test_networks_that_processes_share_give_the_same_records() -> None:
     assert told([found[2]["x"]]) == told([EARLIER])
     for name in "abc":
         np.testing.assert_array_equal(found[None][name].features, found[2][name].features)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "available", "size"),
+    [
+        (None, "auto", False, 8),
+        (None, "auto", True, 32),
+        (None, "cpu", True, 8),
+        (None, "cuda", True, 32),
+        (3, "auto", True, 3),
+    ],
+)
+def test_a_gpu_gets_larger_batches(
+    wanted: int | None, device: str, available: bool, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    assert images_a_batch(wanted, device) == size

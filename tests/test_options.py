@@ -70,7 +70,7 @@ def test_defaults() -> None:
         outputs=None,
         boxes=BoxSettings(36, 36, 0.2),
         num_shards=None,
-        batch_size=8,
+        batch_size=None,
         device="auto",
         failure_threshold=0.01,
         pixel_limit=89_000_000,
@@ -79,15 +79,6 @@ def test_defaults() -> None:
     )
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.output = "elsewhere"  # type: ignore[misc]
-
-
-@pytest.mark.parametrize(
-    ("flags", "size"),
-    [((), 8), (("--device", "cpu"), 8), (("--device", "cuda"), 32), (("--device", "cuda", "--batch_size", "4"), 4)],
-)
-def test_a_gpu_gets_larger_batches(flags: tuple[str, ...], size: int) -> None:
-    config, _ = parse_args([*BASE, *flags])
-    assert config.batch_size == size
 
 
 def test_every_flag_reaches_the_config() -> None:

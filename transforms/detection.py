@@ -24,6 +24,8 @@ from transforms.weights_cache import local_copy
 
 Example = PreparedImage | ImageFailure
 Prediction = RegionRecord | ImageFailure
+# A GPU waits between batches, so they are larger there; a CPU gains nothing by it.
+_CPU_BATCH, _CUDA_BATCH = 8, 32
 Prepare = Callable[[str, NDArray[np.uint8]], PreparedImage]
 
 
@@ -225,6 +227,21 @@ def choose_device(device: str) -> str:
     if device == "cuda" and not available:
         raise ValueError("--device cuda: expected a GPU that torch can use, found none; use --device cpu or auto")
     return "cuda" if device != "cpu" and available else "cpu"
+
+
+def images_a_batch(wanted: int | None, device: str) -> int:
+    """How many images go to the network of this machine together.
+
+    Args:
+        wanted: what the user asked for, if anything.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        ValueError: a GPU was asked for and there is none.
+    """
+    if wanted is not None:
+        return wanted
+    return _CUDA_BATCH if device != "cpu" and choose_device(device) == "cuda" else _CPU_BATCH
 
 
 def check_device(device: str, precision: str) -> None:

@@ -91,7 +91,7 @@ def load_item(
 class _LoadShard(beam.DoFn):
     """Gives a shard's batches when the next shard is known, so that the detector does not wait between the two."""
 
-    def __init__(self, prepare: Prepare, pixel_limit: int, batch_size: int, exif: bool) -> None:
+    def __init__(self, prepare: Prepare, pixel_limit: int, batch_size: Callable[[], int], exif: bool) -> None:
         self._load = functools.partial(load_item, prepare=prepare, pixel_limit=pixel_limit, exif=exif)
         self._batch_size = batch_size
         self._loader: BatchLoader | None = None
@@ -99,7 +99,7 @@ class _LoadShard(beam.DoFn):
     def process(self, element: tuple[ShardKey, Iterable[CaptionedImage]]) -> Iterator[ImageBatch]:
         shard, images = element
         if self._loader is None:
-            self._loader = BatchLoader(self._load, self._batch_size)
+            self._loader = BatchLoader(self._load, self._batch_size())
         self._loader.add(ShardKey(*shard), images)
         if self._loader.shards > 1:
             yield from self._loader.batches()
@@ -129,13 +129,13 @@ class LoadImages(beam.PTransform):
     Attributes:
         prepare: the detector's preprocessing, run in the reader threads.
         pixel_limit: largest allowed width x height.
-        batch_size: images a batch.
+        batch_size: gives the images a batch; asked on the worker, whose device decides.
         exif: turn images as their EXIF orientation says.
     """
 
     prepare: Prepare
     pixel_limit: int
-    batch_size: int
+    batch_size: Callable[[], int]
     exif: bool = False
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
