@@ -37,6 +37,7 @@ class _Image:
     given: bool
     boxes: Tensor  # float32 (R, 4), pixels of the original image
     regions: Tensor  # float32 (R, 4), pixels of the resized image
+    copied: torch.cuda.Event | None = None  # before it `pixels` are not there
     error: DetectionError | None = None
     feature: Tensor = field(init=False)  # (1, D', h', w'), the trunk's output
     features: Tensor = field(init=False)  # (R, D)
@@ -52,7 +53,7 @@ def _taken(one: dict[str, Any]) -> _Image:
     device, given = pixels.device, one.get("boxes")
     nothing = torch.empty(0, 4, device=device)
     scale = torch.full((), one["scale"], dtype=torch.float32, device=device)
-    image = _Image(pixels, scale, size, given is not None, nothing, nothing)
+    image = _Image(pixels, scale, size, given is not None, nothing, nothing, one.get("copied"))
     height, width = image.shape
     if min(image.shape) < SHORTEST_SIDE:
         image.error = DetectionError(
@@ -126,7 +127,8 @@ class BottomUpAttentionRCNN(nn.Module):
         Args:
             batched_inputs: for each image `image`, float32 (3, h, w), mean subtracted and resized; `scale`, resized
                 size over original size; `height` and `width` of the original; `boxes`, float32 (B, 4) in pixels of the
-                original image, may be absent: regions to describe, all kept as they are, in place of proposals.
+                original image, may be absent: regions to describe, all kept as they are, in place of proposals;
+                `copied`, may be absent: the event after which a GPU has the image; copies then go on beside the work.
 
         Returns:
             For each image either `error`, a DetectionError, or `instances`, Instances of the original size with
@@ -172,6 +174,9 @@ class BottomUpAttentionRCNN(nn.Module):
     def _look(self, group: Sequence[_Image], rows: slice) -> tuple[list[_Image], Candidates] | None:
         """Puts some images of one shape through the trunk; gives candidates of those that come without regions."""
         images = group[rows]
+        for image in images:
+            if image.copied is not None:
+                torch.cuda.current_stream(image.pixels.device).wait_event(image.copied)
         pixels = torch.cat([image.pixels[None] for image in images]).contiguous(memory_format=torch.channels_last)
         outputs = self.backbone(pixels)["res4"].split(1)
         for image, output in zip(images, outputs, strict=True):

@@ -92,6 +92,7 @@ class Detector:
         check_precision(precision, device)
         fold_batch_norm(network)
         self._device, self._precision, self._lock = device, precision, threading.Lock()
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.roi_heads.use_dtype(dtype_of(precision))
         stages = [getattr(network.backbone, name) for name in network.backbone.stage_names]
@@ -126,9 +127,14 @@ class Detector:
         return cls(build_network(read_weights(weights), boxes), torch.device(device), precision)
 
     def _input(self, image: PreparedImage) -> dict[str, object]:
-        pixels = torch.from_numpy(image.pixels).to(self._device, non_blocking=True).permute(2, 0, 1)
+        pixels, copied = torch.from_numpy(image.pixels), None
+        if self._copies is not None:
+            with torch.cuda.stream(self._copies):
+                pixels = pixels.to(self._device, non_blocking=True)
+                copied = self._copies.record_event()
+            pixels.record_stream(torch.cuda.current_stream(self._device))
         size = {"scale": image.scale, "height": image.height, "width": image.width}
-        return {"image": pixels, **size, "boxes": image.boxes}
+        return {"image": pixels.permute(2, 0, 1), "copied": copied, **size, "boxes": image.boxes}
 
     @torch.inference_mode()
     def detect(self, images: Sequence[PreparedImage]) -> list[RegionRecord | DetectionError]:
