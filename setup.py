@@ -6,6 +6,7 @@ CORE = [
     "apache-beam[gcp]>=2.77",
     "google-cloud-storage",
     "google-crc32c",
+    "lmdb>=1.7",
     "msgpack>=1",
     "numpy>=2",
     "protobuf",
@@ -17,7 +18,6 @@ CORE = [
 # detectron2 is missing here on purpose: it is not on the package index under its name. tools/detectron2_wheel.py makes
 # a pure-Python wheel of it, whose metadata brings what it imports; an official build serves in its place.
 WORKER = [
-    "lmdb>=1.7",
     "opencv-python-headless>=4.10",
     "pillow>=10",
     "torch>=2.4",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from transforms.records.shard_item import ImageCaptions
 
 # Raised whenever the same input and settings give other bytes.
 RECORD_VERSION = 1
+_NETWORK_PACKAGES = ("torch", "torchvision", "detectron2", "cv2", "PIL")
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,14 @@ def check_here(config: Config) -> None:
     """Refuse what the network cannot do on this machine; other machines refuse for themselves.
 
     Raises:
-        UsageError: no such device, or it does not have the precision.
+        UsageError: the network's packages are missing, there is no such device, or it does not have the precision.
     """
+    missing = [name for name in _NETWORK_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"a local run needs {', '.join(missing)}: expected the network's packages, found none of that name; "
+            "install them with `make setup` of a clone, or name another --runner"
+        )
     try:
         check_device(config.device, config.precision)
     except ValueError as error:

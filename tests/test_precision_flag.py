@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -37,4 +38,19 @@ def test_what_this_machine_cannot_run_is_wrong_use(
     assert main([*images, *flags]) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_machine_without_the_networks_packages_says_so_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_photo(tmp_path / "x.png", 1)
+    find, missing = importlib.util.find_spec, ("torch", "detectron2")
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: (name not in missing and find(name, *more)) or None
+    )
+    flags = ["--images", str(tmp_path / "x.png"), "--weights", str(TINY_WEIGHTS), "--output", str(tmp_path / "out")]
+    assert main(flags) == 2
+    error = capsys.readouterr().err
+    assert "a local run needs torch, detectron2: expected" in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()

@@ -105,9 +105,10 @@ def _find(name: str, path: str, read: Read) -> tuple[str, bytes]:
         zoo = _in_model_zoo(name)
         if zoo:
             return str(zoo), zoo.read_bytes()
+        known = "" if importlib.util.find_spec("detectron2") else " (not known here: detectron2 is not installed)"
         raise ConfigError(
-            f"{path}: expected a detectron2 config, got: {reason}; name a YAML file, or one of detectron2's model zoo, "
-            "such as COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"
+            f"{path}: expected a detectron2 config, got: {reason}; name a YAML file, or one of detectron2's model zoo"
+            f"{known}, such as COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"
         ) from error
     return path, data
 
