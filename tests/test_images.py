@@ -61,7 +61,8 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     assert failure_of(tmp_path / "fifo.jpg") == ("read", "expected a regular file, found a special file")
     assert failure_of(tmp_path / "loop.jpg") == ("read", "Too many levels of symbolic links")
     assert failure_of(tmp_path / ("x" * 300)) == ("read", "File name too long")
-    assert failure_of(tmp_path / "nul\0.jpg") == ("read", "ValueError: embedded null byte")
+    stage, reason = failure_of(tmp_path / "nul\0.jpg")
+    assert stage == "read" and reason.startswith("ValueError: ") and "embedded null" in reason  # wording is Python's
     assert failure_of("nosuch://bucket/a.jpg")[0] == "read"
 
 
