@@ -24,9 +24,9 @@ from beam_pipeline.verify_files import (
 from beam_pipeline.verify_shards import Finding, verify_shard
 from transforms import files
 from transforms.manifest import audit_shards
-from transforms.reading.lmdb_source import LmdbSource
 from transforms.records.checks import Problem, check_order
 from transforms.records.lmdb_key import lmdb_key
+from transforms.records.lmdb_source import LmdbSource
 from transforms.records.plan import Plan, lmdb_name
 
 _SHOWN_PER_KIND = 20

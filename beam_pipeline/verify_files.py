@@ -11,12 +11,12 @@ from beam_pipeline.output_folder import OutputFolder
 from beam_pipeline.verify_shards import Finding
 from transforms import files
 from transforms.manifest import Audit
-from transforms.reading.lmdb_source import LmdbSource
 from transforms.records.caption_checks import CaptionFile, check_captions, read_caption_file
 from transforms.records.checks import Problem, check_key_list
 from transforms.records.image_failure import Failure
 from transforms.records.lmdb_forms import SOURCE_FILE
 from transforms.records.lmdb_open import DATA_FILE
+from transforms.records.lmdb_source import LmdbSource
 from transforms.records.plan import Plan, input_digest
 
 _ANNOTATIONS = ("train_ann.jsonl", "valid_ann.jsonl", "test_ann.jsonl", "test1k_ann.jsonl")

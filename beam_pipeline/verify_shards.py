@@ -11,12 +11,12 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipeline.output_folder import Shard
-from transforms.reading.lmdb_source import LmdbSource
 from transforms.records.caption_checks import CaptionedId, caption_digest
 from transforms.records.checks import Problem, check_record, differing_fields
 from transforms.records.example_codec import ImageExample, decode_example
 from transforms.records.lmdb_forms import FORMS
 from transforms.records.lmdb_key import lmdb_key
+from transforms.records.lmdb_source import LmdbSource
 from transforms.records.region_record import RegionRecord
 from transforms.records.tfrecord_io import read_records
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lmdb
@@ -15,6 +17,7 @@ from transforms.imports import list_lmdb_records, list_tsv_rows, load_records, r
 from transforms.lmdb_file import LmdbJob, build_lmdb
 from transforms.records.image_failure import ImageFailure
 from transforms.records.lmdb_forms import FORMS
+from transforms.records.lmdb_source import LmdbSource
 from transforms.records.plan import assign_shards
 from transforms.records.shard_item import CaptionedImage
 from transforms.records.tsv_codec import encode_tsv_row
@@ -97,12 +100,13 @@ def test_lmdb_records_and_hostile_values(tmp_path: Path, capsys: pytest.CaptureF
     reasons = {failure.uri: failure.reason for failure in listing.failures}
     assert "print" in reasons[f"{folder}#key=8"]
     assert "expected the key b'6'" in reasons[f"{folder}#key=5"]
+    lmdbs: dict[str, LmdbSource] = {}
     for ref in listing.refs:
-        assert_same(read_lmdb_record(ref.uri), make_record(ref.img_id))
+        assert_same(read_lmdb_record(ref.uri, lmdbs), make_record(ref.img_id))
     with pytest.raises(ImageFailure, match="the key is gone"):
-        read_lmdb_record(f"{folder}#key=77")
+        read_lmdb_record(f"{folder}#key=77", lmdbs)
     with pytest.raises(ImageFailure, match="asks for"):
-        read_lmdb_record(f"{folder}#key=8")
+        read_lmdb_record(f"{folder}#key=8", lmdbs)
     assert "executed" not in capsys.readouterr().out
     with pytest.raises(ValueError, match="expected a folder with data"):
         list_lmdb_records(str(tmp_path / "none"))
@@ -117,7 +121,24 @@ def test_lmdbs_of_every_form_are_imported(form: str, tmp_path: Path) -> None:
     refs = list_lmdb_records(folder).refs
     assert [(ref.set_name, ref.img_id) for ref in refs] == [("old", "x_1"), ("old", "x_2")]
     for ref, record in zip(refs, records, strict=True):
-        assert_same(read_lmdb_record(ref.uri), FORMS[form].kept(record))
+        assert_same(read_lmdb_record(ref.uri, {}), FORMS[form].kept(record))
+
+
+def test_threads_of_a_process_read_one_lmdb(tmp_path: Path) -> None:
+    """As those of a worker do; lmdb opens a file once a process."""
+    ids = [f"x_{number}" for number in range(1, 41)]
+    write_lmdb(tmp_path, {img_id[2:].encode(): encode_volta(make_record(img_id)) for img_id in ids})
+    refs = list_lmdb_records(str(tmp_path)).refs
+    together = threading.Barrier(4)
+
+    def read(_: int) -> list[str]:
+        lmdbs: dict[str, LmdbSource] = {}
+        together.wait(60)
+        return [read_lmdb_record(ref.uri, lmdbs).img_id for ref in refs]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(read, range(4)))
+    assert found == [sorted(ids)] * 4
 
 
 def test_an_lmdb_of_a_form_of_the_future_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,15 +161,15 @@ def test_a_value_is_decoded_where_it_is_loaded(tmp_path: Path) -> None:
     assert sorted(ref.img_id for ref in listing.refs) == ["x_7", "x_8"] and not listing.failures
     by_id = {ref.img_id: ref.uri for ref in listing.refs}
     with pytest.raises(ImageFailure, match="key=7: expected a pickled dict"):
-        read_lmdb_record(by_id["x_7"])
-    assert_same(read_lmdb_record(by_id["x_8"]), make_record("x_8"))
+        read_lmdb_record(by_id["x_7"], {})
+    assert_same(read_lmdb_record(by_id["x_8"], {}), make_record("x_8"))
 
 
 def test_load_records_in_key_order_with_failures_in_place(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_bytes(row("x_10") + torn("x_9") + row("x_2"))
     ((shard, refs),) = assign_shards(list_tsv_rows([str(path)]).refs, 1).items()
-    loaded = list(load_records(shard, [CaptionedImage(ref, None) for ref in reversed(refs)]))
+    loaded = list(load_records(shard, [CaptionedImage(ref, None) for ref in reversed(refs)], {}))
     assert [item.image.ref.img_id for item, _ in loaded] == ["x_10", "x_2", "x_9"]
     assert [type(result).__name__ for _, result in loaded] == ["RegionRecord", "RegionRecord", "ImageFailure"]
 

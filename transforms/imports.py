@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -18,6 +18,7 @@ from transforms.records.image_failure import IMPORT_STAGE, Failure, ImageFailure
 from transforms.records.lmdb_forms import FORMS, form_of
 from transforms.records.lmdb_key import KEYS_RECORD, lmdb_key
 from transforms.records.lmdb_open import open_lmdb
+from transforms.records.lmdb_source import LmdbSource
 from transforms.records.plan import ImageRef, ShardKey
 from transforms.records.region_record import RegionRecord
 from transforms.records.shard_item import CaptionedImage, ShardItem
@@ -176,8 +177,12 @@ def list_lmdb_records(folder: str) -> ImportListing:
     return ImportListing(tuple(refs), tuple(failures), ())
 
 
-def read_lmdb_record(uri: str) -> RegionRecord:
+def read_lmdb_record(uri: str, lmdbs: dict[str, LmdbSource]) -> RegionRecord:
     """The record of one key of an LMDB.
+
+    Args:
+        uri: FOLDER#key=KEY.
+        lmdbs: folder -> the LMDB, for those read before; takes up a new one.
 
     Raises:
         ImageFailure: stage `import`, with the reason.
@@ -186,24 +191,24 @@ def read_lmdb_record(uri: str) -> RegionRecord:
     if not found:
         raise ImageFailure(IMPORT_STAGE, f"{uri}: expected FOLDER#key=KEY")
     try:
-        with open_lmdb(found["path"], readahead=True) as env, env.begin(buffers=False) as txn:
-            value = txn.get(found["key"].encode())
+        source = lmdbs.get(found["path"]) or lmdbs.setdefault(found["path"], LmdbSource(found["path"]))
+        value = source.get(found["key"].encode())
         if value is None:
             raise ValueError(f"{uri}: the key is gone")
-        return FORMS[form_of(found["path"])].decode(value, uri)
-    except ValueError as error:
+        return FORMS[source.form].decode(value, uri)
+    except (OSError, ValueError) as error:
         raise ImageFailure(IMPORT_STAGE, str(error)) from error
 
 
 def load_records(
-    shard: ShardKey, images: Iterable[CaptionedImage]
+    shard: ShardKey, images: Iterable[CaptionedImage], lmdbs: dict[str, LmdbSource]
 ) -> Iterator[tuple[ShardItem, RegionRecord | ImageFailure]]:
-    """The records of a shard in LMDB key order, or why there is none."""
+    """The records of a shard in LMDB key order, or why there is none; `lmdbs` as for `read_lmdb_record`."""
     for image in sorted(images, key=_by_lmdb_key):
         uri = image.ref.uri
-        read: Callable[[str], RegionRecord] = read_tsv_row if _ROW_URI.fullmatch(uri) else read_lmdb_record
         try:
-            yield ShardItem(shard, image, ""), read(uri)
+            record = read_tsv_row(uri) if _ROW_URI.fullmatch(uri) else read_lmdb_record(uri, lmdbs)
+            yield ShardItem(shard, image, ""), record
         except ImageFailure as failure:
             yield ShardItem(shard, image, ""), failure
 
@@ -212,11 +217,20 @@ def _by_lmdb_key(image: CaptionedImage) -> bytes:
     return lmdb_key(image.ref.img_id)
 
 
-def _load_shard(
-    element: tuple[ShardKey, Iterable[CaptionedImage]],
-) -> Iterator[tuple[ShardItem, RegionRecord | ImageFailure]]:
-    shard, images = element
-    return load_records(ShardKey(*shard), images)
+class _LoadShard(beam.DoFn):
+    """Keeps LMDBs open between shards; a process's threads share one, which lmdb would not open twice."""
+
+    def __init__(self) -> None:
+        self._lmdbs: dict[str, LmdbSource] = {}
+
+    def process(
+        self, element: tuple[ShardKey, Iterable[CaptionedImage]]
+    ) -> Iterator[tuple[ShardItem, RegionRecord | ImageFailure]]:
+        shard, images = element
+        return load_records(ShardKey(*shard), images, self._lmdbs)
+
+    def teardown(self) -> None:
+        self._lmdbs.clear()
 
 
 @dataclass
@@ -225,4 +239,4 @@ class LoadRecords(beam.PTransform):
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         """Read each shard's records."""
-        return shards | "LoadShard" >> beam.FlatMap(_load_shard)
+        return shards | "LoadShard" >> beam.ParDo(_LoadShard())

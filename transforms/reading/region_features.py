@@ -10,10 +10,10 @@ from typing import Any, Protocol, SupportsIndex
 
 import numpy as np
 
-from transforms.reading.lmdb_source import LmdbSource
 from transforms.reading.shard_source import ShardSource
 from transforms.records.example_codec import ImageExample
 from transforms.records.lmdb_open import DATA_FILE
+from transforms.records.lmdb_source import LmdbSource
 from transforms.records.region_record import ARRAY_FIELDS, RegionRecord
 
 

@@ -110,9 +110,11 @@ class LmdbSource:
         return True
 
     def _environment_now(self) -> Any:
-        if self._environment is None:
-            self._environment = _Environment.of(self.path)
-        return self._environment.now()
+        environment = self._environment
+        if environment is None:
+            environment = self._environment = _Environment.of(self.path)
+            weakref.finalize(self, environment.release)
+        return environment.now()
 
 
 def _is_number(name: str) -> bool:
@@ -123,20 +125,28 @@ class _Environment:
     """An open LMDB that all users in a process share: lmdb refuses to open one file twice, also in a forked child."""
 
     # By device and inode: a rebuilt LMDB at the same path is another file, and may be opened beside the old one.
-    _shared: ClassVar[weakref.WeakValueDictionary[tuple[int, int], _Environment]] = weakref.WeakValueDictionary()
-    _lock = threading.Lock()
+    _shared: ClassVar[dict[tuple[int, int], _Environment]] = {}
+    # Garbage collection may release a user in a thread that is here already.
+    _lock = threading.RLock()
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, file: tuple[int, int]) -> None:
+        self._path, self._file = path, file
+        self._users = 0
         self._handle: Any = None
 
     @classmethod
     def of(cls, path: str) -> _Environment:
+        """The LMDB of a folder, for one more user, who calls `release` at the end."""
         state = os.stat(os.path.join(path, DATA_FILE))
+        file = (state.st_dev, state.st_ino)
         with cls._lock:
-            return cls._shared.setdefault((state.st_dev, state.st_ino), cls(os.path.abspath(path)))
+            environment = cls._shared.get(file) or cls(os.path.abspath(path), file)
+            environment._users += 1
+            cls._shared[file] = environment
+        return environment
 
     def now(self) -> Any:
+        """The `lmdb.Environment`, opened by whoever needs it first."""
         if self._handle is None:
             with self._lock:
                 if self._handle is None:
@@ -144,18 +154,25 @@ class _Environment:
                     self._handle = open_lmdb(self._path, readahead=True)
         return self._handle
 
-    def __del__(self) -> None:
+    def release(self) -> None:
+        """The last user closes the file; who opens it next waits for that."""
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                del self._shared[self._file]
+                self._close()
+
+    def _close(self) -> None:
         if self._handle is not None:
             self._handle.close()
+            self._handle = None
 
     @classmethod
     def after_fork(cls) -> None:
         """In the child: nothing is open yet. Without a lock file, closing takes nothing from the parent."""
-        cls._lock = threading.Lock()
-        for shared in list(cls._shared.values()):
-            if shared._handle is not None:
-                shared._handle.close()
-                shared._handle = None
+        cls._lock = threading.RLock()
+        for shared in cls._shared.values():
+            shared._close()
 
 
 os.register_at_fork(after_in_child=_Environment.after_fork)
