@@ -97,8 +97,7 @@ def account_of_shards(paths: Paths, plan: Plan, captions: str | None) -> tuple[d
     try:
         if "manifest.json" in present:
             earlier = json.loads(files.read_bytes(paths.manifest))
-            lines = files.read_bytes(paths.failures).split(b"\n") if "failures.jsonl" in present else []
-            failures = [Failure.from_line(line) for line in lines if line]
+            failures = Failure.from_lines(files.read_bytes(paths.failures)) if "failures.jsonl" in present else []
         elif paths.inputs.rpartition("/")[2] in present:
             earlier, failures = read_inputs(paths.inputs)
         else:

@@ -66,7 +66,7 @@ def _read_failures(found: OutputFolder) -> list[Failure]:
     path = found.paths.failures
     if found.manifest and "failures.jsonl" in files.list_folder(found.paths.output):
         try:
-            return [Failure.from_line(line) for line in files.read_bytes(path).split(b"\n") if line]
+            return Failure.from_lines(files.read_bytes(path))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: expected a failure a line, got something else: {error}") from error
     return [failure for shard in found.shards.values() if shard.stats for failure in shard.stats.failures]

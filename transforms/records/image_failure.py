@@ -40,6 +40,11 @@ class Failure:
         """
         return cls(**json.loads(line))
 
+    @classmethod
+    def from_lines(cls, data: bytes) -> list[Failure]:
+        """The failures of a whole failures.jsonl; raises as `from_line`."""
+        return [cls.from_line(line) for line in data.split(b"\n") if line]
+
     def to_line(self) -> str:
         """The failure as a JSON line."""
         return json.dumps(asdict(self), ensure_ascii=False) + "\n"

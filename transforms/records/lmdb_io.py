@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from transforms.records.lmdb_key import KEYS_RECORD
+from transforms.records.lmdb_open import DATA_FILE
 from transforms.records.write_behind import WriteBehind
 
 
@@ -44,7 +45,7 @@ def write_lmdb(
     """
     with _open(folder, map_size):
         pass  # makes the file
-    with WriteBehind(os.path.join(folder, "data.mdb")) as behind:
+    with WriteBehind(os.path.join(folder, DATA_FILE)) as behind:
         keys = _write_batches(folder, batches, map_size, behind, on_commit)
     with _open(folder, map_size) as env:
         with env.begin(write=True) as transaction:
