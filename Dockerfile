@@ -28,8 +28,9 @@ RUN pip install --no-cache-dir --constraint constraints.txt setuptools '.[worker
 
 COPY beam_pipeline beam_pipeline
 COPY transforms transforms
+COPY region_features region_features
 RUN pip install --no-cache-dir --no-deps --force-reinstall . \
     && rm -rf build ./*.egg-info \
-    && python -c 'import apache_beam, beam_pipeline, detectron2.modeling, torchvision, transforms.detector'
+    && python -c 'import apache_beam, beam_pipeline, detectron2.modeling, torchvision, region_features.detector'
 
 ENTRYPOINT ["/opt/apache/beam/boot"]

@@ -1,6 +1,6 @@
 """Packaging: a light core to submit jobs with, and the extras `worker` (runs them) and `dev` (tests them)."""
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 CORE = [
     "apache-beam[gcp]>=2.77",
@@ -43,7 +43,7 @@ setup(
     version="0.1.0",
     description="Apache Beam pipeline: bottom-up-attention region features to TFRecord, LMDB and caption files",
     license="Apache-2.0",
-    packages=find_packages(include=["beam_pipeline", "beam_pipeline.*", "transforms", "transforms.*"]),
+    packages=find_namespace_packages(include=["region_features*", "transforms*", "beam_pipeline*"]),
     python_requires=">=3.11",
     install_requires=CORE,
     extras_require={"worker": WORKER, "dev": DEV},

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from beam_pipeline.transfer_progress import TransferProgress
 from beam_pipeline.usage import Parser, UsageError
-from transforms.records.http_download import discard, download, forget, probe
-from transforms.records.unzip import check_archive, check_room, count_entries, unpack_file, unpack_folder
+from region_features.download.http import discard, download, forget, probe
+from region_features.download.unzip import check_archive, check_room, count_entries, unpack_file, unpack_folder
 
 
 @dataclass(frozen=True)

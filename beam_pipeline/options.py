@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_pipeline.usage import Parser, UsageError
-from transforms.records.lmdb_forms import FORMS, VOLTA
-from transforms.records.precision import CPU_PRECISIONS, EXACT, PRECISIONS
-from transforms.records.prepared_image import BoxSettings
+from region_features.lmdb_store.value_codecs import VALUE_CODECS, VOLTA
+from region_features.records.settings import CPU_PRECISIONS, FLOAT32, PRECISIONS, SelectionRule
 
 OUTPUTS = ("tfrecord", "captions", "lmdb", "tsv", "negatives")
 DEFAULT_OUTPUTS = ("tfrecord", "captions", "lmdb")
@@ -43,7 +42,7 @@ class Config:
         given_boxes: file of boxes to describe, None for the network's own proposals.
         detector_config: detectron2 config of the network, None for bottom-up attention's.
         exif: turn images as their EXIF orientation says.
-        lmdb_form: of the LMDBs' values, one of lmdb_forms.FORMS.
+        lmdb_form: of the LMDBs' values, one of lmdb_forms.VALUE_CODECS.
         tsv_columns: 10, as LXMERT reads, or 13.
         negatives_pool: images a row of the hard negatives, its own included.
         import_tsv: patterns of old TSVs in place of images; empty where none.
@@ -57,7 +56,7 @@ class Config:
     weights: str | None
     output: str
     outputs: tuple[str, ...] | None
-    boxes: BoxSettings
+    boxes: SelectionRule
     num_shards: int | None
     batch_size: int | None
     device: str
@@ -68,7 +67,7 @@ class Config:
     given_boxes: str | None = None
     detector_config: str | None = None
     exif: bool = False
-    precision: str = EXACT
+    precision: str = FLOAT32
     model_copies: int | None = None
     lmdb_form: str = VOLTA
     tsv_columns: int = 13
@@ -108,10 +107,10 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
     if detects and args.weights is None and not {"import_tsv", "import_lmdb"} & set(sources):
         raise UsageError("--weights FILE is missing: the network's weights; see README, 'Weights'")
     try:
-        boxes = BoxSettings(args.min_boxes, args.max_boxes, args.conf_threshold)
+        boxes = SelectionRule(args.min_boxes, args.max_boxes, args.conf_threshold)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    if args.boxes is not None and boxes != BoxSettings():
+    if args.boxes is not None and boxes != SelectionRule():
         raise UsageError(
             "--boxes: every box given is described: expected no --min_boxes, --max_boxes or --conf_threshold beside it"
         )
@@ -167,7 +166,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", type=_path, metavar="FILE", help="the network's weights: local, gs:// or https://...[#sha256=HEX]")
     add("--output", type=_path, metavar="DIR", help="where everything is written; local or gs://")
     add("--outputs", metavar="LIST", help=f"some of {','.join(OUTPUTS)} (default {','.join(DEFAULT_OUTPUTS)})")
-    add("--lmdb_form", choices=tuple(FORMS), default=VOLTA, help="of the LMDBs' values (default volta: its reader's)")
+    add(
+        "--lmdb_form",
+        choices=tuple(VALUE_CODECS),
+        default=VOLTA,
+        help="of the LMDBs' values (default volta: its reader's)",
+    )
     add("--tsv_columns", type=int, choices=(10, 13), default=13, help="of the TSVs; LXMERT reads 10 (default 13)")
     add("--negatives_pool", type=_positive, default=100, metavar="N", help="images a hard negatives' row (default 100)")
     add("--min_boxes", type=_positive, default=36, metavar="N", help="fewest boxes an image (default 36)")
@@ -179,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--num_shards", type=_positive, metavar="N", help="shards per set (default: about 256 images a shard)")
     add("--batch_size", type=_positive, metavar="N", help="images a batch (default 8, on a GPU 32)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where the network runs (default auto)")
-    add("--precision", choices=PRECISIONS, default=EXACT, help="of the network, see README (default float32)")
+    add("--precision", choices=PRECISIONS, default=FLOAT32, help="of the network, see README (default float32)")
     add("--model_copies", type=_positive, metavar="N", help="networks all processes of a machine share (default: own)")
     add("--failure_threshold", type=_share, default=0.01, metavar="P", help="allowed share of failures (default 0.01)")
     add("--pixel_limit", type=_positive, default=PIXEL_LIMIT, metavar="N", help="most pixels an image (default 89e6)")

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from beam_pipeline.paths import Paths
+from beam_pipeline.layout import Paths
 from beam_pipeline.usage import UsageError
+from region_features.records.plan import Plan, ShardKey, decode_plan
+from region_features.records.stats import STATS_SUFFIX, ShardStats
+from region_features.validation.record import Problem
 from transforms import files
-from transforms.records.checks import Problem
-from transforms.records.plan import Plan, ShardKey, decode_plan
-from transforms.records.shard_stats import STATS_SUFFIX, ShardStats
 
 _SHARD_NAME = re.compile(r"(?P<set>.+)-(?P<number>\d{5})-of-(?P<of>\d{5})\.tfrecord", re.DOTALL)
 T = TypeVar("T")

@@ -13,23 +13,23 @@ from functools import partial
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipeline.derived import lmdb_jobs, negatives_extras, negatives_jobs, tsv_extra, tsv_jobs, wanted_of
+from beam_pipeline.exports import lmdb_jobs, negatives_extras, negatives_jobs, tsv_extra, tsv_jobs, wanted_of
 from beam_pipeline.options import parse_args
-from beam_pipeline.preparation import Job, check_here, finish, prepare, start
-from beam_pipeline.running import interrupted_message, is_defect, new_run, watch
+from beam_pipeline.preflight import Job, check_here, finish, prepare, start
+from beam_pipeline.runner import interrupted_message, is_defect, new_run, watch
 from beam_pipeline.usage import UsageError
 from transforms import files
+from transforms.annotations import JoinAnnotations, WriteCaptionFiles, read_captions
 from transforms.boxes import ReadBoxes
-from transforms.captions import JoinCaptions, WriteCaptionFiles, read_captions
 from transforms.detection import RegionModelHandler, detect_regions, images_a_batch, preprocessing
 from transforms.images import LoadImages, Prepare, read_plan
-from transforms.imports import LoadRecords
 from transforms.inference import ModelHandler
-from transforms.lmdb_file import BuildLmdb
+from transforms.legacy_import import LoadRecords
+from transforms.lmdb import BuildLmdb
 from transforms.manifest import AuditShards, WriteManifest, describe
 from transforms.negatives import BuildNegatives
 from transforms.shards import WriteShards
-from transforms.tsv_file import BuildTsv
+from transforms.tsv import BuildTsv
 from transforms.weights_cache import pinned
 
 
@@ -51,17 +51,17 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
             pipeline
             | "Plan" >> beam.Create([paths.plan])
             | "ReadPlan" >> beam.FlatMap(read_plan, job.todo)  # (img_id, (ShardKey, ImageRef))
-            | "JoinCaptions" >> JoinCaptions(job.captions, boxes)  # (ShardKey, [CaptionedImage])
+            | "JoinAnnotations" >> JoinAnnotations(job.captions, boxes)  # (ShardKey, [CaptionedImage])
         )
         if config.imports:
-            results = shards | "LoadRecords" >> LoadRecords()  # (ShardItem, RegionRecord | ImageFailure)
+            results = shards | "LoadRecords" >> LoadRecords()  # (ImageItem, RegionRecord | ImageFailure)
         else:
             batch_size = partial(images_a_batch, config.batch_size, config.device)
             load = LoadImages(prepare_image, config.pixel_limit, batch_size, modes.exif)
             results = (
                 shards
-                | "LoadImages" >> load  # [(ShardItem, Example)]
-                | "DetectRegions" >> detect_regions(handler)  # (ShardItem, RegionRecord | ImageFailure)
+                | "LoadImages" >> load  # [(ImageItem, Example)]
+                | "DetectRegions" >> detect_regions(handler)  # (ImageItem, RegionRecord | ImageFailure)
             )
         published = results | "WriteShards" >> WriteShards(paths.shards, job.plan.settings)  # shard name
     plan_uri = paths.plan if job.plan.shards else None

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from beam_pipeline.usage import Parser
+from region_features.detector.architecture import Architecture
+from region_features.detector.weights.safetensors_file import encode_safetensors
+from region_features.detector.weights.state import Weights
+from region_features.detector.weights.weights_file import read_weights
 from transforms import files
-from transforms.detector.architecture import Architecture
-from transforms.detector.safetensors_file import encode_safetensors
-from transforms.detector.weights import Weights
-from transforms.detector.weights_file import read_weights
 from transforms.weights_cache import local_copy
 
 SOURCE_SHA256, SOURCE_FORMAT = "source_sha256", "source_format"

@@ -34,8 +34,8 @@ from benchmarks.detector_sides import EAGER, LABELS, PORT, Run, load_side, turns
 from benchmarks.deviation import Described, Deviation, deviation, together
 from benchmarks.gpu import matmul_rate
 from benchmarks.marked_table import Row, Table, markdown, names_in, write
-from transforms.records.precision import EXACT, PRECISIONS
-from transforms.records.prepared_image import PreparedImage
+from region_features.records.prepared_image import PreparedImage
+from region_features.records.settings import FLOAT32, PRECISIONS
 
 SPEED, EXACTNESS = "detector speed", "detector deviation"
 SPEED_HEADER = (
@@ -95,12 +95,12 @@ def compare(sides: dict[str, Run], batches: Turns) -> Exactness:
             if isinstance(record, Exception):
                 raise ValueError(f"{LABELS[side]}: expected a record of every image, got: {record}")
     photos = [photo for batch in batches for photo in batch]
-    exact, deviations = outputs[EXACT], {(EXACT, PORT): _apart(outputs[EXACT], outputs[PORT])}
-    for side in [side for side in outputs if side not in (PORT, EAGER, EXACT)]:
+    exact, deviations = outputs[FLOAT32], {(FLOAT32, PORT): _apart(outputs[FLOAT32], outputs[PORT])}
+    for side in [side for side in outputs if side not in (PORT, EAGER, FLOAT32)]:
         # Numbers are compared on float32's boxes, since other boxes have other numbers.
         given = [replace(photo, boxes=record.boxes) for photo, record in zip(photos, exact, strict=True)]
         kept, numbers = _apart(outputs[side], exact), _apart(sides[side](given), exact)
-        deviations[side, EXACT] = replace(numbers, same=kept.same, found=kept.found, box=kept.box)
+        deviations[side, FLOAT32] = replace(numbers, same=kept.same, found=kept.found, box=kept.box)
     return Exactness(deviations, flops)
 
 
@@ -183,7 +183,7 @@ def run(options: argparse.Namespace) -> list[Table]:
     """
     torch.set_num_threads(options.threads)
     batches = turns(options.images, options.batch)
-    chosen = [name for name in PRECISIONS if name == EXACT or name in options.precision]
+    chosen = [name for name in PRECISIONS if name == FLOAT32 or name in options.precision]
     sides = {side: load_side(side, options.weights, options.device) for side in (PORT, EAGER, *chosen)}
     peaks, programs = in_processes(options, list(sides))
     exactness = compare(sides, batches)
@@ -197,7 +197,7 @@ def run(options: argparse.Namespace) -> list[Table]:
     if options.device == "cuda":
         for side in seconds:
             rate = flops[PORT] * float(np.median(1 / seconds[side]))
-            used[side] = f"{rate / matmul_rate(EXACT if side in (PORT, EAGER) else side):.0%} of a matmul"
+            used[side] = f"{rate / matmul_rate(FLOAT32 if side in (PORT, EAGER) else side):.0%} of a matmul"
     rows = [*speed_rows(seconds, machine, peaks, used), *program_rows(programs, machine)]
     return [
         Table(SPEED, SPEED_HEADER, rows),
@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("weights")
     parser.add_argument("images", nargs="*")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=[EXACT], help="beside float32")
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=[FLOAT32], help="beside float32")
     parser.add_argument("--threads", type=int, default=2, help="of the processor")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, help="images of a turn; default 1 on a CPU, 8 on a GPU")

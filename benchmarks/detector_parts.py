@@ -22,8 +22,9 @@ import torch
 from benchmarks import straight_port
 from benchmarks.detector_sides import turns
 from benchmarks.straight_port import PARTS
-from transforms.detector import Detector
-from transforms.records.prepared_image import BoxSettings, PreparedImage
+from region_features.detector import Detector
+from region_features.records.prepared_image import PreparedImage
+from region_features.records.settings import SelectionRule
 
 REST = "the rest"
 Seconds = dict[str, float]
@@ -59,7 +60,7 @@ class Clock:
 
 def timed_detector(weights: str, clock: Clock) -> Detector:
     """The detector, its parts timed where it calls them."""
-    detector = Detector.load(weights, "cpu", BoxSettings())
+    detector = Detector.load(weights, "cpu", SelectionRule())
     network: Any = detector.network
     heads = network.roi_heads
     clock.over(network.backbone, "forward", "trunk")

@@ -18,11 +18,11 @@ import torch
 from benchmarks import eager_detectron2, straight_port
 from benchmarks.child import peak_bytes
 from benchmarks.photographs import photographs
-from transforms.detector import Detector
-from transforms.detector.precision import arithmetic
-from transforms.detector.preprocess import prepare
-from transforms.records.precision import EXACT, PRECISIONS
-from transforms.records.prepared_image import BoxSettings, PreparedImage
+from region_features.detector import Detector
+from region_features.detector.precision import arithmetic
+from region_features.detector.preprocess import prepare
+from region_features.records.prepared_image import PreparedImage
+from region_features.records.settings import FLOAT32, PRECISIONS, SelectionRule
 
 PORT, EAGER = "port", "detectron2"
 SIDES = (PORT, EAGER, *PRECISIONS)
@@ -40,13 +40,13 @@ def load_side(side: str, weights: str, device: str) -> Run:
         RuntimeError: there is no such device.
     """
     if side not in (PORT, EAGER):
-        settings = {} if side == EXACT else {"precision": side}
-        return Detector.load(weights, device, BoxSettings(), **settings).detect
+        settings = {} if side == FLOAT32 else {"precision": side}
+        return Detector.load(weights, device, SelectionRule(), **settings).detect
     module: Any = straight_port if side == PORT else eager_detectron2
     network = module.load(weights, device)
 
     def run(photos: Sequence[PreparedImage]) -> list[Any]:
-        with arithmetic(EXACT, torch.device(device)):
+        with arithmetic(FLOAT32, torch.device(device)):
             found = [module.detect(network, photo) for photo in photos]
             if device == "cuda":
                 torch.cuda.synchronize()

@@ -20,9 +20,9 @@ from detectron2.modeling.roi_heads import Res5ROIHeads
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from transforms.detector.architecture import Architecture
-from transforms.detector.weights_file import read_weights
-from transforms.records.prepared_image import PreparedImage
+from region_features.detector.architecture import Architecture
+from region_features.detector.weights.weights_file import read_weights
+from region_features.records.prepared_image import PreparedImage
 
 # detectron2 0.6 calls torch.meshgrid as torch once wanted it.
 warnings.filterwarnings("ignore", message="torch.meshgrid")

@@ -25,9 +25,9 @@ from beam_pipeline.pipeline import main as program
 from benchmarks.child import peak_bytes
 from benchmarks.gpu import Sample, busy_between, busy_samples
 from benchmarks.photographs import photographs, write_jpegs
-from transforms.detector import Detector
-from transforms.records.precision import EXACT, PRECISIONS
-from transforms.records.prepared_image import PreparedImage
+from region_features.detector import Detector
+from region_features.records.prepared_image import PreparedImage
+from region_features.records.settings import FLOAT32, PRECISIONS
 
 Batch = tuple[float, int]  # time.perf_counter() at its end, images
 
@@ -81,7 +81,7 @@ def measure(weights: str, device: str, precision: str, count: int, named: Sequen
         write_jpegs(images, count, photographs(named))
         arguments = ["--images", str(images), "--weights", weights, "--output", str(Path(folder) / "out")]
         arguments += ["--outputs", "tfrecord", "--device", device]
-        if precision != EXACT:
+        if precision != FLOAT32:
             arguments += ["--precision", precision]
         sampling: AbstractContextManager[list[Sample]] = busy_samples() if device == "cuda" else nullcontext([])
         with recorded_batches() as batches, sampling as samples:
@@ -99,7 +99,7 @@ def main() -> int:
     parser.add_argument("weights")
     parser.add_argument("files", nargs="*", help="images; default scikit-image's photographs")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--precision", choices=PRECISIONS, default=EXACT)
+    parser.add_argument("--precision", choices=PRECISIONS, default=FLOAT32)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

@@ -23,8 +23,8 @@ from beam_pipeline.pipeline import main as program
 from benchmarks import full_size_fake
 from benchmarks.end_to_end import Batch, steady
 from benchmarks.photographs import photographs, write_jpegs
-from transforms.records.prepared_image import PreparedImage
-from transforms.records.region_record import RegionRecord
+from region_features.records.prepared_image import PreparedImage
+from region_features.records.region_record import RegionRecord
 
 _RATES = (60.0, 150.0)
 _WEIGHTS = Path(__file__).resolve().parents[1] / "tests" / "data" / "tiny.caffemodel"  # checked, never run

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from region_features.records.prepared_image import PreparedImage
+from region_features.records.region_record import RegionRecord
 from transforms.detection import detect_each
 from transforms.inference import ModelHandler
-from transforms.records.prepared_image import PreparedImage
-from transforms.records.region_record import RegionRecord
 
 _BOXES, _FEATURES, _CLASSES, _ATTRIBUTES = 36, 2048, 1601, 401
 

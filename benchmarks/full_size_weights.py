@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from transforms.detector.architecture import RESNET_101, Architecture
-from transforms.detector.caffemodel import write_caffemodel
-from transforms.detector.config import network_config
-from transforms.detector.meta_arch import BottomUpAttentionRCNN
-from transforms.detector.preprocess import prepare
-from transforms.records.prepared_image import BoxSettings
+from region_features.detector.architecture import RESNET_101, Architecture
+from region_features.detector.network.config import network_config
+from region_features.detector.network.meta_arch import BottomUpAttentionRCNN
+from region_features.detector.preprocess import prepare
+from region_features.detector.weights.caffemodel import write_caffemodel
+from region_features.records.settings import SelectionRule
 
 Layers = dict[str, tuple[str, list[NDArray[np.float32]]]]
 BRANCH_GAIN = 0.3  # of a block's branch over its shortcut, as training leaves it
@@ -44,7 +44,7 @@ SPREADS = {
 
 def random_network(architecture: Architecture, seed: int) -> BottomUpAttentionRCNN:
     """A network whose convolutions and matrices are seeded Gaussians of He's size."""
-    network = BottomUpAttentionRCNN(network_config(architecture, BoxSettings(), device="cpu"))
+    network = BottomUpAttentionRCNN(network_config(architecture, SelectionRule(), device="cpu"))
     network.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in network.named_parameters():

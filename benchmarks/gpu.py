@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import torch
 
-from transforms.detector.precision import arithmetic, dtype_of
+from region_features.detector.precision import arithmetic, dtype_of
 
 _SIDE, _PRODUCTS, _TRIES = 8192, 10, 3
 Sample = tuple[float, float]  # time.perf_counter(), share of the time that the GPU was busy

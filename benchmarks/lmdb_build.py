@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from transforms.records.region_record import RegionRecord
+    from region_features.records.region_record import RegionRecord
 
 _SHARD_RECORDS = 256
 _GROUPS = 8
@@ -84,7 +84,7 @@ def full_size_records(count: int) -> Iterator[RegionRecord]:
     """Gives seeded random records of 36 boxes in the full network's widths, in LMDB key order."""
     import numpy as np
 
-    from transforms.records.region_record import RegionRecord
+    from region_features.records.region_record import RegionRecord
 
     random = np.random.default_rng(2015)
     boxes = 36
@@ -106,8 +106,8 @@ def full_size_records(count: int) -> Iterator[RegionRecord]:
 
 def generate_shards(folder: str, records: int) -> None:
     """Writes full-size records into the shards of `folder`/shards."""
-    from transforms.records.example_codec import ImageExample, encode_example
-    from transforms.records.tfrecord_io import write_record
+    from region_features.formats.example import ImageExample, encode_example
+    from region_features.formats.tfrecord import write_record
 
     os.mkdir(os.path.join(folder, _SHARDS))
     for number, record in enumerate(full_size_records(records)):
@@ -117,7 +117,7 @@ def generate_shards(folder: str, records: int) -> None:
 
 
 def _generate_tsvs(folder: str, records: int) -> None:
-    from transforms.records.volta_codec import record_to_strings
+    from region_features.formats.volta import record_to_strings
 
     for number, record in enumerate(full_size_records(records)):
         path = os.path.join(folder, _TSV.format(number * _GROUPS // records))
@@ -126,7 +126,7 @@ def _generate_tsvs(folder: str, records: int) -> None:
 
 
 def _time_new(folder: str, records: int) -> Timing:
-    from transforms.lmdb_file import LmdbJob, build_lmdb
+    from transforms.lmdb import LmdbJob, build_lmdb
 
     shards = os.path.join(folder, _SHARDS)
     paths = tuple(os.path.join(shards, name) for name in sorted(os.listdir(shards)))
@@ -146,7 +146,7 @@ def _time_old(folder: str, records: int) -> Timing:
 
     import lmdb
 
-    from transforms.records.region_record import FIELD_NAMES
+    from region_features.records.region_record import FIELD_NAMES
 
     csv.field_size_limit(sys.maxsize)
     merged, output = os.path.join(folder, "merged.tsv"), os.path.join(folder, "old_feat.lmdb")
@@ -172,7 +172,7 @@ def _time_old(folder: str, records: int) -> Timing:
 def _merge_tsv(paths: list[str], merged: str) -> None:
     import csv
 
-    from transforms.records.region_record import FIELD_NAMES
+    from region_features.records.region_record import FIELD_NAMES
 
     seen = set()
     with open(merged, "w", newline="") as target:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from benchmarks.lmdb_build import generate_shards, run_apart
-from transforms.records.lmdb_forms import FORMS, VOLTA
+from region_features.lmdb_store.value_codecs import VALUE_CODECS, VOLTA
 
 _READS = 600
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dir", help="folder for shards and LMDBs; removed afterwards (default: a temporary one)")
     arguments = parser.parse_args()
-    found: dict[str, list[Rates]] = {form: [] for form in FORMS}
+    found: dict[str, list[Rates]] = {form: [] for form in VALUE_CODECS}
     volta_reader = []
     with tempfile.TemporaryDirectory(dir=arguments.dir) as folder:
         run_apart(generate_shards, folder, arguments.records)
@@ -70,7 +70,7 @@ def _path(folder: str, form: str) -> str:
 
 
 def _build(form: str, folder: str, records: int) -> tuple[int, float]:
-    from transforms.lmdb_file import LmdbJob, build_lmdb
+    from transforms.lmdb import LmdbJob, build_lmdb
 
     shards = os.path.join(folder, "shards")
     paths = tuple(os.path.join(shards, name) for name in sorted(os.listdir(shards)))
@@ -82,7 +82,7 @@ def _build(form: str, folder: str, records: int) -> tuple[int, float]:
 
 
 def _read(form: str, cached: bool, folder: str, records: int) -> float:
-    from transforms.reading import RegionFeatures
+    from region_features.reading import RegionFeatures
 
     features = RegionFeatures(_path(folder, form))
     return _rate(_path(folder, form), cached, lambda number: features[str(100_000 + number)], records)

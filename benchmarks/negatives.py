@@ -95,7 +95,7 @@ def feature_like_points(rows: int) -> NDArray[np.float32]:
 
 def time_search(rows: int) -> Timing:
     """Searches once."""
-    from transforms.records.neighbours import nearest_neighbours
+    from region_features.negatives.neighbours import nearest_neighbours
 
     points = feature_like_points(rows)
     before, start = _peak_kib(), time.perf_counter()
@@ -107,7 +107,7 @@ def compare(rows: int) -> Comparison:
     """Searches with both, on the same points."""
     from sklearn.neighbors import BallTree
 
-    from transforms.records.neighbours import nearest_neighbours
+    from region_features.negatives.neighbours import nearest_neighbours
 
     points = feature_like_points(rows)
     start = time.perf_counter()

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from transforms.detector import DetectionError, Detector
-from transforms.detector.preprocess import prepare
-from transforms.records.prepared_image import BoxSettings
-from transforms.records.region_record import RegionRecord
+from region_features.detector import DetectionError, Detector
+from region_features.detector.preprocess import prepare
+from region_features.records.region_record import RegionRecord
+from region_features.records.settings import SelectionRule
 
 BOX_TOLERANCE = 0.02  # pixels
 TOLERANCE = 5e-5
@@ -99,7 +99,7 @@ def main() -> int:
     compared = [path for path in paths if (options.golden / f"{path.stem}.npz").exists()]
     if not compared:
         parser.error(f"no image of {options.images} has a golden output in {options.golden}")
-    detector = Detector.load(options.weights, "cpu", BoxSettings())
+    detector = Detector.load(options.weights, "cpu", SelectionRule())
     print(f"{'image':30} {'boxes':7} order  ids     " + "  ".join(f"{name:>8}" for name in COLUMNS))
     lines = [_line(detector, path, options.golden / f"{path.stem}.npz") for path in paths]
     print("\n".join(text for text, _ in lines))

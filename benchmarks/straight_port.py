@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import roi_pool
 
-from transforms.detector.meta_arch import BottomUpAttentionRCNN
-from transforms.detector.model import build_network
-from transforms.detector.weights_file import read_weights
-from transforms.records.prepared_image import BoxSettings, PreparedImage
+from region_features.detector.network.detector import build_network
+from region_features.detector.network.meta_arch import BottomUpAttentionRCNN
+from region_features.detector.weights.weights_file import read_weights
+from region_features.records.prepared_image import PreparedImage
+from region_features.records.settings import SelectionRule
 
 PARTS = ("trunk", "RPN and proposals", "RoI pool", "res5", "scores", "class NMS", "attributes")
 _STRIDE, _ANCHORS, _POOLED = 16, 12, 14
@@ -44,7 +45,7 @@ class PortRecord:
 
 def load(weights: str, device: str) -> BottomUpAttentionRCNN:
     """The network as a file's weights make it, nothing folded or fused."""
-    return build_network(read_weights(weights), BoxSettings()).to(device)
+    return build_network(read_weights(weights), SelectionRule()).to(device)
 
 
 def anchors(height: int, width: int) -> Boxes:

@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-TINY_WEIGHTS = Path(__file__).parent / "data" / "tiny.caffemodel"
+ROOT = Path(__file__).resolve().parents[1]
+TINY_WEIGHTS = ROOT / "tests" / "data" / "tiny.caffemodel"
+# Recordings and photographs that may not be committed: there on the project's own machines only.
+RECORDINGS = ROOT.parent / "shared" / "golden"
+REAL_TSV = RECORDINGS / "coco10_obj36.tsv"
 
 
 def write_photo(path: Path, seed: int, size: tuple[int, int] = (30, 40)) -> None:

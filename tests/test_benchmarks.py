@@ -19,13 +19,13 @@ from benchmarks.full_size_weights import caffe_layers, calibrate, random_network
 from benchmarks.gpu import busy_between, busy_samples
 from benchmarks.marked_table import Table, markdown, with_rows
 from benchmarks.photographs import photographs
+from region_features.detector import Detector
+from region_features.detector.architecture import Architecture, Stage
+from region_features.detector.preprocess import prepare
+from region_features.detector.weights.caffemodel import write_caffemodel
+from region_features.records.region_record import RegionRecord
+from region_features.records.settings import SelectionRule
 from tests.conftest import TINY_WEIGHTS, write_photo
-from transforms.detector import Detector
-from transforms.detector.architecture import Architecture, Stage
-from transforms.detector.caffemodel import write_caffemodel
-from transforms.detector.preprocess import prepare
-from transforms.records.prepared_image import BoxSettings
-from transforms.records.region_record import RegionRecord
 
 # ResNet-50's depth and widths that double: what detectron2 can build, narrow.
 NARROW = Architecture(
@@ -124,7 +124,7 @@ def test_the_port_gives_what_the_detector_gives() -> None:
     torch.set_num_threads(2)
     photos = [prepare(f"photo_{i}", image) for i, image in enumerate(photographs([]))]
     port = straight_port.load(str(TINY_WEIGHTS), "cpu")
-    found = Detector.load(str(TINY_WEIGHTS), "cpu", BoxSettings()).detect(photos)
+    found = Detector.load(str(TINY_WEIGHTS), "cpu", SelectionRule()).detect(photos)
     for photo, record in zip(photos, found, strict=True):
         assert isinstance(record, RegionRecord)
         plain = straight_port.detect(port, photo)

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
+from tests.conftest import ROOT
+
 TRANSFORM = "detectron2/data/transforms/transform.py"
 SOURCES = {
     "LICENSE": b"Apache License\n",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
+from region_features.records.given_boxes import GivenBoxes, parse_boxes
 from transforms import files
-from transforms.records.given_boxes import GivenBoxes, parse_boxes
 
 
 def read_boxes(boxes_uri: str) -> Iterator[tuple[str, GivenBoxes]]:

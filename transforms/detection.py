@@ -12,14 +12,14 @@ import apache_beam as beam
 import numpy as np
 from numpy.typing import NDArray
 
+from region_features.records.detector_config import DetectorConfig
+from region_features.records.failure import ImageFailure
+from region_features.records.prepared_image import PreparedImage
+from region_features.records.region_record import RegionRecord
+from region_features.records.settings import FLOAT32, SelectionRule
 from transforms import files
-from transforms.failures import NAMESPACE
 from transforms.inference import KeyedModelHandler, ModelHandler, RunInference
-from transforms.records.detector_config import DetectorConfig
-from transforms.records.image_failure import ImageFailure
-from transforms.records.precision import EXACT
-from transforms.records.prepared_image import BoxSettings, PreparedImage
-from transforms.records.region_record import RegionRecord
+from transforms.metrics import NAMESPACE
 from transforms.weights_cache import local_copy
 
 Example = PreparedImage | ImageFailure
@@ -30,15 +30,15 @@ Prepare = Callable[[str, NDArray[np.uint8]], PreparedImage]
 
 
 def prepare(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
-    """The network's preprocessing, see `transforms.detector.preprocess.prepare`."""
-    from transforms.detector.preprocess import prepare as detector_prepare
+    """The network's preprocessing, see `region_features.detector.preprocess.prepare`."""
+    from region_features.detector.preprocess import prepare as detector_prepare
 
     return detector_prepare(img_id, image)
 
 
 def prepare_pinned(img_id: str, image: NDArray[np.uint8], preparation: Prepare) -> PreparedImage:
-    """What `preparation` gives, where a GPU copies from by itself, see `transforms.detector.pinned.pinned`."""
-    from transforms.detector.pinned import pinned
+    """What `preparation` gives, where a GPU copies from by itself, see `region_features.detector.pinned.pinned`."""
+    from region_features.detector.pinned import pinned
 
     return pinned(preparation(img_id, image))
 
@@ -55,20 +55,20 @@ def preprocessing(config: DetectorConfig | None, device: str = "cpu") -> Prepare
     """
     preparation: Prepare = prepare
     if config:
-        from transforms.detector.generic_preprocess import input_settings
-        from transforms.detector.generic_preprocess import prepare as generic_prepare
+        from region_features.detector.detectron2.preprocess import input_settings
+        from region_features.detector.detectron2.preprocess import prepare as generic_prepare
 
         preparation = functools.partial(generic_prepare, settings=input_settings(config))
     return preparation if device == "cpu" else functools.partial(prepare_pinned, preparation=preparation)
 
 
 def read_detector_config(uri: str) -> DetectorConfig:
-    """A detectron2 config with its bases merged in, see `transforms.detector.config_file.read_config`.
+    """A detectron2 config with its bases merged in, see `region_features.detector.detectron2.config_file.read_config`.
 
     Raises:
         ValueError: it cannot be used; one line names the file.
     """
-    from transforms.detector.config_file import read_config
+    from region_features.detector.detectron2.config_file import read_config
 
     config = read_config(uri, files.read_bytes)
     preprocessing(config)
@@ -81,7 +81,7 @@ class WeightsFacts:
 
     Attributes:
         sha256: of its content, hex.
-        format: see `transforms.detector.weights.Weights`; `detectron2-checkpoint` for a config's network.
+        format: see `region_features.detector.weights.state.Weights`; `detectron2-checkpoint` for a config's network.
         attributes: whether it has an attribute head; without one attributes are zeros.
     """
 
@@ -102,7 +102,7 @@ def check_weights(weights: str, config: DetectorConfig | None = None) -> Weights
         ValueError: it cannot be used; one line names the file and the layer.
         OSError: it cannot be read or fetched.
     """
-    from transforms.detector.weights_file import read_weights
+    from region_features.detector.weights.weights_file import read_weights
 
     with local_copy(weights) as path:
         if config:
@@ -113,13 +113,13 @@ def check_weights(weights: str, config: DetectorConfig | None = None) -> Weights
 
 def _check_checkpoint(path: str, weights: str, config: DetectorConfig) -> str:
     """The checkpoint's SHA-256, once it is known to be one of the config's network."""
-    from transforms.detector.checkpoint_file import read_checkpoint
+    from region_features.detector.weights.checkpoint_file import read_checkpoint
 
     arrays = read_checkpoint(path, weights)
     if importlib.util.find_spec("detectron2"):
-        from transforms.detector.generic import check_generic
+        from region_features.detector.detectron2.detector import check_checkpoint
 
-        check_generic(config, arrays, weights)
+        check_checkpoint(config, arrays, weights)
     return files.sha256_of(path)
 
 
@@ -136,7 +136,7 @@ def detect_each(detect: Callable[[Sequence[PreparedImage]], Sequence[Any]], batc
     Raises:
         DeviceLostError: the GPU answers no more, which is no image's fault.
     """
-    from transforms.detector.errors import DeviceLostError
+    from region_features.detector.errors import DeviceLostError
 
     images = [example for example in batch if isinstance(example, PreparedImage)]
     try:
@@ -154,7 +154,7 @@ def detect_each(detect: Callable[[Sequence[PreparedImage]], Sequence[Any]], batc
 def _as_failure(result: Any) -> Prediction:
     if not isinstance(result, Exception) or isinstance(result, ImageFailure):
         return result
-    from transforms.detector.errors import DetectionError
+    from region_features.detector.errors import DetectionError
 
     known = isinstance(result, DetectionError)
     return ImageFailure("detect", str(result) if known else f"{type(result).__name__}: {result}")
@@ -177,9 +177,9 @@ class RegionModelHandler(ModelHandler[Example, Prediction, Any]):
         self,
         weights: str,
         device: str,
-        boxes: BoxSettings,
+        boxes: SelectionRule,
         config: DetectorConfig | None = None,
-        precision: str = EXACT,
+        precision: str = FLOAT32,
         model_copies: int | None = None,
     ) -> None:
         super().__init__(model_copies=model_copies)
@@ -191,12 +191,12 @@ class RegionModelHandler(ModelHandler[Example, Prediction, Any]):
 
     def load_model(self) -> Any:
         """The detector on its device."""
-        from transforms.detector import Detector, GenericDetector
+        from region_features.detector import Detector, Detectron2Detector
 
         device = choose_device(self._device)
         with local_copy(self._weights) as path:
             if self._config:
-                return GenericDetector.load(self._config, path, device, self._boxes, self._precision)
+                return Detectron2Detector.load(self._config, path, device, self._boxes, self._precision)
             return Detector.load(path, device, self._boxes, self._precision)
 
     def run_inference(
@@ -256,11 +256,11 @@ def check_device(device: str, precision: str) -> None:
     """
     import torch
 
-    from transforms.detector.precision import check_precision
+    from region_features.detector.precision import check_precision
 
     check_precision(precision, torch.device(choose_device(device)))
 
 
 def detect_regions(handler: ModelHandler) -> beam.PTransform:
-    """Batches of (ShardItem, Example) -> (ShardItem, Prediction), a model handler of any kind between them."""
+    """Batches of (ImageItem, Example) -> (ImageItem, Prediction), a model handler of any kind between them."""
     return RunInference(KeyedModelHandler(handler).with_no_batching())

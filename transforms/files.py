@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
-from transforms.records.zip_archive import ZipArchives, ZipEntry, local_state, split_zip_uri
+from region_features.images.zip_archive import ZipArchives, ZipEntry, local_state, split_zip_uri
 
 # Names with this prefix are unfinished work, never part of the output.
 TEMP_PREFIX = ".tmp-"

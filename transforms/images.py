@@ -13,14 +13,14 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 from numpy.typing import NDArray
 
+from region_features.images.batches import BatchLoader, ImageBatch
+from region_features.images.decode import decode_image
+from region_features.records.failure import ImageFailure
+from region_features.records.given_boxes import check_inside
+from region_features.records.item import CaptionedImage, ImageItem
+from region_features.records.plan import ImageRef, ShardKey, decode_plan
+from region_features.records.prepared_image import PreparedImage
 from transforms import files
-from transforms.records.decode import decode_image
-from transforms.records.given_boxes import check_inside
-from transforms.records.image_batches import BatchLoader, ImageBatch
-from transforms.records.image_failure import ImageFailure
-from transforms.records.plan import ImageRef, ShardKey, decode_plan
-from transforms.records.prepared_image import PreparedImage
-from transforms.records.shard_item import CaptionedImage, ShardItem
 
 Prepare = Callable[[str, NDArray[np.uint8]], PreparedImage]
 # No real image needs more encoded bytes for each pixel that it may have, and for its metadata.
@@ -75,17 +75,17 @@ def read_image(uri: str, pixel_limit: int, exif: bool = False) -> tuple[str, NDA
 
 def load_item(
     shard: ShardKey, image: CaptionedImage, prepare: Prepare, pixel_limit: int, exif: bool = False
-) -> tuple[ShardItem, PreparedImage | ImageFailure]:
+) -> tuple[ImageItem, PreparedImage | ImageFailure]:
     """One image as the detector takes it, with the boxes that were given for it, or why there is none."""
     try:
         sha256, pixels = read_image(image.ref.uri, pixel_limit, exif)
         boxes = check_inside(image.boxes, *pixels.shape[:2]) if image.boxes else None
         prepared = prepare(image.ref.img_id, pixels)
-        return ShardItem(shard, image, sha256), prepared if boxes is None else replace(prepared, boxes=boxes)
+        return ImageItem(shard, image, sha256), prepared if boxes is None else replace(prepared, boxes=boxes)
     except ImageFailure as failure:
-        return ShardItem(shard, image, ""), failure
+        return ImageItem(shard, image, ""), failure
     except Exception as error:  # whatever one image does to a library must not reach its neighbours
-        return ShardItem(shard, image, ""), ImageFailure("decode", f"{type(error).__name__}: {error}")
+        return ImageItem(shard, image, ""), ImageFailure("decode", f"{type(error).__name__}: {error}")
 
 
 class _LoadShard(beam.DoFn):
@@ -124,7 +124,7 @@ class _LoadShard(beam.DoFn):
 
 @dataclass
 class LoadImages(beam.PTransform):
-    """(shard, images) -> batches of (ShardItem, PreparedImage or ImageFailure); a batch never leaves its shard.
+    """(shard, images) -> batches of (ImageItem, PreparedImage or ImageFailure); a batch never leaves its shard.
 
     Attributes:
         prepare: the detector's preprocessing, run in the reader threads.

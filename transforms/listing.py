@@ -10,9 +10,9 @@ from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
 
+from region_features.images.zip_archive import ZipEntry
+from region_features.records.plan import ImageRef
 from transforms import files
-from transforms.records.plan import ImageRef
-from transforms.records.zip_archive import ZipEntry
 
 COCO_SETS = ("train2014", "val2014", "test2015")
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")

@@ -10,12 +10,12 @@ from typing import Any
 
 import apache_beam as beam
 
+from region_features.records.failure import IMPORT_STAGE, Failure
+from region_features.records.plan import Plan, ShardKey, decode_plan, lmdb_name
+from region_features.records.stats import ShardStats
 from transforms import files
-from transforms.failures import excess_failures
+from transforms.metrics import excess_failures
 from transforms.published import read_published
-from transforms.records.image_failure import IMPORT_STAGE, Failure
-from transforms.records.plan import Plan, ShardKey, decode_plan, lmdb_name
-from transforms.records.shard_stats import ShardStats
 
 # Section of the manifest's files, file name, and what is to be said of it.
 Extra = tuple[str, str, dict[str, Any]]

@@ -17,20 +17,20 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from numpy.typing import NDArray
 
-from transforms import failures, files
-from transforms.records.background import in_background
-from transforms.records.mean_features import (
+from region_features.background import in_background
+from region_features.formats.hard_negatives import encode_npz, encode_pickle
+from region_features.formats.tfrecord import read_records
+from region_features.negatives.mean_features import (
+    MeanFeature,
     MeanFeatures,
-    ShardMean,
     collect_means,
     decode_mean_features,
     train_images,
 )
-from transforms.records.negatives_codec import encode_npz, encode_pickle
-from transforms.records.neighbours import Product, cpu_product, nearest_neighbours
-from transforms.records.shard_item import ImageCaptions
-from transforms.records.shard_stats import STATS_SUFFIX, ShardStats
-from transforms.records.tfrecord_io import read_records
+from region_features.negatives.neighbours import Product, cpu_product, nearest_neighbours
+from region_features.records.item import ImageCaptions
+from region_features.records.stats import STATS_SUFFIX, ShardStats
+from transforms import files, metrics
 
 PICKLE, ARRAYS, SOURCE = "hard_negative.pkl", "hard_negative.npz", "hard_negative.source.json"
 IMAGES_READ, IMAGES_COMPARED = "negatives_images_read", "negatives_images_compared"
@@ -101,7 +101,7 @@ def read_mean_features(
     """
     wanted, left_out = _shards_with(shards, images)
 
-    def counted(means: Iterable[ShardMean]) -> Iterator[ShardMean]:
+    def counted(means: Iterable[MeanFeature]) -> Iterator[MeanFeature]:
         for done, mean in enumerate(means, start=1):
             yield mean
             if on_progress:
@@ -125,11 +125,11 @@ def _shards_with(shards: Sequence[str], images: Mapping[str, int]) -> tuple[list
     return wanted, left_out
 
 
-def _read_means(shards: Iterable[str]) -> Iterator[ShardMean]:
+def _read_means(shards: Iterable[str]) -> Iterator[MeanFeature]:
     for shard in shards:
         with FileSystems.open(shard, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
             for data in read_records(stream, shard):
-                yield ShardMean(shard, *decode_mean_features(data, shard))
+                yield MeanFeature(shard, *decode_mean_features(data, shard))
 
 
 def product_on(device: str) -> Callable[[NDArray[np.float32]], Product]:
@@ -260,7 +260,7 @@ def _build_counted(job: NegativesJob, read_captions: ReadCaptions) -> NegativesR
     counted = {IMAGES_READ: 0, IMAGES_COMPARED: 0}
 
     def count(name: str, done: int) -> None:
-        failures.count(name, done - counted[name])
+        metrics.count(name, done - counted[name])
         counted[name] = done
 
     return build_negatives(job, read_captions, count)

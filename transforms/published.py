@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from region_features.records.plan import Plan, ShardKey, input_digest
+from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms import files
-from transforms.records.plan import Plan, ShardKey, input_digest
-from transforms.records.shard_stats import STATS_SUFFIX, ShardStats
 
 
 def read_published(folder: str, plan: Plan) -> dict[ShardKey, ShardStats]:

@@ -18,15 +18,15 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
+from region_features.formats.example import ImageExample, encode_example
+from region_features.formats.tfrecord import write_record
+from region_features.records.failure import Failure, ImageFailure
+from region_features.records.item import ImageItem
+from region_features.records.plan import ImageRef, ShardKey, input_digest
+from region_features.records.region_record import RegionRecord
+from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms import files
-from transforms.failures import count
-from transforms.records.example_codec import ImageExample, encode_example
-from transforms.records.image_failure import Failure, ImageFailure
-from transforms.records.plan import ImageRef, ShardKey, input_digest
-from transforms.records.region_record import RegionRecord
-from transforms.records.shard_item import ShardItem
-from transforms.records.shard_stats import STATS_SUFFIX, ShardStats
-from transforms.records.tfrecord_io import write_record
+from transforms.metrics import count
 
 # Records that wait to be written at most: two batches of a GPU, so that it never waits for the last one's.
 _AHEAD = 64
@@ -35,7 +35,7 @@ IMAGES_WRITTEN, IMAGES_FAILED = "images_written", "images_failed"
 
 
 @dataclass
-class ShardFile:
+class ShardWriter:
     """One shard being written under a temporary name.
 
     Attributes:
@@ -66,7 +66,7 @@ class ShardFile:
         self._bytes += len(data)
         return self._stream.write(data)
 
-    def add(self, item: ShardItem, result: RegionRecord | ImageFailure) -> None:
+    def add(self, item: ImageItem, result: RegionRecord | ImageFailure) -> None:
         """Have one image's record written, or note why it has none; raises what an earlier write raised."""
         ref, captions = item.image.ref, item.image.captions
         self.refs.append(ref)
@@ -141,16 +141,16 @@ class _WriteShard(beam.DoFn):
     def __init__(self, folder: str, settings: Mapping[str, Any]) -> None:
         self._folder = folder
         self._settings = settings
-        self._open: ShardFile | None = None
+        self._open: ShardWriter | None = None
         self._publishing: Future[ShardStats] | None = None
 
     def start_bundle(self) -> None:
         self._abandon()
 
-    def process(self, element: tuple[ShardItem, RegionRecord | ImageFailure]) -> Iterator[str]:
+    def process(self, element: tuple[ImageItem, RegionRecord | ImageFailure]) -> Iterator[str]:
         item, result = element
         if self._open is None:
-            self._open = ShardFile(item.shard, self._folder, self._settings)
+            self._open = ShardWriter(item.shard, self._folder, self._settings)
         if self._open.key != item.shard:
             raise RuntimeError(
                 f"shard {item.shard.filename} began before {self._open.key.filename} was whole: "
@@ -190,7 +190,7 @@ class _WriteShard(beam.DoFn):
 
 @dataclass
 class WriteShards(beam.PTransform):
-    """(ShardItem, RegionRecord or ImageFailure), a shard's images together and in order -> published shards' names.
+    """(ImageItem, RegionRecord or ImageFailure), a shard's images together and in order -> published shards' names.
 
     Attributes:
         folder: where the shards go.

@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
+from region_features.download.http import DownloadError, discard, download, forget
 from transforms import files
-from transforms.records.http_download import DownloadError, discard, download, forget
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _HASH = re.compile(r"sha256=([0-9a-fA-F]{64})")

@@ -12,9 +12,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from transforms.detector import Detector
-from transforms.detector.preprocess import prepare
-from transforms.records.prepared_image import BoxSettings, PreparedImage
+from region_features.detector import Detector
+from region_features.detector.preprocess import prepare
+from region_features.records.prepared_image import PreparedImage
+from region_features.records.settings import SelectionRule
 
 TESTS = Path(__file__).resolve().parents[1]
 TINY = TESTS / "data" / "tiny.caffemodel"
@@ -58,4 +59,4 @@ def golden(name: str) -> Golden:
 def detector() -> Detector:
     """The narrow network, 36 boxes, two threads."""
     torch.set_num_threads(2)
-    return Detector.load(str(TINY), "cpu", BoxSettings())
+    return Detector.load(str(TINY), "cpu", SelectionRule())

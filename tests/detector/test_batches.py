@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from region_features.detector import DetectionError, Detector
+from region_features.detector.preprocess import prepare
+from region_features.records.prepared_image import PreparedImage
+from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
+from region_features.records.settings import SelectionRule
 from tests.detector.conftest import TINY, golden
-from transforms.detector import DetectionError, Detector
-from transforms.detector.preprocess import prepare
-from transforms.records.prepared_image import BoxSettings, PreparedImage
-from transforms.records.region_record import ARRAY_FIELDS, RegionRecord
 
 
 def noise(seed: int, height: int, width: int) -> PreparedImage:
@@ -46,7 +47,7 @@ def test_bad_images_fail_alone_and_keep_their_place(detector: Detector) -> None:
 
 
 def test_numbers_that_are_not_finite_are_an_error() -> None:
-    broken = Detector.load(str(TINY), "cpu", BoxSettings())
+    broken = Detector.load(str(TINY), "cpu", SelectionRule())
     broken.network.roi_heads.box_predictor.cls_score.bias[7] = float("nan")
     (error,) = broken.detect([noise(1, 120, 160)])
     assert isinstance(error, DetectionError)
@@ -60,4 +61,4 @@ def test_no_images_give_no_records(detector: Detector) -> None:
 def test_a_missing_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(RuntimeError, match="CUDA"):
-        Detector.load(str(TINY), "cuda", BoxSettings())
+        Detector.load(str(TINY), "cuda", SelectionRule())

@@ -9,13 +9,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from region_features.detector.network.anchors import cell_anchors, decode, grid_anchors, large_enough
+from region_features.detector.network.nms import float32_threshold, suppress
+from region_features.detector.network.selection import choose_regions, max_confidence, select
+from region_features.records.settings import SelectionRule
 from tests.detector.conftest import golden
-from transforms.detector.anchors import cell_anchors, decode, grid_anchors, large_enough
-from transforms.detector.nms import float32_threshold, suppress
-from transforms.detector.selection import choose_regions, max_confidence, select
-from transforms.records.prepared_image import BoxSettings
 
-THIRTY_SIX = BoxSettings(36, 36, 0.2)
+THIRTY_SIX = SelectionRule(36, 36, 0.2)
 
 
 def plain_nms(boxes: NDArray[Any], threshold: float) -> list[int]:
@@ -157,10 +157,10 @@ def test_confidence_is_the_best_score_a_region_survives_with() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [BoxSettings(5, 5), BoxSettings(3, 20), BoxSettings(36, 36), BoxSettings(2, 9, 0.0)]
+    "settings", [SelectionRule(5, 5), SelectionRule(3, 20), SelectionRule(36, 36), SelectionRule(2, 9, 0.0)]
 )
 @pytest.mark.parametrize("sharpness", [0.0, 3.0, 12.0])
-def test_the_best_scores_decide_as_all_of_them_do(settings: BoxSettings, sharpness: float) -> None:
+def test_the_best_scores_decide_as_all_of_them_do(settings: SelectionRule, sharpness: float) -> None:
     rng = np.random.default_rng(int(sharpness))
     counts = (90, 4, 30, 61)
     # Spread over the plane, then all in one heap, where few survive and the best scores alone do not decide.
@@ -191,7 +191,7 @@ def test_selection_gives_the_originals_regions_from_its_confidences(name: str) -
 
 def test_selection_rule_for_a_range() -> None:
     confidence = np.array([0.1, 0.9, 0.2, 0.5, 0.15])
-    assert select(confidence, BoxSettings(1, 3, 0.2)).tolist() == [1, 2, 3]  # within: proposal order
-    assert select(confidence, BoxSettings(4, 5, 0.2)).tolist() == [1, 3, 2, 4]  # too few: the best four
-    assert select(confidence, BoxSettings(1, 2, 0.2)).tolist() == [1, 3]  # too many: the best two
-    assert select(confidence, BoxSettings(9, 9, 0.2)).tolist() == [1, 3, 2, 4, 0]  # fewer than the minimum: all
+    assert select(confidence, SelectionRule(1, 3, 0.2)).tolist() == [1, 2, 3]  # within: proposal order
+    assert select(confidence, SelectionRule(4, 5, 0.2)).tolist() == [1, 3, 2, 4]  # too few: the best four
+    assert select(confidence, SelectionRule(1, 2, 0.2)).tolist() == [1, 3]  # too many: the best two
+    assert select(confidence, SelectionRule(9, 9, 0.2)).tolist() == [1, 3, 2, 4, 0]  # fewer than the minimum: all

@@ -8,8 +8,8 @@ import detectron2
 import pytest
 from detectron2.config import CfgNode
 
-from transforms.detector.config_file import read_config
-from transforms.detector.errors import ConfigError
+from region_features.detector.detectron2.config_file import read_config
+from region_features.detector.errors import ConfigError
 
 ZOO = Path(detectron2.__file__).parent / "model_zoo" / "configs"
 FPN = "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"

@@ -7,13 +7,13 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 
-import transforms.detector
-from transforms.detector import add_bottom_up_attention_config
-from transforms.detector.architecture import RESNET_101, Stage
-from transforms.detector.config import architecture_of, network_config
-from transforms.detector.meta_arch import BottomUpAttentionRCNN
-from transforms.detector.roi_heads import BottomUpAttentionHeads
-from transforms.records.prepared_image import BoxSettings
+import region_features.detector
+from region_features.detector import add_bottom_up_attention_config
+from region_features.detector.architecture import RESNET_101, Stage
+from region_features.detector.network.config import architecture_of, network_config
+from region_features.detector.network.meta_arch import BottomUpAttentionRCNN
+from region_features.detector.network.roi_heads import BottomUpAttentionHeads
+from region_features.records.settings import SelectionRule
 
 
 def test_a_config_builds_the_published_network() -> None:
@@ -23,7 +23,7 @@ def test_a_config_builds_the_published_network() -> None:
     with torch.device("meta"):
         network = build_model(cfg)
     assert isinstance(network, BottomUpAttentionRCNN)
-    assert network.boxes == BoxSettings(36, 100, 0.2)
+    assert network.boxes == SelectionRule(36, 100, 0.2)
     assert [len(getattr(network.backbone, name)) for name in ("res2", "res3", "res4")] == [3, 4, 23]
     assert network.backbone.output_shape()["res4"].stride == 16
     assert network.roi_heads.res5[0].conv2.dilation == (2, 2)
@@ -31,7 +31,7 @@ def test_a_config_builds_the_published_network() -> None:
 
 
 def test_config_and_architecture_are_inverse() -> None:
-    assert architecture_of(network_config(RESNET_101, BoxSettings(), "cpu")) == RESNET_101
+    assert architecture_of(network_config(RESNET_101, SelectionRule(), "cpu")) == RESNET_101
 
 
 def test_parts_are_usable_without_a_config() -> None:
@@ -47,4 +47,4 @@ def test_parts_are_usable_without_a_config() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="Detektor"):
-        _ = transforms.detector.Detektor
+        _ = region_features.detector.Detektor

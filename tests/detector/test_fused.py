@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from transforms.detector.architecture import Stage
-from transforms.detector.backbone import residual_stage
-from transforms.detector.fold import fold_batch_norm
-from transforms.detector.fused import CudnnBottleneck, fuse_cuda_blocks
-from transforms.detector.pinned import pinned
-from transforms.records.prepared_image import PreparedImage
+from region_features.detector.architecture import Stage
+from region_features.detector.network.backbone import residual_stage
+from region_features.detector.network.fold import fold_batch_norm
+from region_features.detector.network.fused import CudnnBottleneck, fuse_cuda_blocks
+from region_features.detector.pinned import pinned
+from region_features.records.prepared_image import PreparedImage
 
 
 @pytest.fixture

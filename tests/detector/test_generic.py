@@ -16,16 +16,17 @@ from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.layers import FrozenBatchNorm2d
 from numpy.typing import NDArray
 
-from transforms.detector import DetectionError, GenericDetector, WeightsError
-from transforms.detector.checkpoint_file import read_checkpoint
-from transforms.detector.config_file import read_config
-from transforms.detector.errors import ConfigError
-from transforms.detector.generic import CLASS_NMS, build_generic, check_generic
-from transforms.detector.generic_preprocess import InputSettings, prepare
-from transforms.detector.selection import choose_regions
-from transforms.records.detector_config import DetectorConfig
-from transforms.records.prepared_image import BoxSettings, PreparedImage
-from transforms.records.region_record import ARRAY_FIELDS, RegionRecord
+from region_features.detector import DetectionError, Detectron2Detector, WeightsError
+from region_features.detector.detectron2.config_file import read_config
+from region_features.detector.detectron2.detector import CLASS_NMS, build_detectron2_network, check_checkpoint
+from region_features.detector.detectron2.preprocess import InputSettings, prepare
+from region_features.detector.errors import ConfigError
+from region_features.detector.network.selection import choose_regions
+from region_features.detector.weights.checkpoint_file import read_checkpoint
+from region_features.records.detector_config import DetectorConfig
+from region_features.records.prepared_image import PreparedImage
+from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
+from region_features.records.settings import SelectionRule
 
 CONFIGS = {"c4": "COCO-Detection/faster_rcnn_R_50_C4_1x.yaml", "fpn": "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"}
 WIDTHS = {"c4": 2048, "fpn": 1024}
@@ -38,7 +39,7 @@ MODEL:
   PIXEL_MEAN: [120.0, 110.0, 100.0]
   PIXEL_STD: [57.0, 58.0, 59.0]
 """
-BOXES = BoxSettings(5, 20, 0.014)
+BOXES = SelectionRule(5, 20, 0.014)
 
 
 def read(path: object) -> DetectorConfig:
@@ -60,7 +61,7 @@ def config(kind: str, tmp_path_factory: pytest.TempPathFactory) -> DetectorConfi
 def random_state(config: DetectorConfig) -> dict[str, torch.Tensor]:
     """Weights under which numbers neither grow through the residual blocks nor are all alike."""
     torch.manual_seed(0)
-    network = build_generic(config, "cpu")
+    network = build_detectron2_network(config, "cpu")
     for name, module in network.named_modules():
         if isinstance(module, FrozenBatchNorm2d) and name.endswith("conv3.norm"):
             module.weight.fill_(0.3)
@@ -76,9 +77,9 @@ def weights(config: DetectorConfig, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def detector(config: DetectorConfig, weights: Path) -> GenericDetector:
+def detector(config: DetectorConfig, weights: Path) -> Detectron2Detector:
     torch.set_num_threads(2)
-    return GenericDetector.load(config, str(weights), "cpu", BOXES)
+    return Detectron2Detector.load(config, str(weights), "cpu", BOXES)
 
 
 def photo(seed: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -86,13 +87,13 @@ def photo(seed: int, height: int, width: int) -> NDArray[np.uint8]:
     return blocks.repeat(9, axis=0).repeat(9, axis=1)[:height, :width]
 
 
-def one(detector: GenericDetector, image: PreparedImage) -> RegionRecord:
+def one(detector: Detectron2Detector, image: PreparedImage) -> RegionRecord:
     (record,) = detector.detect([image])
     assert isinstance(record, RegionRecord), record
     return record
 
 
-def by_detectron2(detector: GenericDetector, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+def by_detectron2(detector: Detectron2Detector, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
     """Boxes, features and class probabilities of all proposals, caught inside detectron2's own inference."""
     height, width = image.shape[:2]
     resized = ResizeShortestEdge([96, 96], 160).get_transform(image[:, :, ::-1]).apply_image(image[:, :, ::-1])
@@ -120,7 +121,7 @@ def by_detectron2(detector: GenericDetector, image: NDArray[np.uint8]) -> dict[s
 
 
 @pytest.mark.parametrize("size", [(90, 130), (200, 60)])
-def test_records_hold_what_detectron2_computes(detector: GenericDetector, kind: str, size: tuple[int, int]) -> None:
+def test_records_hold_what_detectron2_computes(detector: Detectron2Detector, kind: str, size: tuple[int, int]) -> None:
     image = photo(sum(size), *size)
     found = one(detector, prepare("a", image, InputSettings(96, 160, "RGB")))
     wanted = by_detectron2(detector, image)
@@ -137,13 +138,13 @@ def test_records_hold_what_detectron2_computes(detector: GenericDetector, kind: 
     assert np.ptp(found.cls_prob[:, 1:], axis=0).max() > 0.01 and np.ptp(found.features, axis=0).max() > 0.1
 
 
-def test_attributes_are_zeros_as_wide_as_bottom_up_attentions(detector: GenericDetector) -> None:
+def test_attributes_are_zeros_as_wide_as_bottom_up_attentions(detector: Detectron2Detector) -> None:
     found = one(detector, prepare("a", photo(1, 90, 130), InputSettings(96, 160, "RGB")))
     assert found.attrs.shape == (found.num_boxes, 401)
     assert not found.attrs.any() and not found.attrs_id.any() and not found.attrs_conf.any()
 
 
-def test_the_networks_own_boxes_give_the_same_record(detector: GenericDetector) -> None:
+def test_the_networks_own_boxes_give_the_same_record(detector: Detectron2Detector) -> None:
     image = prepare("a", photo(2, 90, 131), InputSettings(96, 160, "RGB"))
     found = one(detector, image)
     boxes = np.concatenate([found.boxes[::-1], found.boxes[:1]])
@@ -154,7 +155,7 @@ def test_the_networks_own_boxes_give_the_same_record(detector: GenericDetector) 
     np.testing.assert_array_equal(again.features[-1], again.features[-2])
 
 
-def test_an_image_depends_on_no_neighbour_and_a_bad_one_fails_alone(detector: GenericDetector) -> None:
+def test_an_image_depends_on_no_neighbour_and_a_bad_one_fails_alone(detector: Detectron2Detector) -> None:
     settings = InputSettings(96, 160, "RGB")
     good = prepare("good", photo(3, 90, 130), settings)
     thread = prepare("thread", np.zeros((1, 3000, 3), np.uint8), settings)
@@ -169,7 +170,7 @@ def test_an_image_depends_on_no_neighbour_and_a_bad_one_fails_alone(detector: Ge
 
 def test_a_pickle_and_a_torch_file_are_the_same_weights(config: DetectorConfig, weights: Path, tmp_path: Path) -> None:
     arrays = read_checkpoint(weights)
-    check_generic(config, arrays, "model.pth")
+    check_checkpoint(config, arrays, "model.pth")
     plain = {name: np.array(array) for name, array in list(arrays.items())[:40]}
     (tmp_path / "model.pkl").write_bytes(pickle.dumps({"model": plain, "__author__": "x"}, protocol=2))
     found = read_checkpoint(tmp_path / "model.pkl")
@@ -204,7 +205,7 @@ def test_weights_of_another_network_are_named(
     config: DetectorConfig, weights: Path, damage: Callable[[dict[str, Any]], dict[str, Any]], words: str
 ) -> None:
     with pytest.raises(WeightsError, match=f"^w.pth.*{words}"):
-        check_generic(config, damage(read_checkpoint(weights)), "w.pth")
+        check_checkpoint(config, damage(read_checkpoint(weights)), "w.pth")
 
 
 def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
@@ -233,36 +234,36 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
 )
 def test_a_config_that_detectron2_does_not_like(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=f"^c.yaml: .*{words}"):
-        build_generic(DetectorConfig("c.yaml", values), "meta")
+        build_detectron2_network(DetectorConfig("c.yaml", values), "meta")
 
 
 def test_a_build_without_deformable_convolutions_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"MODEL": {"RESNETS": {"DEFORM_ON_PER_STAGE": [False, False, True, False]}}}
     monkeypatch.delattr(detectron2._C, "deform_conv_forward", raising=False)
     with pytest.raises(ConfigError, match=r"^c.yaml: .*deformable convolutions.*; install an official build"):
-        build_generic(DetectorConfig("c.yaml", values), "meta")
+        build_detectron2_network(DetectorConfig("c.yaml", values), "meta")
     monkeypatch.setattr(detectron2._C, "deform_conv_forward", None, raising=False)
-    build_generic(DetectorConfig("c.yaml", values), "meta")
+    build_detectron2_network(DetectorConfig("c.yaml", values), "meta")
 
 
 def test_numbers_that_are_not_finite_are_an_error(config: DetectorConfig, weights: Path) -> None:
-    broken = GenericDetector.load(config, str(weights), "cpu", BOXES)
+    broken = Detectron2Detector.load(config, str(weights), "cpu", BOXES)
     broken.network.roi_heads.box_predictor.cls_score.bias[7] = float("nan")
     (error,) = broken.detect([prepare("a", photo(1, 90, 130), InputSettings(96, 160, "RGB"))])
     assert isinstance(error, DetectionError) and "not finite" in str(error)
 
 
 def test_masks_and_keypoints_ask_for_no_weights() -> None:
-    names = build_generic(read("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"), "meta").state_dict()
-    plain = build_generic(read(CONFIGS["fpn"]), "meta").state_dict()
+    names = build_detectron2_network(read("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"), "meta").state_dict()
+    plain = build_detectron2_network(read(CONFIGS["fpn"]), "meta").state_dict()
     assert set(names) == set(plain)
 
 
 @pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16")
-def test_bfloat16_describes_the_boxes_of_float32(detector: GenericDetector) -> None:
+def test_bfloat16_describes_the_boxes_of_float32(detector: Detectron2Detector) -> None:
     image = prepare("a", photo(1, 90, 130), InputSettings(96, 160, "RGB"))
-    rough = GenericDetector(detector.network, torch.device("cpu"), BoxSettings(300, 300), "bfloat16")
-    exact = GenericDetector(detector.network, torch.device("cpu"), BoxSettings(300, 300))
+    rough = Detectron2Detector(detector.network, torch.device("cpu"), SelectionRule(300, 300), "bfloat16")
+    exact = Detectron2Detector(detector.network, torch.device("cpu"), SelectionRule(300, 300))
     one_of, other = one(exact, image), one(rough, image)
     same = (one_of.boxes[:, None] == other.boxes[None]).all(axis=2)
     assert same.any(axis=1).all() and other.features.dtype == np.float32

@@ -9,10 +9,10 @@ import pytest
 from detectron2.config import get_cfg
 from detectron2.data.transforms import ResizeShortestEdge
 
+from region_features.detector.detectron2.preprocess import InputSettings, input_settings, prepare, resized_size
+from region_features.detector.errors import ConfigError
+from region_features.records.detector_config import DetectorConfig
 from tests.detector.test_generic import photo
-from transforms.detector.errors import ConfigError
-from transforms.detector.generic_preprocess import InputSettings, input_settings, prepare, resized_size
-from transforms.records.detector_config import DetectorConfig
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from region_features.detector import Detector
+from region_features.detector.given_regions import to_resized
+from region_features.detector.preprocess import prepare, resize_scale
+from region_features.records.prepared_image import PreparedImage
+from region_features.records.region_record import RegionRecord
 from tests.detector.conftest import golden
-from transforms.detector import Detector
-from transforms.detector.given_regions import to_resized
-from transforms.detector.preprocess import prepare, resize_scale
-from transforms.records.prepared_image import PreparedImage
-from transforms.records.region_record import RegionRecord
 
-EXACT = ("objects_id", "attrs_id", "boxes")
+FLOAT32 = ("objects_id", "attrs_id", "boxes")
 CLOSE = ("features", "objects_conf", "attrs_conf", "cls_prob", "attrs")
 
 
@@ -36,7 +36,7 @@ def test_the_networks_own_boxes_give_the_same_record(detector: Detector, size: t
     found = one(detector, image)
     again = one(detector, replace(image, boxes=found.boxes.copy()))
     assert found.num_boxes == 36
-    for field in EXACT:
+    for field in FLOAT32:
         np.testing.assert_array_equal(getattr(again, field), getattr(found, field), err_msg=field)
     for field in CLOSE:
         np.testing.assert_allclose(getattr(again, field), getattr(found, field), rtol=0, atol=1e-5, err_msg=field)

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.detector.weight_files import bua_state, save
-from transforms.detector import WeightsError
-from transforms.detector.restricted_pickle import unpickle
-from transforms.detector.torch_file import LEGACY_MAGIC
-from transforms.detector.weights_file import read_weights
+from region_features.detector import WeightsError
+from region_features.detector.weights.restricted_pickle import unpickle
+from region_features.detector.weights.torch_file import LEGACY_MAGIC
+from region_features.detector.weights.weights_file import read_weights
+from tests.samples.weight_files import bua_state, save
 
 
 class Calls:

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from region_features.detector import Detector
+from region_features.detector.device_loss import detect_device_loss
+from region_features.detector.errors import DeviceLostError
+from region_features.detector.oom_backoff import run_with_oom_backoff
+from region_features.records.settings import SelectionRule
 from tests.detector.conftest import TINY
 from tests.detector.test_batches import assert_identical, noise
-from transforms.detector import Detector
-from transforms.detector.device import answering
-from transforms.detector.errors import DeviceLostError
-from transforms.detector.memory import in_parts
-from transforms.records.prepared_image import BoxSettings
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
@@ -36,7 +36,7 @@ class Memory:
 
 def test_parts_are_halved_until_they_fit_and_nothing_is_done_twice(caplog: pytest.LogCaptureFixture) -> None:
     memory = Memory(limit=20)
-    results, size = in_parts(100, 64, memory.work, "regions")
+    results, size = run_with_oom_backoff(100, 64, memory.work, "regions")
     assert [thing for part in results for thing in part] == list(range(100))
     assert (size, memory.tried) == (16, [64, 32, 16, 16, 16, 16, 16, 16, 4])
     assert [record.getMessage() for record in caplog.records] == [
@@ -47,19 +47,19 @@ def test_parts_are_halved_until_they_fit_and_nothing_is_done_twice(caplog: pytes
 
 
 def test_parts_that_fit_stay_as_they_are() -> None:
-    assert in_parts(10, 4, Memory(limit=4).work, "images") == ([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]], 4)
-    assert in_parts(0, 4, Memory(limit=4).work, "images") == ([], 4)
+    assert run_with_oom_backoff(10, 4, Memory(limit=4).work, "images") == ([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]], 4)
+    assert run_with_oom_backoff(0, 4, Memory(limit=4).work, "images") == ([], 4)
 
 
 def test_one_thing_that_is_too_large_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        in_parts(3, 2, Memory(limit=0).work, "images")
+        run_with_oom_backoff(3, 2, Memory(limit=0).work, "images")
 
 
 def test_a_detector_short_of_memory_gives_the_same_records(
     detector: Detector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    small = Detector.load(str(TINY), "cpu", BoxSettings())
+    small = Detector.load(str(TINY), "cpu", SelectionRule())
     small.network.images_at_once, small.network.roi_heads.chunk = 4, 60
     trunk, res5 = small.network.backbone.forward, small.network.roi_heads.res5.forward
 
@@ -86,7 +86,7 @@ def test_a_detector_short_of_memory_gives_the_same_records(
 
 
 def test_an_error_of_a_gpu_that_still_answers_stays_what_it_is() -> None:
-    with pytest.raises(RuntimeError, match="cuDNN error") as caught, answering(torch.device("cpu")):
+    with pytest.raises(RuntimeError, match="cuDNN error") as caught, detect_device_loss(torch.device("cpu")):
         raise RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED")
     assert not isinstance(caught.value, DeviceLostError)
 
@@ -96,5 +96,5 @@ def test_a_gpu_that_answers_no_more_is_lost(monkeypatch: pytest.MonkeyPatch) -> 
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(torch, "ones", dead)
-    with pytest.raises(DeviceLostError, match="more: CUDA error: misaligned"), answering(torch.device("cuda")):
+    with pytest.raises(DeviceLostError, match="more: CUDA error: misaligned"), detect_device_loss(torch.device("cuda")):
         raise RuntimeError("CUDA error: misaligned address")

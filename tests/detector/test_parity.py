@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from region_features.detector import DetectionError, Detector
+from region_features.records.region_record import RegionRecord
 from tests.detector.conftest import golden, read, shared_image
-from transforms.detector import DetectionError, Detector
-from transforms.records.region_record import RegionRecord
 
 PHOTOS = (
     "000456",

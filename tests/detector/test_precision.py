@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from region_features.detector import Detector
+from region_features.detector.precision import arithmetic, check_precision
+from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
+from region_features.records.settings import CPU_PRECISIONS, PRECISIONS, SelectionRule
 from tests.detector.conftest import TINY, golden
 from tests.detector.test_batches import noise
-from transforms.detector import Detector
-from transforms.detector.precision import arithmetic, check_precision
-from transforms.records.precision import CPU_PRECISIONS, PRECISIONS
-from transforms.records.prepared_image import BoxSettings
-from transforms.records.region_record import ARRAY_FIELDS, RegionRecord
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 has_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -21,7 +20,7 @@ has_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
 @pytest.mark.skipif(not has_bfloat16, reason="this CPU has no bfloat16")
 def test_bfloat16_describes_the_boxes_of_float32(detector: Detector) -> None:
     images = [golden("s32x64").image, noise(1, 480, 640)]
-    rough = Detector.load(str(TINY), "cpu", BoxSettings(), "bfloat16")
+    rough = Detector.load(str(TINY), "cpu", SelectionRule(), "bfloat16")
     for exact, near in zip(detector.detect(images), rough.detect(images), strict=True):
         assert isinstance(exact, RegionRecord) and isinstance(near, RegionRecord)
         dtypes = [[getattr(one, field.name).dtype for field in ARRAY_FIELDS] for one in (exact, near)]
@@ -36,7 +35,7 @@ def test_bfloat16_describes_the_boxes_of_float32(detector: Detector) -> None:
 def test_bfloat16_depends_on_no_neighbour_either() -> None:
     if not has_bfloat16:
         pytest.skip("this CPU has no bfloat16")
-    rough = Detector.load(str(TINY), "cpu", BoxSettings(), "bfloat16")
+    rough = Detector.load(str(TINY), "cpu", SelectionRule(), "bfloat16")
     images = [noise(1, 120, 160), noise(2, 120, 160), noise(3, 90, 160)]
     for together, image in zip(rough.detect(images), images, strict=True):
         (alone,) = rough.detect([image])
@@ -47,7 +46,7 @@ def test_bfloat16_depends_on_no_neighbour_either() -> None:
 @pytest.mark.parametrize("precision", sorted(set(PRECISIONS) - set(CPU_PRECISIONS)))
 def test_a_cpu_refuses_what_needs_tensor_cores(precision: str) -> None:
     with pytest.raises(ValueError, match=f"--precision {precision}: a CPU does float32 or bfloat16 only"):
-        Detector.load(str(TINY), "cpu", BoxSettings(), precision)
+        Detector.load(str(TINY), "cpu", SelectionRule(), precision)
 
 
 def test_a_cpu_without_bfloat16_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from transforms.detector.preprocess import PIXEL_MEANS, prepare, resize_scale
+from region_features.detector.preprocess import PIXEL_MEANS, prepare, resize_scale
 
 SIZES = [(375, 500), (640, 407), (37, 900), (900, 37), (20, 20), (1500, 2000), (600, 600)]
 
@@ -90,7 +90,7 @@ def test_other_arrays_are_refused_by_name(image: NDArray[np.uint8]) -> None:
 
 def test_readers_import_neither_torch_nor_detectron2() -> None:
     code = (
-        "import sys; from transforms.detector.preprocess import prepare; import transforms.detector.errors; "
+        "import sys; from region_features.detector.preprocess import prepare; import region_features.detector.errors; "
         "assert not {'torch', 'detectron2', 'tensorflow', 'apache_beam'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[2])

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from region_features.detector import WeightsError
+from region_features.detector.weights.caffe_weights import read_caffe_weights
+from region_features.detector.weights.safetensors_file import encode_safetensors
+from region_features.detector.weights.state import Weights, state_shapes
+from region_features.detector.weights.weights_file import read_weights
 from tests.detector.conftest import TINY
-from transforms.detector import WeightsError
-from transforms.detector.caffe_weights import read_caffe_weights
-from transforms.detector.safetensors_file import encode_safetensors
-from transforms.detector.weights import Weights, state_shapes
-from transforms.detector.weights_file import read_weights
 
 
 def write_ours(path: Path, weights: Weights, **metadata: str) -> None:

@@ -12,22 +12,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_pool
 
+from region_features.detector.network.detector import build_network
+from region_features.detector.network.fold import fold_batch_norm
+from region_features.detector.network.fused import available, fuse_blocks
+from region_features.detector.network.meta_arch import BottomUpAttentionRCNN
+from region_features.detector.network.proposals import foreground
+from region_features.detector.network.region_pool import max_tables, pool_chunk, pool_indices
+from region_features.detector.weights.caffe_weights import read_caffe_weights
+from region_features.records.settings import SelectionRule
 from tests.detector.conftest import SHARED, TINY, read, shared_image
-from transforms.detector.caffe_weights import read_caffe_weights
-from transforms.detector.fold import fold_batch_norm
-from transforms.detector.fused import available, fuse_blocks
-from transforms.detector.meta_arch import BottomUpAttentionRCNN
-from transforms.detector.model import build_network
-from transforms.detector.proposals import foreground
-from transforms.detector.region_pool import max_tables, pool_chunk, pool_indices
-from transforms.records.prepared_image import BoxSettings
 
 BLOCKS = {"res2": ["2a"], "res3": ["3a"], "res4": ["4a", "4b1"], "res5": ["5a", "5b"]}
 
 
 @pytest.fixture
 def network() -> BottomUpAttentionRCNN:
-    return build_network(read_caffe_weights(TINY), BoxSettings())
+    return build_network(read_caffe_weights(TINY), SelectionRule())
 
 
 def watch(network: BottomUpAttentionRCNN, blobs: dict[str, Tensor]) -> None:

@@ -12,8 +12,16 @@ import numpy as np
 import pytest
 import torch
 
+from region_features.detector import Detector, WeightsError
+from region_features.detector.weights.caffe_weights import read_caffe_weights
+from region_features.detector.weights.caffemodel import read_caffemodel, write_caffemodel
+from region_features.detector.weights.restricted_pickle import model_arrays, unpickle
+from region_features.detector.weights.state import state_shapes
+from region_features.detector.weights.weights_file import read_weights
+from region_features.records.region_record import RegionRecord
+from region_features.records.settings import SelectionRule
 from tests.detector.conftest import TESTS, TINY, golden
-from tests.detector.weight_files import (
+from tests.samples.weight_files import (
     HEAD,
     RPN,
     WRITERS,
@@ -26,20 +34,12 @@ from tests.detector.weight_files import (
     without_attributes,
     write_pickle,
 )
-from transforms.detector import Detector, WeightsError
-from transforms.detector.caffe_weights import read_caffe_weights
-from transforms.detector.caffemodel import read_caffemodel, write_caffemodel
-from transforms.detector.restricted_pickle import model_arrays, unpickle
-from transforms.detector.weights import state_shapes
-from transforms.detector.weights_file import read_weights
-from transforms.records.prepared_image import BoxSettings
-from transforms.records.region_record import RegionRecord
 
 IMAGES = ("s20x20", "s32x64", "s37x900")
 
 
 def records(path: Path) -> list[RegionRecord]:
-    found = Detector.load(str(path), "cpu", BoxSettings()).detect([golden(name).image for name in IMAGES])
+    found = Detector.load(str(path), "cpu", SelectionRule()).detect([golden(name).image for name in IMAGES])
     assert all(isinstance(record, RegionRecord) for record in found)
     return [record for record in found if isinstance(record, RegionRecord)]
 
@@ -268,7 +268,7 @@ def test_no_format_needs_torch(tmp_path: Path) -> None:
         paths.append(str(tmp_path / kind))
         write(tmp_path / kind)
     code = (
-        "import sys; from transforms.detector.weights_file import read_weights; "
+        "import sys; from region_features.detector.weights.weights_file import read_weights; "
         "formats = [read_weights(path).format for path in sys.argv[1:]]; "
         "print(len(formats), [name for name in ('torch', 'detectron2', 'apache_beam') if name in sys.modules])"
     )

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from region_features.detector import WeightsError
+from region_features.detector.architecture import Architecture, Stage
+from region_features.detector.weights.caffe_schema import NetParameter
+from region_features.detector.weights.caffe_weights import read_caffe_weights
+from region_features.detector.weights.caffemodel import Blobs, read_caffemodel, write_caffemodel
 from tests.detector.conftest import TINY
-from tests.detector.weight_files import write_caffemodel_v1
-from transforms.detector import WeightsError
-from transforms.detector.architecture import Architecture, Stage
-from transforms.detector.caffe_schema import NetParameter
-from transforms.detector.caffe_weights import read_caffe_weights
-from transforms.detector.caffemodel import Blobs, read_caffemodel, write_caffemodel
+from tests.samples.weight_files import write_caffemodel_v1
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Blobs]], None]) -> Path:

@@ -1,0 +1,226 @@
+"""Any detectron2 R-CNN with one box head in the detector's place: prepared images in, region records or errors out.
+
+R: regions; K: kept ones; D: feature width; C: classes with background.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import detectron2._C
+import numpy as np
+import torch
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.layers import DeformConv, ModulatedDeformConv
+from detectron2.modeling import GeneralizedRCNN, build_model
+from detectron2.modeling.roi_heads import Res5ROIHeads
+from detectron2.structures import Boxes
+from numpy.typing import NDArray
+from torch import Tensor
+
+from region_features.detector.architecture import RESNET_101
+from region_features.detector.detectron2.checkpoint import Arrays, state_for
+from region_features.detector.device_loss import detect_device_loss
+from region_features.detector.errors import ConfigError, DetectionError
+from region_features.detector.given_regions import to_resized
+from region_features.detector.network.selection import choose_regions
+from region_features.detector.precision import arithmetic, check_precision, dtype_of
+from region_features.detector.weights.checkpoint_file import read_checkpoint
+from region_features.records.detector_config import DetectorConfig
+from region_features.records.prepared_image import PreparedImage
+from region_features.records.region_record import RegionRecord
+from region_features.records.settings import FLOAT32, SelectionRule
+
+# detectron2 0.6 calls torch.meshgrid as torch once wanted it, and nothing here can act on that.
+warnings.filterwarnings("ignore", message="torch.meshgrid")
+# As the bottom-up-attention network has it, so that a record's boxes mean the same.
+CLASS_NMS = 0.3
+# Regions that go through the box head together: C4's take 0.8 MB each when they are pooled.
+_CHUNK = 64
+
+
+def full_config(config: DetectorConfig, device: str) -> CfgNode:
+    """A config over detectron2's defaults, without the heads that describe no region.
+
+    Raises:
+        ConfigError: detectron2 does not know one of its names, or a value has the wrong type.
+    """
+    cfg = get_cfg()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "config.yaml")
+        path.write_text(yaml.safe_dump(dict(config.values)))
+        versions = logging.getLogger("detectron2.config.compat")
+        versions.setLevel(logging.ERROR)  # a config without VERSION is taken for the latest, which is no news
+        try:
+            cfg.merge_from_file(str(path), allow_unsafe=False)
+        except (KeyError, ValueError, AssertionError, TypeError) as error:
+            reason = str(error.args[0] if error.args else error)
+            raise ConfigError(f"{config.source}: expected what detectron2 knows, got: {reason}") from error
+    cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
+    cfg.MODEL.MASK_ON = cfg.MODEL.KEYPOINT_ON = False
+    cfg.MODEL.DEVICE = device
+    return cfg
+
+
+def build_detectron2_network(config: DetectorConfig, device: str) -> GeneralizedRCNN:
+    """The network of a config, its weights still random.
+
+    Raises:
+        ConfigError: detectron2 cannot build it, or could not run it.
+    """
+    cfg = full_config(config, device)
+    try:
+        with torch.device(device):
+            network = build_model(cfg)
+    except Exception as error:  # detectron2 says what it does not like in many ways
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{config.source}: detectron2 cannot build this network: {reason}") from error
+    deformable = any(isinstance(module, DeformConv | ModulatedDeformConv) for module in network.modules())
+    if deformable and not hasattr(detectron2._C, "deform_conv_forward"):
+        raise ConfigError(
+            f"{config.source}: expected a network of torch's operators, got one with deformable convolutions, which "
+            "this build of detectron2 was compiled without; install an official build"
+        )
+    return network.requires_grad_(False).eval()
+
+
+def check_checkpoint(config: DetectorConfig, arrays: Arrays, where: str) -> None:
+    """Compare a config with a checkpoint, without computing anything.
+
+    Raises:
+        ConfigError, WeightsError: one cannot be used, or they are of two networks.
+    """
+    state_for(build_detectron2_network(config, "meta"), arrays, where)
+
+
+class Detectron2Detector:
+    """A detectron2 network on one device."""
+
+    def __init__(
+        self, network: GeneralizedRCNN, device: torch.device, boxes: SelectionRule, precision: str = FLOAT32
+    ) -> None:
+        """Takes a network with its weights.
+
+        Args:
+            network: see `build_detectron2_network`; moved to the device.
+            device: where it is to run.
+            boxes: how many boxes an image gets.
+            precision: of PRECISIONS.
+
+        Raises:
+            ValueError: the device does not have the precision.
+        """
+        check_precision(precision, device)
+        self.network = network.to(device)
+        self._boxes, self._device, self._precision, self._lock = boxes, device, precision, threading.Lock()
+
+    @classmethod
+    def load(
+        cls, config: DetectorConfig, weights: str, device: str, boxes: SelectionRule, precision: str = FLOAT32
+    ) -> Detectron2Detector:
+        """Builds the network of a config and fills in a checkpoint.
+
+        Args:
+            config: see `region_features.detector.detectron2.config_file`.
+            weights: local path of a detectron2 checkpoint, `.pkl` or `.pth`.
+            device: `cpu` or `cuda`.
+            boxes: how many boxes an image gets.
+            precision: of PRECISIONS.
+
+        Raises:
+            ConfigError, WeightsError: one cannot be used, or they are of two networks.
+            ValueError: the device does not have the precision.
+            OSError: the file cannot be read.
+        """
+        network = build_detectron2_network(config, "cpu")
+        network.load_state_dict(state_for(network, read_checkpoint(weights), weights), strict=False)
+        return cls(network, torch.device(device), boxes, precision)
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[PreparedImage]) -> list[RegionRecord | DetectionError]:
+        """Finds the regions of each image, one at a time; an image's result does not depend on the others.
+
+        Args:
+            images: as `region_features.detector.detectron2.preprocess.prepare` gives them.
+
+        Returns:
+            For each image, in order, its record or the reason why there is none.
+        """
+        found: list[RegionRecord | DetectionError] = []
+        with self._lock, arithmetic(self._precision, self._device), detect_device_loss(self._device):
+            for image in images:
+                try:
+                    found.append(self._record(image))
+                except DetectionError as error:
+                    found.append(error)
+        return found
+
+    def _record(self, image: PreparedImage) -> RegionRecord:
+        height, width = image.pixels.shape[:2]
+        if 0 in (height, width):
+            raise DetectionError(
+                f"image of {image.width}x{image.height} pixels is too thin: resized it would be {width}x{height}"
+            )
+        # Its mean, its standard deviation, its padding.
+        batch = self.network.preprocess_image([{"image": torch.from_numpy(image.pixels).permute(2, 0, 1)}])
+        features = self.network.backbone(batch.tensor)
+        scale = np.array([width / image.width, height / image.height] * 2, np.float32)
+        if image.boxes is None:
+            (proposals,), _ = self.network.proposal_generator(batch, features, None)
+            regions = proposals.proposal_boxes.tensor.float()
+            boxes = regions / torch.from_numpy(scale).to(regions.device)
+        else:
+            boxes = torch.from_numpy(image.boxes).to(batch.tensor.device)
+            regions = torch.from_numpy(to_resized(image.boxes, scale)).to(boxes.device)
+        if len(regions) == 0:
+            raise DetectionError(f"image of {image.width}x{image.height} pixels: the network proposes no region")
+        dtype = dtype_of(self._precision)
+        with torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32):
+            parts = [self._describe(features, part) for part in regions.split(_CHUNK)]
+        described, probs = (torch.cat([part[at] for part in parts]).float() for at in (0, 1))  # (R, D), (R, C)
+        if not probs.isfinite().all():
+            raise DetectionError("the network gave numbers that are not finite; are the weights sound?")
+        if image.boxes is None:
+            (chosen,) = choose_regions([boxes], [probs[:, 1:]], CLASS_NMS, self._boxes)
+            kept = torch.from_numpy(chosen).to(boxes.device)
+            boxes, described, probs = boxes[kept], described[kept], probs[kept]
+        return _record(image, *(one.cpu().numpy() for one in (boxes, described, probs)))
+
+    def _describe(self, features: dict[str, Tensor], regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (R, D) and class probabilities (R, C), background first, of regions (R, 4)."""
+        heads, boxes = self.network.roi_heads, [Boxes(regions)]
+        if isinstance(heads, Res5ROIHeads):
+            pooled = heads._shared_roi_transform([features[name] for name in heads.in_features], boxes)
+            described = inside = pooled.mean(dim=(2, 3))
+        else:
+            inside = heads.box_head(heads.box_pooler([features[name] for name in heads.box_in_features], boxes))
+            # A box head without a fully connected layer gives maps.
+            described = inside.mean(dim=(2, 3)) if inside.dim() == 4 else inside
+        (probs,) = heads.box_predictor.predict_probs(heads.box_predictor(inside), boxes)
+        return described, probs.roll(1, dims=1)
+
+
+def _record(
+    image: PreparedImage, boxes: NDArray[np.float32], features: NDArray[np.float32], probs: NDArray[np.float32]
+) -> RegionRecord:
+    """A record; attributes, which no detectron2 network has, are zeros as wide as those of bottom-up attention."""
+    count = len(boxes)
+    return RegionRecord(
+        img_id=image.img_id,
+        img_h=image.height,
+        img_w=image.width,
+        objects_id=probs[:, 1:].argmax(axis=1),
+        objects_conf=probs[:, 1:].max(axis=1),
+        attrs_id=np.zeros(count, np.int64),
+        attrs_conf=np.zeros(count, np.float32),
+        boxes=boxes,
+        features=features,
+        cls_prob=probs,
+        attrs=np.zeros((count, RESNET_101.attributes + 1), np.float32),
+    )

@@ -1,0 +1,1 @@
+"""The bottom-up-attention network's parts, registered with detectron2."""

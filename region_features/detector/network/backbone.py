@@ -1,0 +1,80 @@
+"""The trunk: detectron2's ResNet with the original Caffe stem and strides.
+
+n: images; h, w: pixels of the resized image.
+"""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.layers import CNNBlockBase, Conv2d, FrozenBatchNorm2d, ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY
+from detectron2.modeling.backbone.resnet import BottleneckBlock, ResNet
+from torch import Tensor
+from torch.nn import functional as F
+
+from region_features.detector.architecture import Stage
+from region_features.detector.network.config import architecture_of
+
+NORM = "FrozenBN"
+# Resized images with a shorter side leave pool1 without an output.
+SHORTEST_SIDE = 3
+
+
+class CeilPoolStem(CNNBlockBase):
+    """conv1 and pool1: 7x7 with stride 2, then a 3x3 max pool with stride 2, no padding and ceil mode."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 4)
+        self.conv1 = Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size=7,
+            stride=2,
+            padding=3,
+            bias=False,
+            norm=FrozenBatchNorm2d(out_channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, 3, h, w) to (n, C, about h/4, about w/4)."""
+        x = F.relu_(self.conv1(x))
+        return F.max_pool2d(x, kernel_size=3, stride=2, ceil_mode=True)
+
+
+def residual_stage(in_channels: int, stage: Stage, stride: int = 1, dilation: int = 1) -> list[BottleneckBlock]:
+    """One stage as Caffe's ResNet has it: stride on the 1x1 convolutions, a projection in the first block always."""
+    blocks = []
+    for index in range(stage.blocks):
+        block = BottleneckBlock(
+            in_channels if index == 0 else stage.channels,
+            stage.channels,
+            bottleneck_channels=stage.bottleneck,
+            stride=stride if index == 0 else 1,
+            norm=NORM,
+            stride_in_1x1=True,
+            dilation=dilation,
+        )
+        if index == 0 and block.shortcut is None:
+            # detectron2 leaves the projection out where the widths agree; Caffe's branch1 is there all the same.
+            block.shortcut = Conv2d(
+                in_channels,
+                stage.channels,
+                kernel_size=1,
+                stride=stride,
+                bias=False,
+                norm=FrozenBatchNorm2d(stage.channels),
+            )
+        blocks.append(block)
+    return blocks
+
+
+@BACKBONE_REGISTRY.register()
+def build_bottom_up_attention_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
+    """conv1 to the last block of res4, one output `res4` with stride 16."""
+    architecture = architecture_of(cfg)
+    stem = CeilPoolStem(input_shape.channels, architecture.stem)
+    stages, channels = [], architecture.stem
+    for stage, stride in zip(architecture.stages[:3], (1, 2, 2), strict=True):
+        stages.append(residual_stage(channels, stage, stride))
+        channels = stage.channels
+    return ResNet(stem, stages, out_features=["res4"])

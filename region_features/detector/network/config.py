@@ -1,0 +1,77 @@
+"""The keys this extension adds to a detectron2 config, and configs for a given network."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode, get_cfg
+
+from region_features.detector.architecture import RESNET_101, Architecture, Stage
+from region_features.records.settings import SelectionRule
+
+
+def _write(node: CfgNode, architecture: Architecture) -> None:
+    node.STEM_CHANNELS = architecture.stem
+    node.STAGE_BLOCKS = [stage.blocks for stage in architecture.stages]
+    node.STAGE_BOTTLENECKS = [stage.bottleneck for stage in architecture.stages]
+    node.STAGE_CHANNELS = [stage.channels for stage in architecture.stages]
+    node.RPN_CHANNELS = architecture.rpn
+    node.CLASSES = architecture.classes
+    node.ATTRIBUTES = architecture.attributes
+    node.EMBEDDING = architecture.embedding
+    node.ATTRIBUTE_HIDDEN = architecture.attribute_hidden
+
+
+def add_bottom_up_attention_config(cfg: CfgNode) -> None:
+    """Adds `MODEL.BOTTOM_UP_ATTENTION`, filled in for the published 36-box ResNet-101, and chooses this network."""
+    node = CfgNode()
+    _write(node, RESNET_101)
+    # Proposals: best by foreground probability, non-maximum suppression, best of what is left.
+    node.PRE_NMS_PROPOSALS = 6000
+    node.PROPOSALS = 300
+    node.PROPOSAL_NMS = 0.7
+    node.MIN_PROPOSAL_SIZE = 16  # pixels of the original image
+    # Regions: suppression within each class, then by confidence.
+    node.CLASS_NMS = 0.3
+    node.MIN_BOXES = 36
+    node.MAX_BOXES = 36
+    node.CONF_THRESHOLD = 0.2
+    cfg.MODEL.BOTTOM_UP_ATTENTION = node
+    cfg.MODEL.META_ARCHITECTURE = "BottomUpAttentionRCNN"
+    cfg.MODEL.BACKBONE.NAME = "build_bottom_up_attention_backbone"
+    cfg.MODEL.PROPOSAL_GENERATOR.NAME = "BottomUpAttentionRPN"
+    cfg.MODEL.ROI_HEADS.NAME = "BottomUpAttentionHeads"
+
+
+def network_config(architecture: Architecture, boxes: SelectionRule, device: str) -> CfgNode:
+    """A whole detectron2 config for a network of this family.
+
+    Args:
+        architecture: depth and widths.
+        boxes: how many boxes an image gets.
+        device: where `build_model` puts the weights.
+    """
+    cfg = get_cfg()
+    add_bottom_up_attention_config(cfg)
+    node = cfg.MODEL.BOTTOM_UP_ATTENTION
+    _write(node, architecture)
+    node.MIN_BOXES, node.MAX_BOXES, node.CONF_THRESHOLD = boxes.minimum, boxes.maximum, boxes.threshold
+    cfg.MODEL.DEVICE = device
+    return cfg
+
+
+def architecture_of(cfg: CfgNode) -> Architecture:
+    """The architecture that a config describes; the inverse of `network_config`."""
+    node = cfg.MODEL.BOTTOM_UP_ATTENTION
+    stages = tuple(
+        Stage(*numbers) for numbers in zip(node.STAGE_BLOCKS, node.STAGE_BOTTLENECKS, node.STAGE_CHANNELS, strict=True)
+    )
+    if len(stages) != 4:
+        raise ValueError(f"MODEL.BOTTOM_UP_ATTENTION: expected four stages (res2 to res5), got {len(stages)}")
+    return Architecture(
+        stem=node.STEM_CHANNELS,
+        stages=(stages[0], stages[1], stages[2], stages[3]),
+        rpn=node.RPN_CHANNELS,
+        classes=node.CLASSES,
+        attributes=node.ATTRIBUTES,
+        embedding=node.EMBEDDING,
+        attribute_hidden=node.ATTRIBUTE_HIDDEN,
+    )

@@ -1,0 +1,160 @@
+"""The detector as the pipeline sees it: prepared images in, region records or errors out.
+
+Importing this module registers the network's parts with detectron2.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.modeling import build_model
+from detectron2.structures import Instances
+from numpy.typing import NDArray
+
+from region_features.detector.device_loss import detect_device_loss
+from region_features.detector.errors import DetectionError
+from region_features.detector.network.config import network_config
+from region_features.detector.network.fold import fold_batch_norm
+from region_features.detector.network.fused import available, fuse_blocks, fuse_cuda_blocks
+from region_features.detector.network.meta_arch import BottomUpAttentionRCNN
+from region_features.detector.network.region_pool import POOLED_SIDE
+from region_features.detector.precision import arithmetic, check_precision, dtype_of
+from region_features.detector.weights.state import Weights
+from region_features.detector.weights.weights_file import read_weights
+from region_features.records.prepared_image import PreparedImage
+from region_features.records.region_record import RegionRecord
+from region_features.records.settings import FLOAT32, SelectionRule
+
+# What fills a large GPU; smaller ones halve it when their memory is out.
+_CUDA_IMAGES, _CUDA_REGIONS = 8, 300
+
+
+def build_network(weights: Weights, boxes: SelectionRule) -> BottomUpAttentionRCNN:
+    """The network with its weights, on the CPU, for extraction, batch normalisation not yet folded."""
+    # On the meta device nothing is filled with random numbers only to be overwritten.
+    with torch.device("meta"):
+        network = build_model(network_config(weights.architecture, boxes, device="meta"))
+    state = {name: torch.from_numpy(np.array(array)) for name, array in weights.state.items()}
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+_FIELDS = ("pred_classes", "scores", "features", "class_probs", "attribute_probs")
+
+
+def _on_host(found: Sequence[Instances]) -> list[dict[str, NDArray[Any]]]:
+    """The numbers of all images, copied together where they lie on a GPU."""
+    copied = []
+    for one in found:
+        tensors = {name: one.get(name) for name in _FIELDS} | {"boxes": one.pred_boxes.tensor}
+        copied.append({name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()})
+    if any(one.features.is_cuda for one in found):
+        torch.cuda.current_stream().synchronize()
+    return [{name: tensor.numpy() for name, tensor in one.items()} for one in copied]
+
+
+def _record(image: PreparedImage, found: dict[str, NDArray[Any]]) -> RegionRecord:
+    attrs = found["attribute_probs"]
+    return RegionRecord(
+        img_id=image.img_id,
+        img_h=image.height,
+        img_w=image.width,
+        objects_id=found["pred_classes"],
+        objects_conf=found["scores"],
+        attrs_id=attrs[:, 1:].argmax(axis=1),
+        attrs_conf=attrs[:, 1:].max(axis=1),
+        boxes=found["boxes"],
+        features=found["features"],
+        cls_prob=found["class_probs"],
+        attrs=attrs,
+    )
+
+
+class Detector:
+    """The network on one device; threads that share it take turns, a batch each."""
+
+    def __init__(self, network: BottomUpAttentionRCNN, device: torch.device, precision: str = FLOAT32) -> None:
+        """Takes a loaded network and readies it for speed: folded, channels last, convolutions fused.
+
+        Args:
+            network: on the CPU; changed in place.
+            device: where it is to run.
+            precision: of PRECISIONS. 16 bits are for res5, where 92 % of the work is: proposals, and with them boxes,
+                do not bear such rounding. The rest is then float32, or TF32 where the device has it.
+
+        Raises:
+            ValueError: the device does not have the precision.
+        """
+        check_precision(precision, device)
+        fold_batch_norm(network)
+        self._device, self._precision, self._lock = device, precision, threading.Lock()
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.roi_heads.use_dtype(dtype_of(precision))
+        stages = [getattr(network.backbone, name) for name in network.backbone.stage_names]
+        if device.type == "cuda":
+            network.images_at_once, network.roi_heads.chunk = _CUDA_IMAGES, _CUDA_REGIONS
+            for stage in (*stages, network.roi_heads.res5):
+                fuse_cuda_blocks(stage)
+        elif available():
+            fuse_blocks(network.roi_heads.res5, (network.roi_heads.chunk, POOLED_SIDE, POOLED_SIDE))
+            for stage in stages:
+                fuse_blocks(stage)
+
+    @classmethod
+    def load(cls, weights: str, device: str, boxes: SelectionRule, precision: str = FLOAT32) -> Detector:
+        """Reads a weights file and builds the network that it describes.
+
+        Args:
+            weights: local path of a file that `read_weights` knows.
+            device: `cpu` or `cuda`.
+            boxes: how many boxes an image gets.
+            precision: of PRECISIONS.
+
+        Raises:
+            WeightsError: the file cannot be used; says why.
+            ValueError: the device does not have the precision.
+            OSError: the file cannot be read.
+            RuntimeError: `cuda` was asked for and there is none.
+        """
+        if device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("expected a CUDA device, got none; give --device cpu, or check the driver")
+        check_precision(precision, torch.device(device))
+        return cls(build_network(read_weights(weights), boxes), torch.device(device), precision)
+
+    def _input(self, image: PreparedImage) -> dict[str, object]:
+        pixels, copied = torch.from_numpy(image.pixels), None
+        if self._copies is not None:
+            with torch.cuda.stream(self._copies):
+                pixels = pixels.to(self._device, non_blocking=True)
+                copied = self._copies.record_event()
+            pixels.record_stream(torch.cuda.current_stream(self._device))
+        size = {"scale": image.scale, "height": image.height, "width": image.width}
+        return {"image": pixels.permute(2, 0, 1), "copied": copied, **size, "boxes": image.boxes}
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[PreparedImage]) -> list[RegionRecord | DetectionError]:
+        """Finds the regions of each image.
+
+        On a CPU an image's result does not depend on the others, bit for bit; on a GPU the last bits may.
+
+        Args:
+            images: as `prepare` gives them, any sizes.
+
+        Returns:
+            For each image, in order, its record or the reason why there is none.
+
+        Raises:
+            DeviceLostError: the GPU answers no more.
+        """
+        with self._lock, arithmetic(self._precision, self._device), detect_device_loss(self._device):
+            outputs = self.network([self._input(image) for image in images])
+            found = iter(_on_host([output["instances"] for output in outputs if "instances" in output]))
+        return [
+            output["error"] if "error" in output else _record(image, next(found))
+            for image, output in zip(images, outputs, strict=True)
+        ]

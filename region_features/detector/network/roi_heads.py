@@ -1,0 +1,133 @@
+"""The head: RoIPool, res5, class scores and attributes.
+
+R: regions; D: feature width; C: classes with background; A: attributes with "none".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import ROI_HEADS_REGISTRY
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from region_features.detector.architecture import Stage
+from region_features.detector.network.backbone import residual_stage
+from region_features.detector.network.config import architecture_of
+from region_features.detector.network.region_pool import max_tables, pool_chunk, pool_indices
+from region_features.detector.oom_backoff import run_with_oom_backoff
+
+
+class RegionPredictor(nn.Module):
+    """`cls_score`, and the attribute head on a feature joined with the embedding of its best class.
+
+    Some ports of the network come without an attribute head (hidden width 0): their attributes are zeros.
+    """
+
+    def __init__(self, width: int, classes: int, attributes: int, embedding: int, hidden: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(width, classes + 1)
+        self.attributes = attributes
+        self.has_attribute_head = hidden > 0
+        if self.has_attribute_head:
+            self.cls_embedding = nn.Embedding(classes + 1, embedding)
+            self.fc_attr = nn.Linear(width + embedding, hidden)
+            self.attr_score = nn.Linear(hidden, attributes + 1)
+
+    def class_probabilities(self, features: Tensor) -> Tensor:
+        """Softmax over the classes, background first: (R, D) -> (R, C)."""
+        return torch.softmax(self.cls_score(features), dim=1)
+
+    def attribute_probabilities(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Softmax over the attributes, "none" first, given each region's best class, background included.
+
+        Args:
+            features: (R, D).
+            classes: int64 (R,).
+
+        Returns:
+            (R, A).
+        """
+        if not self.has_attribute_head:
+            return features.new_zeros(len(features), self.attributes + 1)
+        joined = torch.cat([features, self.cls_embedding(classes)], dim=1)
+        return torch.softmax(self.attr_score(F.relu_(self.fc_attr(joined))), dim=1)
+
+
+@ROI_HEADS_REGISTRY.register()
+class BottomUpAttentionHeads(nn.Module):
+    """res5 over pooled regions at stride 1 with dilated 3x3 convolutions, then the predictor.
+
+    Source: https://arxiv.org/abs/1707.07998 and the original's `test.prototxt`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        stage: Stage,
+        classes: int,
+        attributes: int,
+        embedding: int,
+        attribute_hidden: int,
+        chunk: int = 15,
+    ) -> None:
+        """Builds the head.
+
+        Args:
+            in_channels: width of the trunk's output.
+            stage: res5.
+            classes, attributes: without background and without "none".
+            embedding, attribute_hidden: widths inside the attribute head.
+            chunk: regions that go through res5 together; sized for the processor's cache. Halved for good where a GPU's
+                memory is too small.
+        """
+        super().__init__()
+        self.res5 = nn.Sequential(*residual_stage(in_channels, stage, dilation=2))
+        self.box_predictor = RegionPredictor(stage.channels, classes, attributes, embedding, attribute_hidden)
+        self.chunk = chunk
+        self.dtype = torch.float32
+
+    def use_dtype(self, dtype: torch.dtype) -> None:
+        """Has res5 compute in another type; features, class and attribute scores stay float32."""
+        self.res5.to(dtype)
+        self.dtype = dtype
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """The keyword arguments that a config stands for."""
+        architecture = architecture_of(cfg)
+        return {
+            "in_channels": input_shape["res4"].channels,
+            "stage": architecture.stages[3],
+            "classes": architecture.classes,
+            "attributes": architecture.attributes,
+            "embedding": architecture.embedding,
+            "attribute_hidden": architecture.attribute_hidden,
+        }
+
+    def forward(self, feature: Tensor, regions: Tensor) -> Tensor:
+        """Features of the regions of one image.
+
+        Chunks begin anew with every image, so that a feature never depends on what else is in a batch.
+
+        Args:
+            feature: (1, D', h, w), the trunk's output.
+            regions: float32 (R, 4), pixels of the resized image.
+
+        Returns:
+            float32 (R, D).
+        """
+        tables = max_tables(feature.to(self.dtype))  # of rounded values the maximum is the rounded maximum
+        indices = pool_indices(tables, regions).view(4, len(regions), -1)
+
+        def described(rows: slice) -> Tensor:
+            pooled = pool_chunk(tables, indices[:, rows].reshape(4, -1))
+            return self.res5(pooled).mean(dim=(2, 3), dtype=torch.float32)
+
+        chunks, self.chunk = run_with_oom_backoff(len(regions), self.chunk, described, "regions")
+        return torch.cat(chunks)

@@ -1,0 +1,1 @@
+"""Files over HTTP, and zip archives on a local disk."""

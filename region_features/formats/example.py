@@ -1,0 +1,279 @@
+"""The record as a `tf.train.Example`, with its captions and its image's checksum.
+
+Feature names follow the TensorFlow Object Detection API for predictions; what must come back bit for bit stands as raw
+little-endian bytes under `region/NAME`, with `/shape` and `/dtype` beside it. K: boxes of the image.
+
+The message class is built here from TensorFlow's public schema (tensorflow/core/example/{feature,example}.proto), so
+that no worker imports tensorflow; the bytes are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from region_features.records.region_record import ARRAY_FIELDS, ArrayField, RegionRecord
+
+
+@dataclass(frozen=True, eq=False)
+class ImageExample:
+    """All that a shard holds of one image.
+
+    Attributes:
+        record: the regions.
+        filename: base name of the image file.
+        sha256: hex digest of the encoded image.
+        captions: raw sentences, as the caption file has them; empty when there are none.
+        caption_ids: their sentids, as many.
+        split: Karpathy's split; empty when there is none.
+
+    Raises:
+        ValueError: captions and caption ids are not as many.
+    """
+
+    record: RegionRecord
+    filename: str
+    sha256: str
+    captions: tuple[str, ...] = ()
+    caption_ids: tuple[int, ...] = ()
+    split: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.captions) != len(self.caption_ids):
+            raise ValueError(
+                f"image {self.record.img_id}: expected one caption id a caption, got {len(self.captions)} captions and "
+                f"{len(self.caption_ids)} ids; is the caption file damaged?"
+            )
+
+
+def encode_example(example: ImageExample) -> bytes:
+    """Gives the bytes that `tf.train.Example.SerializeToString(deterministic=True)` writes for the image.
+
+    Caption features and the split are left out when there are none: a `VarLenFeature` then reads an empty list and a
+    `FixedLenFeature` its default, while a present empty list breaks the latter. The lists of an image without boxes
+    are there, and empty.
+
+    Raises:
+        ValueError: the image has no size, or a text is not valid Unicode; names the image and the feature.
+    """
+    record = example.record
+    if record.img_h < 1 or record.img_w < 1:
+        raise ValueError(
+            f"image {record.img_id}: expected a height and width of at least 1, got {record.img_h} and {record.img_w}; "
+            "was the image read?"
+        )
+    message = _EXAMPLE()
+    writer = _Writer(message.features.feature, record.img_id)
+    writer.texts("image/source_id", [record.img_id])
+    writer.texts("image/filename", [example.filename])
+    writer.texts("image/key/sha256", [example.sha256])
+    writer.numbers("image/height", [record.img_h])
+    writer.numbers("image/width", [record.img_w])
+    if example.captions:
+        writer.texts("image/caption", example.captions)
+        writer.numbers("image/caption/id", example.caption_ids)
+    if example.split:
+        writer.texts("image/split", [example.split])
+    for column, (side, pixels) in enumerate(_BOX_SIDES):
+        writer.floats(f"image/detection/bbox/{side}", record.boxes[:, column] / np.float32(getattr(record, pixels)))
+    writer.numbers("image/detection/label", (record.objects_id + 1).tolist())
+    writer.floats("image/detection/score", record.objects_conf)
+    writer.numbers("region/count", [record.num_boxes])
+    for field in ARRAY_FIELDS:
+        array = getattr(record, field.name)
+        writer.raw(f"region/{field.name}", array.tobytes())
+        writer.numbers(f"region/{field.name}/shape", array.shape)
+        writer.texts(f"region/{field.name}/dtype", [array.dtype.name])
+    return message.SerializeToString(deterministic=True)
+
+
+def open_example(data: bytes, source: str) -> tuple[str, FeatureReader]:
+    """Parses a message for readers that want but a part of it.
+
+    Returns:
+        The img_id, and a reader whose errors name file and image.
+
+    Raises:
+        ValueError: the data is no `tf.train.Example`, or has no `image/source_id`.
+    """
+    try:
+        features = _EXAMPLE.FromString(data).features.feature
+    except DecodeError as error:
+        raise ValueError(f"{source}: expected a tf.train.Example, got {len(data)} other bytes; {_REMEDY}") from error
+    img_id = FeatureReader(features, source).text("image/source_id")
+    return img_id, FeatureReader(features, f"{source}, image {img_id}")
+
+
+def decode_example(data: bytes, source: str) -> ImageExample:
+    """Reads an example back, bit for bit.
+
+    Args:
+        data: the serialized example.
+        source: the file's name, for messages.
+
+    Returns:
+        The example; its arrays are read-only views of the message's bytes.
+
+    Raises:
+        ValueError: a feature is missing or has not the type, shape or byte count it must have; names file, image and
+            feature.
+    """
+    img_id, reader = open_example(data, source)
+    count = reader.number("region/count")
+    for name, kind in _DETECTION_LISTS:
+        reader.values(name, kind, count)
+    arrays: dict[str, Any] = {field.name: reader.array(field, count) for field in ARRAY_FIELDS}
+    captions: tuple[str, ...] = ()
+    caption_ids: tuple[int, ...] = ()
+    if "image/caption" in reader or "image/caption/id" in reader:
+        captions = reader.texts("image/caption")
+        caption_ids = tuple(reader.values("image/caption/id", "int64_list", len(captions)))
+    return ImageExample(
+        record=RegionRecord(
+            img_id=img_id, img_h=reader.number("image/height"), img_w=reader.number("image/width"), **arrays
+        ),
+        filename=reader.text("image/filename"),
+        sha256=reader.text("image/key/sha256"),
+        captions=captions,
+        caption_ids=caption_ids,
+        split=reader.text("image/split") if "image/split" in reader else "",
+    )
+
+
+_BOX_SIDES = (("xmin", "img_w"), ("ymin", "img_h"), ("xmax", "img_w"), ("ymax", "img_h"))
+_DETECTION_LISTS = (
+    *((f"image/detection/bbox/{side}", "float_list") for side, _ in _BOX_SIDES),
+    ("image/detection/label", "int64_list"),
+    ("image/detection/score", "float_list"),
+)
+_REMEDY = "the file is damaged or was written by another program: delete it and write it again"
+
+
+class _Writer:
+    """Fills a message's feature map; every list is present afterwards, also an empty one."""
+
+    def __init__(self, features: Any, img_id: str) -> None:
+        self._features = features
+        self._img_id = img_id
+
+    # Appending through the map is ten times as fast as building Feature messages and copying them in.
+    def raw(self, name: str, value: bytes) -> None:
+        self._features[name].bytes_list.value.append(value)
+
+    def texts(self, name: str, values: Iterable[str]) -> None:
+        try:
+            self._features[name].bytes_list.value.extend([value.encode() for value in values])
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"image {self._img_id!r}, feature {name}: expected valid Unicode, got {error.object!r}; "
+                "correct it where it comes from"
+            ) from error
+
+    def numbers(self, name: str, values: Iterable[int]) -> None:
+        numbers = self._features[name].int64_list
+        numbers.SetInParent()
+        numbers.value.extend(values)
+
+    def floats(self, name: str, values: NDArray[np.float32]) -> None:
+        floats = self._features[name].float_list
+        floats.SetInParent()
+        floats.value.extend(values.tolist())
+
+
+class FeatureReader:
+    """Takes checked values out of a message's feature map."""
+
+    def __init__(self, features: Any, where: str) -> None:
+        self._features = features
+        self._where = where
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._features
+
+    def error(self, name: str, expected: object, got: object) -> ValueError:
+        """An error that names file, image and feature, for the caller to raise."""
+        return ValueError(f"{self._where}, feature {name}: expected {expected}, got {got}; {_REMEDY}")
+
+    def values(self, name: str, kind: str, count: int | None = None) -> Any:
+        """The feature's list of that kind, of `count` values where given."""
+        if name not in self._features:  # looking it up would add it
+            raise self.error(name, f"a {kind}", "nothing")
+        feature = self._features[name]
+        if feature.WhichOneof("kind") != kind:
+            raise self.error(name, f"a {kind}", feature.WhichOneof("kind") or "an empty feature")
+        values = getattr(feature, kind).value
+        if count is not None and len(values) != count:
+            raise self.error(name, f"{count} values", len(values))
+        return values
+
+    def number(self, name: str) -> int:
+        """The feature's one whole number."""
+        number = int(self.values(name, "int64_list", 1)[0])
+        if number < 0:
+            raise self.error(name, "a number from 0", number)
+        return number
+
+    def texts(self, name: str, count: int | None = None) -> tuple[str, ...]:
+        """The feature's texts."""
+        try:
+            return tuple(value.decode() for value in self.values(name, "bytes_list", count))
+        except UnicodeDecodeError as error:
+            raise self.error(name, "UTF-8 text", f"the byte {error.object[error.start]:#04x}") from error
+
+    def text(self, name: str) -> str:
+        """The feature's one text."""
+        return self.texts(name, 1)[0]
+
+    def array(self, field: ArrayField, count: int) -> NDArray[Any]:
+        """The array of a field for `count` boxes, a read-only view of the message's bytes."""
+        name = f"region/{field.name}"
+        dtype = np.dtype(field.dtype)
+        stored = self.text(f"{name}/dtype")
+        if stored != dtype.name:
+            raise self.error(f"{name}/dtype", dtype.name, stored)
+        shape = tuple(self.values(f"{name}/shape", "int64_list", 1 if field.columns is None else 2))
+        if shape[0] != count or min(shape) < 0 or (field.columns and shape[1] != field.columns):
+            row = () if field.columns is None else (field.columns or "any",)
+            raise self.error(f"{name}/shape", (count, *row), shape)
+        raw = self.values(name, "bytes_list", 1)[0]
+        if len(raw) != math.prod(shape) * dtype.itemsize:
+            raise self.error(name, f"{math.prod(shape) * dtype.itemsize} bytes for shape {shape}", f"{len(raw)} bytes")
+        return np.frombuffer(raw, dtype=dtype).reshape(shape)
+
+
+def _example_class() -> Any:
+    """Builds `tensorflow.Example` in a pool of its own, which cannot clash with an imported tensorflow."""
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
+    lists = (("BytesList", field.TYPE_BYTES), ("FloatList", field.TYPE_FLOAT), ("Int64List", field.TYPE_INT64))
+    for name, kind in lists:
+        file.message_type.add(name=name).field.add(name="value", number=1, type=kind, label=field.LABEL_REPEATED)
+
+    def submessage(message: Any, name: str, number: int, target: str, **more: Any) -> None:
+        more = {"label": field.LABEL_OPTIONAL, **more}
+        message.field.add(name=name, number=number, type=field.TYPE_MESSAGE, type_name=f".tensorflow.{target}", **more)
+
+    feature = file.message_type.add(name="Feature")
+    feature.oneof_decl.add(name="kind")
+    for number, name in enumerate(("bytes_list", "float_list", "int64_list"), start=1):
+        submessage(feature, name, number, lists[number - 1][0], oneof_index=0)
+    features = file.message_type.add(name="Features")
+    entry = features.nested_type.add(name="FeatureEntry")
+    entry.options.map_entry = True
+    entry.field.add(name="key", number=1, type=field.TYPE_STRING, label=field.LABEL_OPTIONAL)
+    submessage(entry, "value", 2, "Feature")
+    submessage(features, "feature", 1, "Features.FeatureEntry", label=field.LABEL_REPEATED)
+    submessage(file.message_type.add(name="Example"), "features", 1, "Features")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+
+
+_EXAMPLE = _example_class()

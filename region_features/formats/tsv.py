@@ -1,0 +1,109 @@
+"""TSV rows of LXMERT and VOLTA, written by rule and read with the defects that old scripts left in them.
+
+Tab separated, no header, no quoting; arrays as base64 of their raw little-endian bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from region_features.formats.volta import record_from_strings, record_to_strings
+from region_features.records.region_record import ARRAY_FIELDS, FIELD_NAMES, RegionRecord
+
+# LXMERT reads the first ten; the last three hold the probabilities.
+SHORT_COLUMNS = 10
+COLUMNS = (SHORT_COLUMNS, len(FIELD_NAMES))
+# What a row may hold at most: 300 boxes of every width, in base64.
+_MAX_ROW = 64 << 20
+_WRAPPED = re.compile(r"""b(['"])(.*)\1""", re.DOTALL)
+_ARRAYS = frozenset(field.name for field in ARRAY_FIELDS) | {"classes"}
+
+
+class RowPlace(NamedTuple):
+    """Where a row lies in a file: its line number from 1, byte offset, length without the line's end, and its id."""
+
+    line: int
+    offset: int
+    length: int
+    img_id: str
+
+
+def encode_tsv_row(record: RegionRecord, columns: int) -> bytes:
+    """One line with its end: the first `columns` fields in FIELD_NAMES order.
+
+    Args:
+        record: the image.
+        columns: 10 or 13.
+    """
+    strings = record_to_strings(record)
+    return ("\t".join([strings[name] for name in FIELD_NAMES[:columns]]) + "\n").encode()
+
+
+def decode_tsv_row(line: bytes, source: str) -> RegionRecord:
+    """Read a row of ten or thirteen columns.
+
+    A base64 text wrapped as `b'...'`, and one whose padding is missing or too long, are read as what they stand for. A
+    row of ten columns comes back with probability arrays of width 0.
+
+    Args:
+        line: the row, with or without its line end.
+        source: file and line, for messages.
+
+    Raises:
+        ValueError: the row is damaged; the message says which field.
+    """
+    try:
+        cells = line.rstrip(b"\r\n").decode().split("\t")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{source}: expected text, got byte {line[error.start]:#x}") from error
+    if len(cells) not in COLUMNS:
+        raise ValueError(f"{source}: expected 10 or 13 columns, got {len(cells)}; is the row torn?")
+    strings = dict(zip(FIELD_NAMES, cells, strict=False))
+    for name in _ARRAYS & strings.keys():
+        strings[name] = _mend_base64(strings[name])
+    if len(cells) == SHORT_COLUMNS:
+        strings.update(dict.fromkeys(FIELD_NAMES[SHORT_COLUMNS:], ""))
+    return record_from_strings(strings, source)
+
+
+def _mend_base64(text: str) -> str:
+    wrapped = _WRAPPED.fullmatch(text)
+    bare = (wrapped[2] if wrapped else text).rstrip("=")
+    return bare + "=" * (-len(bare) % 4)
+
+
+def find_rows(stream: BinaryIO, source: str) -> Iterator[RowPlace | ValueError]:
+    """Where each row of a file lies, or what is wrong with it; empty lines are passed over.
+
+    Only ids are looked at here: whether a row's arrays are whole shows when it is decoded.
+
+    Args:
+        stream: a binary file open at its start.
+        source: its name, for messages.
+    """
+    offset, number = 0, 0
+    while line := stream.readline(_MAX_ROW):
+        number += 1
+        where = f"{source}, line {number}"
+        row = line.rstrip(b"\r\n")
+        if row:
+            yield _place(row, number, offset, where)
+        offset += len(line)
+        if not line.endswith(b"\n") and len(line) == _MAX_ROW:
+            yield ValueError(f"{where}: expected a row of at most {_MAX_ROW} bytes; this is no feature TSV")
+            return
+
+
+def _place(row: bytes, number: int, offset: int, where: str) -> RowPlace | ValueError:
+    columns = row.count(b"\t") + 1
+    if columns not in COLUMNS:
+        return ValueError(f"{where}: expected 10 or 13 columns, got {columns}; is the row torn?")
+    try:
+        img_id = row.split(b"\t", 1)[0].decode()
+    except UnicodeDecodeError:
+        return ValueError(f"{where}, field img_id: expected text, got bytes that are no UTF-8")
+    if not img_id:
+        return ValueError(f"{where}, field img_id: expected a file stem, got nothing")
+    return RowPlace(number, offset, len(row), img_id)

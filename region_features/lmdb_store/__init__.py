@@ -1,0 +1,1 @@
+"""Region records in LMDB folders."""

@@ -1,0 +1,103 @@
+"""Writes LMDB's data.mdb from items in key order, as large as its content and the same for the same items."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from region_features.lmdb_store.open import DATA_FILE
+from region_features.lmdb_store.write_behind import WriteBehind
+from region_features.records.key import KEYS_RECORD
+
+
+class LmdbItem(NamedTuple):
+    """One image's key and value, and the shard that it comes from, for messages."""
+
+    key: bytes
+    value: bytes
+    shard: str
+
+
+def write_lmdb(
+    folder: str,
+    batches: Iterable[Sequence[LmdbItem]],
+    map_size: int,
+    encode_keys: Callable[[Sequence[bytes]], bytes],
+    on_commit: Callable[[int], None] | None = None,
+) -> int:
+    """Writes `folder`/data.mdb: the items, and the record `keys`, the list of their keys.
+
+    Args:
+        folder: an empty folder that nobody else uses.
+        batches: items in ascending order of key; each batch is one transaction, held in memory until its commit.
+        map_size: upper bound of the file in bytes.
+        encode_keys: gives the value of the record `keys`.
+        on_commit: called after each batch with the items written so far.
+
+    Returns:
+        The number of items.
+
+    Raises:
+        ValueError: a key does not come after the one before; names both and the shard.
+        lmdb.Error: the file cannot be written.
+        OSError: what was written did not reach the disk.
+    """
+    with _open(folder, map_size):
+        pass  # makes the file
+    with WriteBehind(os.path.join(folder, DATA_FILE)) as behind:
+        keys = _write_batches(folder, batches, map_size, behind, on_commit)
+    with _open(folder, map_size) as env:
+        with env.begin(write=True) as transaction:
+            transaction.put(KEYS_RECORD, encode_keys(keys))
+        env.sync(True)
+    return len(keys)
+
+
+def _write_batches(
+    folder: str,
+    batches: Iterable[Sequence[LmdbItem]],
+    map_size: int,
+    behind: WriteBehind,
+    on_commit: Callable[[int], None] | None,
+) -> list[bytes]:
+    keys: list[bytes] = []
+    for batch in batches:
+        # Opened anew each time: a lasting map keeps every page that a transaction starts from, and memory grows.
+        with _open(folder, map_size) as env, env.begin(write=True) as transaction:
+            for item in batch:
+                # py-lmdb answers False, and raises nothing, for a key that does not come last.
+                if not transaction.put(item.key, item.value, append=True):
+                    raise ValueError(
+                        f"{item.shard}: expected ascending LMDB keys, got {item.key!r} after {keys[-1]!r}; "
+                        "delete the shard and write it again"
+                    )
+                keys.append(item.key)
+        behind.grew(sum(len(item.value) for item in batch))
+        if on_commit:
+            on_commit(len(keys))
+    return keys
+
+
+def _open(folder: str, map_size: int) -> Any:
+    import lmdb
+
+    return lmdb.open(
+        folder,
+        map_size=map_size,
+        lock=False,  # one writer, no reader: no lock.mdb is made
+        readahead=False,
+        sync=False,  # once, at the end
+        metasync=False,
+        meminit=True,  # no left-overs of memory in the file: equal items, equal bytes
+    )
+
+
+def map_size_for(shard_bytes: int) -> int:
+    """Gives an upper bound in bytes of the LMDB that TFRecord shards of `shard_bytes` become.
+
+    Base64 makes 4/3 of the raw arrays, and whole pages of 4 KiB at worst twice the example, where a small value just
+    misses one page; the rest is for the tree, the key list and replaced pages. Address space only: without a writable
+    map the file is as large as its content.
+    """
+    return 3 * shard_bytes + (256 << 20)

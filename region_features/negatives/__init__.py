@@ -1,0 +1,1 @@
+"""Hard negatives: each image's nearest others by mean-pooled features."""

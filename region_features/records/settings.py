@@ -1,0 +1,33 @@
+"""Settings of an extraction: the rule that selects regions, and the arithmetic of the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# float32 everywhere; products of tensor cores rounded to 10 bits; the regions' features computed in 16 bits.
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+FLOAT32 = "float32"
+# A CPU has no tensor cores, and no fast float16.
+CPU_PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class SelectionRule:
+    """How many boxes an image gets: those over the threshold, at least `minimum`, at most `maximum`.
+
+    Raises:
+        ValueError: the numbers contradict each other.
+    """
+
+    minimum: int = 36
+    maximum: int = 36
+    threshold: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.minimum <= self.maximum:
+            raise ValueError(
+                f"expected 1 <= min_boxes <= max_boxes, got {self.minimum} and {self.maximum}; "
+                "give --min_boxes and --max_boxes in that order"
+            )
+        if not 0.0 <= self.threshold <= 1.0:
+            raise ValueError(f"expected conf_threshold between 0 and 1, got {self.threshold}")

@@ -1,0 +1,172 @@
+"""Unpacking archives: nothing outside, nothing half-made, nothing damaged."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+
+from region_features.download.unzip import check_archive, count_entries, unpack_file, unpack_folder
+from tests.conftest import tree_bytes
+from tests.samples.zips import patched, with_directory_field, zip_bytes, zip_with_link
+
+GOOD = [("a/", b""), ("a/1.jpg", b"one" * 1000), ("a/deep/2.jpg", b""), ("__MACOSX/._1.jpg", b"x"), ("a/ä.jpg", b"3")]
+FILES = {"1.jpg": b"one" * 1000, "deep/2.jpg": b"", "ä.jpg": b"3"}
+
+
+def put(folder: Path, data: bytes) -> str:
+    path = folder / "a.zip"
+    path.write_bytes(data)
+    return str(path)
+
+
+def unpack(path: str, folder: Path) -> int:
+    return unpack_folder(path, str(folder), "a", lambda done, total: None)
+
+
+def silent(done: int, total: int) -> None:
+    """Shows nothing."""
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_good_archive(tmp_path: Path, method: int) -> None:
+    path = put(tmp_path, zip_bytes(GOOD, method))
+    seen: list[tuple[int, int]] = []
+    assert check_archive(path, lambda done, total: seen.append((done, total))) == count_entries(path) == 4
+    assert seen[-1] == (3002, 3002)
+    assert unpack(path, tmp_path / "out") == 3
+    assert tree_bytes(tmp_path / "out") == {f"a/{name}": content for name, content in FILES.items()}
+
+
+def test_what_is_whole_is_left_alone(tmp_path: Path) -> None:
+    path = put(tmp_path, zip_bytes(GOOD))
+    unpack(path, tmp_path)
+    before = (tmp_path / "a" / "1.jpg").stat()
+    assert unpack(path, tmp_path) == 3
+    after = (tmp_path / "a" / "1.jpg").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_a_folder_of_other_origin_is_neither_trusted_nor_touched(tmp_path: Path) -> None:
+    path = put(tmp_path, zip_bytes(GOOD))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.jpg").write_bytes(b"half")
+    with pytest.raises(
+        ValueError, match=r"a: 3 of 3 files are missing or differ from the archive, 1\.jpg for one; move"
+    ):
+        unpack(path, tmp_path)
+    assert tree_bytes(tmp_path / "a") == {"1.jpg": b"half"}
+
+
+def test_a_killed_attempt_is_checked_and_finished(tmp_path: Path) -> None:
+    path = put(tmp_path, zip_bytes(GOOD))
+    work = tmp_path / ".tmp-a"
+    (work / "deep").mkdir(parents=True)
+    (work / "1.jpg").write_bytes(b"one" * 1000)
+    (work / "ä.jpg").write_bytes(b"4")  # of the right size, with other bytes
+    (work / "deep" / "stranger.jpg").write_bytes(b"of another archive")
+    kept = (work / "1.jpg").stat()
+    assert unpack(path, tmp_path) == 3
+    assert tree_bytes(tmp_path / "a") == FILES
+    assert (tmp_path / "a" / "1.jpg").stat().st_ino == kept.st_ino
+    assert (tmp_path / "a" / "1.jpg").stat().st_mtime_ns == kept.st_mtime_ns
+    assert not work.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../1.jpg",
+        "a/../../1.jpg",
+        "/etc/1.jpg",
+        "a//1.jpg",
+        "a/./1.jpg",
+        "b/1.jpg",
+        "1.jpg",
+        "a\\..\\1.jpg",
+        "a/..\\1.jpg",
+    ],
+)
+def test_an_entry_outside_its_folder_unpacks_nothing(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    path = put(tmp_path, zip_bytes([("a/good.jpg", b"x"), (name, b"evil")]))
+    with pytest.raises(ValueError, match=r"expected plain files in a/, each once, got .*; nothing was unpacked"):
+        unpack(path, tmp_path / "in")
+    assert sorted(str(found.relative_to(tmp_path)) for found in tmp_path.rglob("*")) == ["a.zip", "in"]
+
+
+def test_links_and_repeated_names_are_refused(tmp_path: Path) -> None:
+    for data in (zip_with_link("a/1.jpg", "/etc/passwd"), zip_bytes([("a/1.jpg", b"x"), ("a/1.jpg", b"y")])):
+        with pytest.raises(ValueError, match=r"expected plain files in a/, each once, got 'a/1\.jpg'"):
+            unpack(put(tmp_path, data), tmp_path / "in")
+
+
+def test_an_archive_without_the_folder(tmp_path: Path) -> None:
+    for entries in ([], [("a/", b"")], [("__MACOSX/a", b"x")]):
+        with pytest.raises(ValueError, match="expected files in a/, found none"):
+            unpack(put(tmp_path, zip_bytes(entries)), tmp_path / "in")
+
+
+def test_damage_is_named_and_leaves_no_folder(tmp_path: Path) -> None:
+    path = put(tmp_path, patched(zip_bytes(GOOD), b"oneone", b"oneOne"))
+    for action in (lambda: check_archive(path, silent), lambda: unpack(path, tmp_path)):
+        with pytest.raises(ValueError, match=r"a\.zip: damaged at a/1\.jpg: Bad CRC-32"):
+            action()
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 10, 1000, -1])
+def test_a_cut_archive_is_none(tmp_path: Path, keep: int) -> None:
+    path = put(tmp_path, zip_bytes(GOOD)[:keep])
+    for action in (lambda: count_entries(path), lambda: check_archive(path, silent), lambda: unpack(path, tmp_path)):
+        with pytest.raises(ValueError, match=r"a\.zip: expected a zip archive, got: "):
+            action()
+
+
+def test_damaged_packing_and_passwords_are_damage(tmp_path: Path) -> None:
+    packed = zip_bytes([("a/1.jpg", b"one" * 1000)], zipfile.ZIP_DEFLATED)
+    content = zlib.compressobj(wbits=-15)
+    start = packed.index(content.compress(b"one" * 1000) + content.flush())
+    hurt = packed[:start] + b"\xff\xff" + packed[start + 2 :]
+    locked = with_directory_field(zip_bytes([("a/1.jpg", b"one")]), 8, b"\x01\x00")
+    unknown = with_directory_field(zip_bytes([("a/1.jpg", b"one")]), 10, b"\x63\x00")
+    for data in (hurt, locked, unknown):
+        with pytest.raises(ValueError, match=r"damaged at a/1\.jpg"):
+            check_archive(put(tmp_path, data), silent)
+
+
+def test_what_declares_more_than_the_disk_holds_is_refused_before_a_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(tmp_path, zip_bytes([("a/1.jpg", bytes(1_000_000))], zipfile.ZIP_DEFLATED))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 999_999))
+    with pytest.raises(OSError, match=r"expected 0\.00 GB of free disk"):
+        unpack(path, tmp_path)
+    assert tree_bytes(tmp_path) == {"a.zip": Path(path).read_bytes()}
+    with pytest.raises(OSError, match="make room"):
+        unpack_file(path, "1.jpg", str(tmp_path))
+
+
+def test_what_declares_less_than_it_holds_is_damage(tmp_path: Path) -> None:
+    data = zip_bytes([("a/1.jpg", bytes(1_000_000))], zipfile.ZIP_DEFLATED)
+    path = put(tmp_path, with_directory_field(data, 24, struct.pack("<I", 10)))
+    with pytest.raises(ValueError, match=r"damaged at a/1\.jpg"):
+        unpack(path, tmp_path)
+    assert (tmp_path / ".tmp-a" / "1.jpg").stat().st_size <= 10
+
+
+def test_one_file_of_an_archive(tmp_path: Path) -> None:
+    path = put(tmp_path, zip_bytes([("x.json", b"other"), ("in/d.json", b"{}")], zipfile.ZIP_DEFLATED))
+    unpack_file(path, "d.json", str(tmp_path))
+    assert (tmp_path / "d.json").read_bytes() == b"{}"
+    unpack_file(path, "d.json", str(tmp_path))
+    (tmp_path / "d.json").write_bytes(b"[]")
+    with pytest.raises(ValueError, match=r"d\.json: expected the file of .*a\.zip, found another one; move it away"):
+        unpack_file(path, "d.json", str(tmp_path))
+    with pytest.raises(ValueError, match=r"expected one file e\.json in it, found 0"):
+        unpack_file(path, "e.json", str(tmp_path))
+    assert tree_bytes(tmp_path) == {"a.zip": Path(path).read_bytes(), "d.json": b"[]"}

@@ -1,0 +1,289 @@
+"""The archives from a server on this machine to a corpus that the pipeline reads."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from beam_pipeline.download import ARCHIVES, main, parse_args
+from beam_pipeline.pipeline import main as run_pipeline
+from beam_pipeline.transfer_progress import TransferProgress, transfer_line
+from beam_pipeline.usage import UsageError
+from tests.conftest import TINY_WEIGHTS, tree_bytes
+from tests.samples.fakes import FakeHandler, fake_prepare
+from tests.samples.file_server import Answer, FileServer, serving
+from tests.samples.zips import patched, zip_bytes, zip_folder
+
+SETS = ("train2014", "val2014", "test2015")
+
+
+@pytest.fixture
+def server(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """A mirror of the small corpus; pauses take no time."""
+    monkeypatch.setattr("region_features.download.http.time.sleep", lambda seconds: None)
+    monkeypatch.setenv("no_proxy", "*")
+    with serving() as state:
+        for name in SETS:
+            state.files[f"/coco/{name}.zip"] = zip_folder(corpus / "images" / name, f"{name}/")
+        captions = (corpus / "dataset_coco.json").read_bytes()
+        state.files["/coco/caption_datasets.zip"] = zip_bytes(
+            [("dataset_flickr8k.json", b"{}"), ("dataset_coco.json", captions)]
+        )
+        yield state
+
+
+def fetch(server: FileServer, folder: Path, *flags: str) -> int:
+    return main(["--corpus", str(folder), "--base_url", f"{server.base}/coco/", *flags])
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_fetched_and_unpacked_it_is_the_corpus(
+    server: FileServer, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "new" / "mscoco"
+    assert fetch(server, folder, "--unzip") == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "train2014.zip: 7 files" in captured.out and f"{folder}/images/train2014: 7 images" in captured.out
+    archives = {f"{archive.name}.zip" for archive in ARCHIVES}
+    assert set(names(folder)) == {*archives, "dataset_coco.json", "images"}
+    assert tree_bytes(folder / "images") == tree_bytes(corpus / "images")
+    for path in server.files:
+        assert (folder / Path(path).name).read_bytes() == server.files[path]
+
+    flags = ["--weights", str(TINY_WEIGHTS), "--num_shards", "2"]
+    assert (
+        run_pipeline(["--corpus", str(corpus), "--output", str(tmp_path / "a"), *flags], FakeHandler(), fake_prepare)
+        == 0
+    )
+    assert (
+        run_pipeline(["--corpus", str(folder), "--output", str(tmp_path / "b"), *flags], FakeHandler(), fake_prepare)
+        == 0
+    )
+    for found in (tmp_path / "a" / "tfrecord").glob("*.tfrecord"):
+        assert found.read_bytes() == (tmp_path / "b" / "tfrecord" / found.name).read_bytes()
+
+
+def test_what_is_whole_is_skipped_without_a_request(
+    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fetch(server, tmp_path / "c") == 0
+    assert not (tmp_path / "c" / "images").exists()
+    server.log.clear()
+    before = tree_bytes(tmp_path / "c")
+    assert fetch(server, tmp_path / "c") == 0
+    assert fetch(server, tmp_path / "c", "--unzip") == 0
+    assert fetch(server, tmp_path / "c", "--unzip") == 0
+    for name in before:
+        (tmp_path / "c" / name).unlink()
+    assert fetch(server, tmp_path / "c", "--unzip") == 0
+    assert server.log == []
+    assert names(tmp_path / "c") == ["dataset_coco.json", "images"]
+    assert f"{tmp_path}/c/images/val2014: is there" in capsys.readouterr().out
+
+
+def test_a_cut_is_resumed_and_noted(server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server.script = [Answer(), Answer(cut=1000), Answer(status=503), Answer(cut=500)]
+    assert fetch(server, tmp_path / "c", "--only", "val2014") == 0
+    assert [asked for _, asked, _ in server.log] == [None, None, "bytes=1000-", "bytes=1000-", "bytes=1500-"]
+    assert names(tmp_path / "c") == ["val2014.zip"]
+    assert (tmp_path / "c" / "val2014.zip").read_bytes() == server.files["/coco/val2014.zip"]
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 3 and all("trying again in" in line for line in errors)
+
+
+def test_a_file_that_changes_in_between_is_fetched_anew(server: FileServer, corpus: Path, tmp_path: Path) -> None:
+    other = zip_folder(corpus / "images" / "test2015", "val2014/")
+    server.script = [Answer(), Answer(cut=1000), Answer(change=other)]
+    assert fetch(server, tmp_path / "c", "--only", "val2014") == 0
+    assert (tmp_path / "c" / "val2014.zip").read_bytes() == other
+
+
+def test_a_file_that_is_not_there(server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del server.files["/coco/test2015.zip"]
+    assert fetch(server, tmp_path / "c") == 1
+    error = capsys.readouterr().err
+    assert "test2015.zip: expected the file, the server answers 404" in error and len(error.splitlines()) == 1
+    assert names(tmp_path / "c") == []  # all are asked for before the first is fetched
+
+
+def test_damage_is_found_and_the_next_run_starts_anew(
+    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = server.files["/coco/caption_datasets.zip"]
+    for bad, words in (
+        (patched(good, b'"coco"', b'"c0c0"'), "damaged at dataset_coco.json: Bad CRC-32"),
+        (good[:-100], "expected a zip archive, got: File is not a zip file"),
+        (b"<html>Sign in first</html>", "expected a zip archive"),
+        (b"", "expected a zip archive"),
+    ):
+        server.files["/coco/caption_datasets.zip"] = bad
+        assert fetch(server, tmp_path / "c", "--only", "caption_datasets", "--unzip") == 1
+        error = capsys.readouterr().err
+        assert words in error and "run the same command again to fetch it anew" in error
+        assert len(error.splitlines()) == 1
+        assert names(tmp_path / "c") == []
+    server.files["/coco/caption_datasets.zip"] = good
+    assert fetch(server, tmp_path / "c", "--only", "caption_datasets", "--unzip") == 0
+
+
+def test_evil_archives_unpack_nothing(server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server.files["/coco/val2014.zip"] = zip_bytes([("val2014/1.jpg", b"x"), ("../../evil.jpg", b"evil")])
+    assert fetch(server, tmp_path / "c", "--only", "val2014", "--unzip") == 1
+    assert "expected plain files in val2014/, each once, got '../../evil.jpg'" in capsys.readouterr().err
+    assert names(tmp_path / "c") == ["val2014.zip"]
+    assert not list(tmp_path.rglob("evil.jpg"))
+
+
+def test_an_archive_of_other_origin_that_is_cut_is_named(
+    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "val2014.zip").write_bytes(server.files["/coco/val2014.zip"][:-50])
+    assert fetch(server, tmp_path, "--only", "val2014") == 1
+    assert "val2014.zip: expected a zip archive, got: File is not a zip file; delete it" in capsys.readouterr().err
+    assert server.log == []
+
+
+def test_too_small_a_disk_is_told_before_the_start(
+    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = sum(map(len, server.files.values()))
+    usage = type("Usage", (), {})()
+    monkeypatch.setattr("region_features.download.unzip.shutil.disk_usage", lambda folder: usage)
+    for flags, needed in (((), size), (("--unzip",), 2 * size)):
+        usage.free = needed - 1
+        assert fetch(server, tmp_path / "c", *flags) == 1
+        error = capsys.readouterr().err
+        assert f"{tmp_path}/c: expected" in error and "GB of free disk" in error and len(error.splitlines()) == 1
+        assert names(tmp_path / "c") == []
+    usage.free = size
+    assert fetch(server, tmp_path / "c") == 0
+
+
+def test_a_killed_download_goes_on(server: FileServer, tmp_path: Path) -> None:
+    big = zip_bytes([("val2014/1.jpg", os.urandom(30_000_000))])
+    server.files["/coco/val2014.zip"] = big
+    server.script = [Answer(), Answer(cut=20_000_000), *[Answer(status=503)] * 3]
+    flags = ["--corpus", str(tmp_path / "c"), "--base_url", f"{server.base}/coco", "--only", "val2014"]
+    process = subprocess.Popen([sys.executable, "-m", "beam_pipeline.download", *flags], stderr=subprocess.PIPE)
+    while len(server.log) < 4:  # it now waits 2 s before its next try
+        time.sleep(0.01)
+    second = subprocess.run([sys.executable, "-m", "beam_pipeline.download", *flags], capture_output=True, text=True)
+    assert second.returncode == 1 and "another download is writing to it" in second.stderr
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert names(tmp_path / "c") == [".tmp-val2014.zip.part", ".tmp-val2014.zip.part.json"]
+    server.script.clear()
+    server.log.clear()
+    assert main(flags) == 0
+    assert server.log == [("/coco/val2014.zip", None, 200), ("/coco/val2014.zip", "bytes=20000000-", 206)]
+    assert names(tmp_path / "c") == ["val2014.zip"]
+    assert (tmp_path / "c" / "val2014.zip").read_bytes() == big
+
+
+def test_ctrl_c_is_one_line(
+    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("beam_pipeline.download.check_archive", interrupt)
+    assert fetch(server, tmp_path / "c", "--only", "val2014") == 130
+    assert capsys.readouterr().err == "download: interrupted; run the same command again to go on\n"
+    monkeypatch.undo()
+    monkeypatch.setenv("no_proxy", "*")
+    server.log.clear()
+    assert fetch(server, tmp_path / "c", "--only", "val2014") == 0
+    assert len(server.log) == 1  # only asked for its size: all had come
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    assert fetch(server, tmp_path / "file" / "c") == 1
+    error = capsys.readouterr().err
+    assert f"--corpus {tmp_path}/file/c: " in error and "Not a directory" in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "--corpus DIR is missing"),
+        (["--corpus", ""], "--corpus DIR is missing"),
+        (["--corpus", "gs://bucket/coco"], "expected a local folder; fetch there, then copy it up"),
+        (["--corpus", "c", "--only", "train2017"], "invalid choice: 'train2017'"),
+        (["--corpus", "c", "--only"], "expected at least one argument"),
+        (["--corpus", "c", "--zip"], "unrecognized arguments: --zip"),
+        (
+            ["--corpus", "c", "--base_url", "file:///etc"],
+            "expected http://HOST/PATH or https://HOST/PATH, got 'file:///etc'",
+        ),
+        (["--corpus", "c", "--base_url", "mirror.org/coco"], "expected http://HOST/PATH"),
+        (["--corpus", "c", "--base_url", "http://mirror/a b"], "expected http://HOST/PATH"),
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(flags) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_official_addresses() -> None:
+    options = parse_args(["--corpus", "c", "--only", "train2014", "caption_datasets"])
+    assert [archive.url for archive in options.archives] == [
+        "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip",
+        "http://images.cocodataset.org/zips/train2014.zip",
+    ]
+    assert [archive.name for archive in parse_args(["--corpus", "c"]).archives] == [each.name for each in ARCHIVES]
+    with pytest.raises(UsageError):
+        parse_args(["--corpus", "c", "--only", "captions"])
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_a_line_every_half_minute_or_a_bar() -> None:
+    now = [0.0]
+    for stream, seconds in ((io.StringIO(), 10.0), (Terminal(), 0.2)):
+        with TransferProgress("a.zip", stream, lambda: now[0]) as progress:
+            for done in range(10):
+                now[0] += seconds
+                progress((10 + done) * 1_000_000, 20_000_000)
+            progress.note("cut")
+        text = stream.getvalue()
+        if stream.isatty():
+            assert text.count("\r") == 5 and text.endswith("\n") and "\r\x1b[Kcut\n" in text
+            assert "[######################..] a.zip: 19.0 of 20.0 MB, 4.5 MB/s, 0:00:00 left" in text
+        else:
+            assert [line.partition(",")[0] for line in text.splitlines()] == [
+                "a.zip: 12.0 of 20.0 MB",
+                "a.zip: 15.0 of 20.0 MB",
+                "a.zip: 18.0 of 20.0 MB",
+                "cut",
+            ]
+
+
+def test_a_transfer_in_one_line() -> None:
+    assert transfer_line("a", 0, 10**6, 0, 0.0) == "a: 0.0 of 1.0 MB, 0.0 MB/s, -:--:-- left"
+    assert (
+        transfer_line("a", 6 * 10**6, 13_510_000_000, 2 * 10**6, 1.0) == "a: 6.0 of 13510.0 MB, 2.0 MB/s, 1:52:32 left"
+    )
+    assert transfer_line("a", 3 * 10**6, None, 3 * 10**6, 2.0) == "a: 3.0 MB, 1.5 MB/s"

@@ -1,0 +1,65 @@
+"""The graph as every runner gets it: ids and captions are shuffled, pixels and features never."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2
+
+from beam_pipeline.options import parse_args
+from beam_pipeline.pipeline import build
+from beam_pipeline.preflight import prepare
+from tests.conftest import TINY_WEIGHTS
+from transforms.detection import RegionModelHandler
+
+PIXELS = ("LoadImages", "DetectRegions", "WriteShards")
+
+
+def graph_of(corpus: Path, out: Path) -> beam_runner_api_pb2.Pipeline:
+    argv = ["--corpus", str(corpus), "--output", str(out), "--weights", str(TINY_WEIGHTS), "--num_shards", "1"]
+    job = prepare(parse_args(argv)[0])
+    pipeline = beam.Pipeline()
+    build(pipeline, job, RegionModelHandler(str(TINY_WEIGHTS), "cpu", job.config.boxes))
+    return pipeline.to_runner_api()
+
+
+@pytest.fixture
+def graph(corpus: Path, tmp_path: Path) -> beam_runner_api_pb2.Pipeline:
+    return graph_of(corpus, tmp_path / "out")
+
+
+def test_only_ids_and_small_results_are_shuffled(graph: beam_runner_api_pb2.Pipeline) -> None:
+    shuffles = {
+        transform.unique_name
+        for transform in graph.components.transforms.values()
+        if transform.spec.urn == common_urns.primitives.GROUP_BY_KEY.urn
+    }
+    families = {name.split("/")[0] for name in shuffles}
+    assert "JoinAnnotations" in families
+    assert not families & set(PIXELS)
+
+
+def test_pixels_go_straight_from_reader_to_network_to_writer(graph: beam_runner_api_pb2.Pipeline) -> None:
+    transforms = graph.components.transforms.values()
+    leaves = [one for one in transforms if not one.subtransforms and one.unique_name.startswith(PIXELS)]
+    assert all(one.spec.urn == common_urns.primitives.PAR_DO.urn for one in leaves)
+    made = {output: one.unique_name for one in leaves for output in one.outputs.values()}
+    sources = {one.unique_name: [made.get(source) for source in one.inputs.values()] for one in leaves}
+    writer = next(name for name in sources if name.startswith("WriteShards"))
+    network = sources[writer][0]
+    assert network is not None and network.startswith("DetectRegions")
+    reader = sources[network][0]
+    assert reader is not None and reader.startswith("LoadImages")
+
+
+def test_the_graph_is_as_small_whatever_the_images(
+    graph: beam_runner_api_pb2.Pipeline, corpus: Path, tmp_path: Path
+) -> None:
+    # Dataflow refuses jobs over 10 MB: images are named in the plan file, never in the graph.
+    for number in range(1000, 1400):
+        (corpus / "images" / "val2014" / f"COCO_val2014_{number:012d}.jpg").touch()
+    larger = graph_of(corpus, tmp_path / "out")
+    assert abs(larger.ByteSize() - graph.ByteSize()) < 500

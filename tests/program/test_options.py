@@ -1,0 +1,286 @@
+"""The flags: ours, Beam's, and what is neither."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import subprocess
+import sys
+
+import pytest
+
+from beam_pipeline.options import Config, _beam_parser, _parser, parse_args
+from beam_pipeline.usage import UsageError
+from region_features.records.settings import SelectionRule
+from tests.conftest import ROOT
+
+BASE = ("--images", "photos", "--weights", "w.caffemodel", "--output", "out")
+FLAGS = (
+    "--corpus",
+    "--images",
+    "--captions",
+    "--test1k_ids",
+    "--weights",
+    "--output",
+    "--outputs",
+    "--lmdb_form",
+    "--tsv_columns",
+    "--import_tsv",
+    "--import_lmdb",
+    "--negatives_pool",
+    "--boxes",
+    "--detector_config",
+    "--exif",
+    "--min_boxes",
+    "--max_boxes",
+    "--conf_threshold",
+    "--num_shards",
+    "--batch_size",
+    "--device",
+    "--precision",
+    "--model_copies",
+    "--failure_threshold",
+    "--pixel_limit",
+    "--retry_failed",
+    "--overwrite",
+)
+HEAVY = ("torch", "torchvision", "tensorflow", "detectron2", "cv2", "lmdb", "PIL")
+
+
+def usage_error(*argv: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse_args(argv)
+    message = str(caught.value)
+    assert message and "\n" not in message
+    return message
+
+
+def test_defaults() -> None:
+    config, beam_flags = parse_args(BASE)
+    assert beam_flags == []
+    assert config == Config(
+        corpus=None,
+        images=("photos",),
+        captions=None,
+        test1k_ids=None,
+        weights="w.caffemodel",
+        output="out",
+        outputs=None,
+        boxes=SelectionRule(36, 36, 0.2),
+        num_shards=None,
+        batch_size=None,
+        device="auto",
+        failure_threshold=0.01,
+        pixel_limit=89_000_000,
+        retry_failed=False,
+        overwrite=False,
+    )
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.output = "elsewhere"  # type: ignore[misc]
+
+
+def test_every_flag_reaches_the_config() -> None:
+    places = ["--corpus", "coco", "--captions", "c.json", "--test1k_ids", "ids.txt", "--weights", "w"]
+    counts = ["--num_shards", "8", "--batch_size", "4", "--pixel_limit", "5", "--min_boxes", "10", "--max_boxes=100"]
+    shares = ["--conf_threshold", "0", "--failure_threshold", "1"]
+    wishes = ["--outputs", "lmdb,tfrecord", "--device", "cpu", "--retry_failed", "--overwrite"]
+    config, beam_flags = parse_args([*places, "--output", "gs://b/out", *counts, *shares, *wishes])
+    assert beam_flags == []
+    assert config == Config(
+        corpus="coco",
+        images=(),
+        captions="c.json",
+        test1k_ids="ids.txt",
+        weights="w",
+        output="gs://b/out",
+        outputs=("tfrecord", "lmdb"),
+        boxes=SelectionRule(10, 100, 0.0),
+        num_shards=8,
+        batch_size=4,
+        device="cpu",
+        failure_threshold=1.0,
+        pixel_limit=5,
+        retry_failed=True,
+        overwrite=True,
+    )
+
+
+def test_help_has_a_line_for_every_flag_and_imports_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "beam_pipeline", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    shown = " ".join(done.stdout.split())
+    for action in _parser()._actions:
+        assert action.help and " ".join(action.help.split()) in shown
+    assert set(FLAGS) <= {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  -")}
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "apache_beam" in imported  # the list is really there
+    assert not imported & set(HEAVY)
+    assert all(line.startswith("import time:") for line in done.stderr.splitlines())
+
+
+def test_the_flags_are_those_of_the_help() -> None:
+    assert set(_parser()._option_string_actions) == {*FLAGS, "-h", "--help"}
+
+
+def test_none_of_our_flags_is_beams() -> None:
+    assert not set(FLAGS) & set(_beam_parser()._option_string_actions)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--runner", "DataflowRunner"],
+        ["--runner=FlinkRunner", "--flink_master=host:8081", "--environment_type=DOCKER"],
+        ["--project", "p", "--region", "europe-west1", "--temp_location", "gs://b/tmp", "--staging_location=gs://b/s"],
+        ["--direct_num_workers", "2", "--direct_running_mode=multi_processing"],
+        ["--experiments=a", "--experiments", "b"],
+        ["--dataflow_service_options=worker_accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver"],
+        ["--sdk_container_image=image", "--sdk_location=container", "--machine_type=n1-standard-8"],
+        ["--disk_size_gb=200", "--max_num_workers", "4", "--no_use_public_ips", "--job_name", "my-job"],
+        ["--setup_file", "./setup.py", "--streaming", "--save_main_session"],
+    ],
+)
+def test_beams_own_flags_pass_through(flags: list[str]) -> None:
+    for argv in ([*flags, *BASE], [*BASE, *flags], [*BASE[:2], *flags, *BASE[2:]]):
+        config, beam_flags = parse_args(argv)
+        assert beam_flags == flags
+        assert config == parse_args(BASE)[0]
+
+
+@pytest.mark.parametrize(
+    ("flag", "nearest"),
+    [
+        ("--outpt", "--output"),
+        ("--image", "--images"),
+        ("--weight=w", "--weights"),
+        ("--batchsize", "--batch_size"),
+        ("--num-shards", "--num_shards"),
+        ("--retry-failed", "--retry_failed"),
+        ("--runer=DirectRunner", "--runner"),
+        ("--direct_num_worker=2", "--direct_num_workers"),
+        ("--flink_mastr", "--flink_master"),
+        ("--conf_thresh", "--conf_threshold"),
+        ("--Output", "--output"),
+    ],
+)
+def test_an_unknown_flag_names_the_nearest_known_one(flag: str, nearest: str) -> None:
+    name = flag.partition("=")[0]
+    assert usage_error(*BASE, flag) == f"unknown flag {name}; did you mean {nearest}?"
+    assert usage_error(*BASE, *(flag.split("=") if "=" in flag else (flag, "3"))).startswith(f"unknown flag {name};")
+
+
+def test_a_misspelt_output_is_named_before_it_is_missed() -> None:
+    assert usage_error(*BASE[:4], "--outptu", "out") == "unknown flag --outptu; did you mean --output?"
+    assert usage_error(*BASE[:4]).startswith("--output DIR is missing")
+
+
+def test_a_flag_like_no_other_points_to_the_help() -> None:
+    assert usage_error(*BASE, "--zzqqxx") == "unknown flag --zzqqxx; see --help"
+
+
+def test_a_stray_word_is_told_how_to_be_right() -> None:
+    message = usage_error(*BASE, "photos/b.jpg")
+    assert message.startswith("expected a flag, got 'photos/b.jpg'") and "after one --images" in message
+
+
+@pytest.mark.parametrize("flag", ["--min_boxes", "--max_boxes", "--num_shards", "--batch_size", "--pixel_limit"])
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "1e3", "nan", "inf", "", "x", " "])
+def test_a_count_that_is_none(flag: str, value: str) -> None:
+    message = usage_error(*BASE, f"{flag}={value}")
+    assert message == f"argument {flag}: expected a whole number of at least 1, got {value!r}"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-0.1", "1.0001", "1%", "", "x"])
+def test_a_failure_threshold_that_is_no_share(value: str) -> None:
+    message = usage_error(*BASE, f"--failure_threshold={value}")
+    assert message == f"argument --failure_threshold: expected a share between 0 and 1, got {value!r}"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-0.1", "1.0001"])
+def test_a_confidence_that_is_none(value: str) -> None:
+    assert "expected conf_threshold between 0 and 1, got" in usage_error(*BASE, f"--conf_threshold={value}")
+
+
+@pytest.mark.parametrize("value", ["x", "", "20%"])
+def test_a_confidence_that_is_no_number(value: str) -> None:
+    assert usage_error(*BASE, f"--conf_threshold={value}").startswith("argument --conf_threshold: ")
+
+
+def test_box_counts_that_contradict_each_other() -> None:
+    assert "expected 1 <= min_boxes <= max_boxes, got 40 and 36" in usage_error(*BASE, "--min_boxes", "40")
+    assert "got 36 and 10" in usage_error(*BASE, "--max_boxes", "10")
+
+
+PATHS = ["--corpus", "--images", "--captions", "--test1k_ids", "--weights", "--output", "--boxes", "--detector_config"]
+
+
+@pytest.mark.parametrize("flag", PATHS)
+def test_an_empty_path_is_an_error(flag: str) -> None:
+    assert usage_error(*BASE, f"{flag}=") == (
+        f"argument {flag}: expected a path, got nothing; is a variable of your shell unset?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ((), "--output DIR is missing"),
+        (("--output", "o"), "expected --corpus DIR or --images"),
+        (("--output", "o", "--images", "p"), "--weights FILE is missing"),
+        (("--output", "o", "--images"), "argument --images: expected at least one argument"),
+        ((*BASE, "--corpus", "c"), "--import_lmdb, got --corpus and --images"),
+        ((*BASE, "--device", "gpu"), "argument --device: invalid choice: 'gpu'"),
+        ((*BASE, "--device"), "argument --device: expected one argument"),
+        ((*BASE, "--outputs", "tfrecords"), "got 'tfrecords'; did you mean tfrecord?"),
+        ((*BASE, "--outputs", "tfrecord,csv"), "got 'csv'; did you mean"),
+        ((*BASE, "--outputs", ""), "got nothing"),
+        ((*BASE, "--outputs", " , "), "got nothing"),
+        ((*BASE, "--direct_num_workers", "x"), "argument --direct_num_workers: invalid int value: 'x'"),
+        ((*BASE, "--project"), "argument --project: expected one argument"),
+        ((*BASE, "--retry_failed=yes"), "argument --retry_failed: ignored explicit argument 'yes'"),
+    ],
+)
+def test_wrong_use(argv: tuple[str, ...], words: str) -> None:
+    assert words in usage_error(*argv)
+
+
+@pytest.mark.parametrize(
+    ("text", "outputs"),
+    [
+        ("tfrecord,captions,lmdb", ("tfrecord", "captions", "lmdb")),
+        ("lmdb, captions", ("captions", "lmdb")),
+        ("lmdb,,lmdb,", ("lmdb",)),
+    ],
+)
+def test_outputs_are_a_list_in_any_order(text: str, outputs: tuple[str, ...]) -> None:
+    assert parse_args([*BASE, "--outputs", text])[0].outputs == outputs
+
+
+def test_without_detection_neither_images_nor_weights_are_needed() -> None:
+    config, _ = parse_args(["--output", "o", "--outputs", "lmdb"])
+    assert (config.corpus, config.images, config.weights, config.outputs) == (None, (), None, ("lmdb",))
+    config, _ = parse_args(["--output", "o", "--outputs", "captions", "--captions", "c.json"])
+    assert config.captions == "c.json"
+
+
+def test_several_images_and_odd_names() -> None:
+    names = ("a b.jpg", "*.jpg", "photos/[1]", "50%.jpg", "käse.txt", "gs://b/x y/*.jpg")
+    config, beam_flags = parse_args(["--images", *names, "--output", "o", "--weights", "w", "--runner", "r"])
+    assert config.images == names and beam_flags == ["--runner", "r"]
+
+
+def test_a_usage_error_is_a_value_error_and_never_an_exit() -> None:
+    assert issubclass(UsageError, ValueError)
+    with pytest.raises(UsageError):
+        _parser().error("x")
+    with pytest.raises(SystemExit) as caught:
+        parse_args(["--help"])
+    assert caught.value.code in (0, None)
+    assert isinstance(_beam_parser(), argparse.ArgumentParser)

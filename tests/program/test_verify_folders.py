@@ -1,0 +1,118 @@
+"""What verify says of good outputs, remote ones, other sets, and wrong use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from beam_pipeline import verify
+from beam_pipeline.pipeline import main as run_pipeline
+from region_features.validation.record import Problem
+from tests.conftest import TINY_WEIGHTS, write_photo
+from tests.program.test_gs import bucket, copy_up  # noqa: F401
+from tests.samples.damage import (  # noqa: F401
+    LMDB,
+    SHARD,
+    copied_output,
+    flip_byte,
+    lines_of,
+    made_once,
+    verified,
+    with_array,
+)
+from tests.samples.fakes import FakeHandler, fake_prepare
+from transforms.lmdb import LmdbJob, build_lmdb
+
+
+def test_a_good_output_is_good(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, lines = verified(out, capsys)
+    assert lines == [f"{out}: 14 records in 6 shards, 2 LMDBs compared: nothing wrong"]
+    assert status == 0
+
+
+def test_outputs_that_the_manifest_does_not_list_are_not_missed(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--corpus", corpus, "--weights", TINY_WEIGHTS, "--output", tmp_path / "o", "--outputs", "tfrecord"]
+    assert run_pipeline([str(flag) for flag in flags], FakeHandler(), fake_prepare) == 0
+    assert verified(tmp_path / "o", capsys)[0] == 0
+    flags = ["--corpus", corpus, "--output", tmp_path / "c", "--outputs", "captions"]
+    assert run_pipeline([str(flag) for flag in flags]) == 0
+    assert verified(tmp_path / "c", capsys)[0] == 0
+
+
+def test_an_lmdb_of_damaged_records_but_current_is_compared(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """NaN compares as itself: an LMDB built from shards with NaN equals them."""
+    with_array("features", (0, 0), np.nan)(out)
+    shards = tuple(
+        tuple(str(out / "tfrecord" / f"{name}-0000{part}-of-00002.tfrecord") for part in (0, 1))
+        for name in ("train2014", "val2014")
+    )
+    found = verify.open_output(str(out))
+    assert found.plan is not None
+    digest = verify.audit_shards(found.plan, found.stats, 1.0).lmdbs["trainval"][1]
+    build_lmdb(LmdbJob("trainval", str(out / LMDB), shards, digest))
+    _, lines = verified(out, capsys)
+    assert {line.partition(":")[0] for line in lines[:-1]} == {"nan", "manifest"}  # the manifest has the old sha256
+
+
+def test_problems_of_a_kind_are_counted_from_the_twentieth_on() -> None:
+    problems = [Problem("nan", f"image {number}") for number in range(23)] + [Problem("order", "a\nb")]
+    lines = list(verify.problem_lines(problems))
+    assert lines[0] == "nan: image 0" and lines[19] == "nan: image 19"
+    assert lines[20:] == ["order: a b", "nan: and 3 more"]
+
+
+@pytest.mark.parametrize("content", [None, "strangers"])
+def test_wrong_use(content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "none"
+    if content:
+        folder.mkdir()
+        (folder / "notes.txt").write_text(content)
+    assert verify.main([str(folder)]) == 2
+    assert f"verify: {folder}: expected the --output of a run" in capsys.readouterr().err
+
+
+def test_captions_of_other_sets_are_found_by_their_sentences(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    rows = []
+    for number in range(3):
+        write_photo(photos / f"dog_{number}.png", number)
+        sentences = [{"raw": f"dog {number}", "sentid": number}]
+        row = {"filename": f"dog_{number}.png", "split": "val", "sentences": sentences, "cocoid": 70 + number}
+        rows.append(row)
+    (tmp_path / "c.json").write_text(json.dumps({"images": rows}))
+    flags = [
+        "--images",
+        photos,
+        "--captions",
+        tmp_path / "c.json",
+        "--weights",
+        TINY_WEIGHTS,
+        "--output",
+        tmp_path / "o",
+    ]
+    assert run_pipeline([str(flag) for flag in flags], FakeHandler(), fake_prepare) == 0
+    assert verified(tmp_path / "o", capsys)[0] == 0
+    lines_of("valid_ann.jsonl", lambda lines: lines[1:])(tmp_path / "o")
+    status, lines = verified(tmp_path / "o", capsys)
+    assert status == 1 and "expected a line for image dog_0" in lines[0]
+
+
+def test_a_remote_output(bucket: str, out: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    for path in out.rglob("*"):
+        if path.is_file():
+            copy_up(path, f"{bucket}/out/{path.relative_to(out)}")
+    status, lines = verified(f"{bucket}/out", capsys)
+    assert status == 0, lines
+    assert lines[0].startswith("note: the LMDBs are remote") and "14 records in 6 shards" in lines[1]
+    flip_byte(out)
+    copy_up(out / SHARD, f"{bucket}/out/{SHARD}")
+    status, lines = verified(f"{bucket}/out", capsys)
+    assert status == 1 and "expected checksum" in lines[0]
+    assert verify.main([f"{bucket}/none"]) == 2

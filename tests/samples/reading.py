@@ -1,0 +1,27 @@
+"""A dataset for tests that spawn readers; they import this file, and it imports little."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from region_features.reading import RegionFeatures
+
+
+class Whole:
+    """Every item as it comes, with the process that read it."""
+
+    def __init__(self, features: RegionFeatures) -> None:
+        self.features = features
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index: int) -> tuple[int, dict[str, Any]]:
+        key = self.features.keys[index]
+        assert self.features[key]["img_id"] == self.features[index]["img_id"]
+        return os.getpid(), self.features[index]
+
+
+def first(batch: list[Any]) -> Any:
+    return batch[0]

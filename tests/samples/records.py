@@ -1,0 +1,52 @@
+"""Seeded random records for the tests of the encodings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from region_features.formats.example import ImageExample, encode_example
+from region_features.formats.tfrecord import write_record
+from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
+
+
+def make_record(img_id: str, boxes: int = 3, width: int = 16, classes: int = 7, seed: int = 0) -> RegionRecord:
+    random = np.random.default_rng([seed, *img_id.encode()])
+
+    def floats(*shape: int) -> np.ndarray:
+        return random.standard_normal(shape, dtype=np.float32)
+
+    return RegionRecord(
+        img_id=img_id,
+        img_h=480,
+        img_w=640,
+        objects_id=random.integers(0, 1600, boxes),
+        objects_conf=floats(boxes),
+        attrs_id=random.integers(0, 400, boxes),
+        attrs_conf=floats(boxes),
+        boxes=random.random((boxes, 4), dtype=np.float32) * 480,
+        features=floats(boxes, width),
+        cls_prob=floats(boxes, classes),
+        attrs=floats(boxes, 5),
+    )
+
+
+def make_example(record: RegionRecord, captions: tuple[str, ...] = ("Ein Hund läuft. ", "a dog")) -> ImageExample:
+    ids = tuple(range(770337, 770337 + len(captions)))
+    return ImageExample(record, f"{record.img_id}.jpg", "ab" * 32, captions, ids, "val" if captions else "")
+
+
+def write_shard(path: Path, records: list[RegionRecord]) -> str:
+    with open(path, "wb") as stream:
+        for record in records:
+            write_record(stream, encode_example(make_example(record)))
+    return str(path)
+
+
+def assert_same(one: RegionRecord, other: RegionRecord) -> None:
+    """Equal bit for bit, NaN and negative zero included."""
+    assert (one.img_id, one.img_h, one.img_w) == (other.img_id, other.img_h, other.img_w)
+    for field in ARRAY_FIELDS:
+        mine, theirs = getattr(one, field.name), getattr(other, field.name)
+        assert (mine.shape, mine.dtype, mine.tobytes()) == (theirs.shape, theirs.dtype, theirs.tobytes()), field.name

@@ -1,0 +1,167 @@
+"""Writes the narrow network in every format that its users hold, from what is known of those files.
+
+Nothing here uses the readers: names, row orders and the place of the background are written down once more.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from region_features.detector.weights.caffe_schema import NetParameter
+from region_features.detector.weights.caffemodel import Blobs, read_caffemodel
+from tests.detector.conftest import TINY
+
+Arrays = dict[str, NDArray[Any]]
+RPN, HEAD = "proposal_generator.rpn_head", "roi_heads.box_predictor"
+# Ratio-major in Caffe (3 ratios of 4 scales each), size-major in detectron2.
+CAFFE_ANCHOR = [ratio * 4 + scale for scale in range(4) for ratio in range(3)]
+# The narrow network's blocks: Caffe's name and the module's.
+BLOCKS = {
+    "2a": "backbone.res2.0",
+    "3a": "backbone.res3.0",
+    "4a": "backbone.res4.0",
+    "4b1": "backbone.res4.1",
+    "5a": "roi_heads.res5.0",
+    "5b": "roi_heads.res5.1",
+}
+BRANCHES = {"branch1": "shortcut", "branch2a": "conv1", "branch2b": "conv2", "branch2c": "conv3"}
+
+
+def _convolution(layers: dict[str, Blobs], conv: str, suffix: str, module: str) -> Arrays:
+    mean, variance, factor = layers[f"bn{suffix}"]
+    gamma, beta = layers[f"scale{suffix}"]
+    scale = np.float32(1 / factor[0])
+    return {
+        f"{module}.weight": layers[conv][0],
+        f"{module}.norm.weight": gamma,
+        f"{module}.norm.bias": beta,
+        f"{module}.norm.running_mean": mean * scale,
+        f"{module}.norm.running_var": variance * scale,
+    }
+
+
+def caffe_order() -> Arrays:
+    """The network under detectron2's module names, all rows as Caffe has them."""
+    layers = read_caffemodel(TINY)
+    arrays = _convolution(layers, "conv1", "_conv1", "backbone.stem.conv1")
+    for block, module in BLOCKS.items():
+        for branch, name in BRANCHES.items():
+            if f"res{block}_{branch}" in layers:
+                arrays.update(_convolution(layers, f"res{block}_{branch}", f"{block}_{branch}", f"{module}.{name}"))
+    for layer, module in (
+        ("rpn_conv/3x3", f"{RPN}.conv"),
+        ("rpn_cls_score", f"{RPN}.objectness_logits"),
+        ("rpn_bbox_pred", f"{RPN}.anchor_deltas"),
+        ("cls_score", f"{HEAD}.cls_score"),
+        ("bbox_pred", f"{HEAD}.bbox_pred"),
+        ("fc_attr", f"{HEAD}.fc_attr"),
+        ("attr_score", f"{HEAD}.attr_score"),
+    ):
+        arrays[f"{module}.weight"], arrays[f"{module}.bias"] = layers[layer]
+    arrays[f"{HEAD}.cls_embedding.weight"] = layers["cls_embedding"][0]
+    return arrays
+
+
+def detectron2_order() -> Arrays:
+    """As the ports to detectron2 have it: one logit an anchor, anchors size-major, background and "none" last."""
+    arrays = caffe_order()
+    for key in ("weight", "bias"):
+        logits = arrays[f"{RPN}.objectness_logits.{key}"].astype(np.float64)
+        single = (logits[12:] - logits[:12]).astype(np.float32)
+        arrays[f"{RPN}.objectness_logits.{key}"] = np.stack([single[i] for i in CAFFE_ANCHOR])
+        deltas = arrays[f"{RPN}.anchor_deltas.{key}"]
+        arrays[f"{RPN}.anchor_deltas.{key}"] = np.concatenate([deltas[4 * i : 4 * i + 4] for i in CAFFE_ANCHOR])
+        arrays[f"{HEAD}.bbox_pred.{key}"] = arrays[f"{HEAD}.bbox_pred.{key}"][4:]
+    for name in ("cls_score.weight", "cls_score.bias", "cls_embedding.weight", "attr_score.weight", "attr_score.bias"):
+        rows = arrays[f"{HEAD}.{name}"]
+        arrays[f"{HEAD}.{name}"] = np.concatenate([rows[1:], rows[:1]])
+    return arrays
+
+
+def without_attributes(arrays: Arrays) -> Arrays:
+    """The same without an attribute head."""
+    return {name: array for name, array in arrays.items() if "attr" not in name and "cls_emb" not in name}
+
+
+def tensors(arrays: Arrays) -> OrderedDict[str, torch.Tensor]:
+    """As a state dict."""
+    return OrderedDict((name, torch.from_numpy(np.array(array))) for name, array in arrays.items())
+
+
+def bua_state() -> OrderedDict[str, torch.Tensor]:
+    """As MILVLG's port names it; its anchors are Caffe's and lie in the file."""
+    renamed = {"cls_embedding": "cls_embed", "fc_attr": "attr_linear1", "attr_score": "attr_linear2"}
+    arrays = caffe_order()
+    for ours, theirs in renamed.items():
+        for key in ("weight", "bias"):
+            if f"{HEAD}.{ours}.{key}" in arrays:
+                arrays[f"{HEAD}.{theirs}.{key}"] = arrays.pop(f"{HEAD}.{ours}.{key}")
+    arrays["proposal_generator.anchor_generator.cell_anchors.0"] = np.zeros((12, 4), np.float32)
+    return tensors(arrays)
+
+
+def huggingface_state() -> OrderedDict[str, torch.Tensor]:
+    """As transformers saved it: batch norms count their batches, and are called gamma and beta."""
+    state: OrderedDict[str, torch.Tensor] = OrderedDict()
+    for name, tensor in tensors(detectron2_order()).items():
+        state[name.replace("norm.weight", "norm.gamma").replace("norm.bias", "norm.beta")] = tensor
+        if name.endswith("running_var"):
+            state[name.replace("running_var", "num_batches_tracked")] = torch.tensor(7)
+    state["proposal_generator.anchor_generator.cell_anchors.0"] = torch.zeros(12, 4)
+    return state
+
+
+def write_caffemodel(path: Path) -> None:
+    """As Caffe writes it."""
+    path.write_bytes(TINY.read_bytes())
+
+
+def write_caffemodel_v1(path: Path) -> None:
+    """As Caffe of 2014 wrote it: the V1 layer field, and shapes of four dimensions."""
+    net = NetParameter()
+    for name, blobs in read_caffemodel(TINY).items():
+        layer = net.layers.add(name=name.encode())
+        for blob in blobs:
+            num, channels, height, width = (1,) * (4 - blob.ndim) + blob.shape
+            layer.blobs.add(num=num, channels=channels, height=height, width=width, data=[blob.tobytes()])
+    path.write_bytes(net.SerializeToString())
+
+
+def write_pickle(path: Path, arrays: Arrays, protocol: int = 2) -> None:
+    """As detectron2's model zoo has them."""
+    path.write_bytes(pickle.dumps({"model": arrays, "__author__": "somebody"}, protocol))
+
+
+def write_safetensors(path: Path) -> None:
+    """A state dict as others write it, with the library's own writer."""
+    from safetensors.numpy import save_file
+
+    save_file({name: np.array(array) for name, array in caffe_order().items()}, path)
+
+
+def save(content: Any, path: Path, zipped: bool) -> None:
+    """torch.save in its zip or its older format."""
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+
+
+WRITERS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "caffemodel": ("caffemodel", write_caffemodel),
+    "caffemodel-v1": ("caffemodel", write_caffemodel_v1),
+    "pickle": ("detectron2-pickle", lambda path: write_pickle(path, detectron2_order())),
+    "pickle-protocol-0": ("detectron2-pickle", lambda path: write_pickle(path, detectron2_order(), 0)),
+    "pickle-protocol-5": ("detectron2-pickle", lambda path: write_pickle(path, detectron2_order(), 5)),
+    "bua-zip": ("bua-pth", lambda path: save(bua_state(), path, True)),
+    "bua-zip-model": ("bua-pth", lambda path: save({"model": bua_state(), "iteration": 3}, path, True)),
+    "bua-legacy": ("bua-pth", lambda path: save(bua_state(), path, False)),
+    "huggingface-zip": ("huggingface-bin", lambda path: save(huggingface_state(), path, True)),
+    "huggingface-legacy": ("huggingface-bin", lambda path: save(huggingface_state(), path, False)),
+    "safetensors": ("safetensors", write_safetensors),
+}

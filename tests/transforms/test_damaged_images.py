@@ -1,0 +1,166 @@
+"""The bad-image zoo: each gives a failure with its reason, and never half an image."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from region_features.images.decode import decode_image
+from region_features.records.failure import ImageFailure
+from tests.conftest import ROOT
+from tests.samples.images import LIMIT, by_cv2, encode, photo, png, reason_of
+
+# pytest resets the filter that decode.py sets; test_no_warning_of_pil_reaches_the_terminal looks without pytest.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "empty (0 bytes)"),
+        (b"I am text", "not an image of a known format; it begins with b'I am tex'"),
+        (b"<!DOCTYPE html><html></html>", "not an image of a known format"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image of a known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image of a known format"),
+        (bytes(1000), "not an image of a known format"),
+        (b"\xff\xd8\xff", "not an image of a known format"),
+        (b"\x89PNG\r\n\x1a\n", "not an image of a known format"),
+        (b"P6 0 5 255\n", "not an image of a known format"),
+        (b"P6 5 0 255\n", "not an image of a known format"),
+    ],
+)
+def test_what_is_no_image(data: bytes, words: str) -> None:
+    assert words in reason_of(data)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+def test_a_jpeg_cut_anywhere_is_an_error(options: dict[str, Any]) -> None:
+    for image in (photo(40, 48), photo(37, 29).convert("L")):
+        data = encode(image, "JPEG", **options)
+        # To the byte at the end: without its last byte, without the end marker, ...
+        for end in [*range(1, len(data), 37), *range(len(data) - 16, len(data))]:
+            reason_of(data[:end])
+        assert "truncated" in reason_of(data[:-2])
+
+
+def test_bytes_behind_a_jpegs_end_do_not_matter() -> None:
+    data = encode(photo(), "JPEG")
+    np.testing.assert_array_equal(decode_image(data + b"\0junk", LIMIT), decode_image(data, LIMIT))
+
+
+def test_a_jpeg_cut_and_closed_again_passes_as_in_opencv() -> None:
+    # The documented limit of the check: the end marker is there, and Huffman codes can say anything.
+    data = encode(photo(), "JPEG")
+    closed = data[: len(data) // 2] + b"\xff\xd9"
+    np.testing.assert_array_equal(decode_image(closed, LIMIT), by_cv2(closed))
+
+
+@pytest.mark.parametrize("level", [0, 9])
+def test_a_cut_png_is_an_error_or_has_all_its_pixels(level: int) -> None:
+    data = encode(photo(), "PNG", compress_level=level)
+    whole = decode_image(data, LIMIT)
+    outcomes = []
+    for end in [*range(1, len(data), 101), *range(len(data) - 40, len(data))]:
+        try:
+            np.testing.assert_array_equal(decode_image(data[:end], LIMIT), whole)
+            outcomes.append(end)
+        except ImageFailure as failure:
+            assert failure.stage == "decode"
+    # IEND, the checksums of IDAT and of zlib: 12 + 4 + 4 bytes without a pixel in them, and zlib's end of block.
+    assert outcomes == list(range(outcomes[0], len(data)))
+    assert len(data) - 23 <= outcomes[0] <= len(data) - 20
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "PPM", "WEBP", "TIFF"])
+def test_other_kinds_cut_are_errors(kind: str) -> None:
+    data = encode(photo(60, 80), kind)
+    for end in (1, 4, 20, len(data) // 4, len(data) // 2, len(data) - 100, len(data) - 3):
+        reason_of(data[:end])
+
+
+@pytest.mark.parametrize("where", [30, 300, 1500])
+def test_a_png_with_a_flipped_byte_is_an_error(where: int) -> None:
+    data = bytearray(encode(photo(), "PNG"))
+    data[where] ^= 0xFF
+    reason_of(bytes(data))
+
+
+def test_random_damage_gives_pixels_or_a_failure_and_nothing_else() -> None:
+    rng = np.random.default_rng(7)
+    for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM"):
+        whole = np.frombuffer(encode(photo(24, 32), kind), np.uint8)
+        for _ in range(40):
+            data = whole.copy()
+            data[rng.integers(0, len(data), 5)] = rng.integers(0, 256, 5)
+            try:
+                pixels = decode_image(data.tobytes(), 10**6)
+            except ImageFailure as failure:
+                assert failure.stage == "decode" and failure.reason
+            else:
+                assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size
+
+
+def bombs() -> dict[str, bytes]:
+    side = 100_000
+    bmp = bytearray(encode(photo(8, 8), "BMP"))
+    bmp[18:26] = struct.pack("<ii", side, side)
+    gif = bytearray(encode(photo(8, 8).quantize(8), "GIF"))
+    gif[6:10] = struct.pack("<HH", 65535, 65535)
+    return {
+        "png": png(side, side, 8, 2, b""),
+        "ppm": b"P6 100000 100000 255\n",
+        "bmp": bytes(bmp),
+        "gif": bytes(gif),
+    }
+
+
+@pytest.mark.parametrize("name", list(bombs()))
+def test_a_decompression_bomb_is_refused_by_its_header(name: str) -> None:
+    data = bombs()[name]
+    tracemalloc.start()
+    reason = reason_of(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    side = 65535 if name == "gif" else 100_000
+    assert f"{side} x {side} = {side * side} pixels, more than the limit of {LIMIT}" in reason
+    assert "--pixel_limit" in reason
+    assert peak < 2**20
+
+
+def test_the_pixel_limit_itself_is_allowed() -> None:
+    data = encode(photo(20, 30), "PNG")
+    assert decode_image(data, 600).shape == (20, 30, 3)
+    assert "30 x 20 = 600 pixels, more than the limit of 599" in reason_of(data, 599)
+
+
+def test_no_warning_of_pil_reaches_the_terminal(tmp_path: Path) -> None:
+    # A process of its own, since pytest has its own rules for warnings.
+    bad_exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x1a\x01\x05\0\x01\0\0\0\xff\xff\0\0"
+    palette = photo().quantize(8)
+    (tmp_path / "a").write_bytes(encode(photo(), "JPEG", exif=bad_exif))
+    (tmp_path / "b").write_bytes(encode(palette, "PNG", transparency=bytes(range(8))))
+    (tmp_path / "c").write_bytes(png(10**5, 10**5, 8, 2, b""))
+    code = (
+        "import pathlib, sys\nfrom region_features.images.decode import *\n"
+        "for name in 'abc':\n"
+        "    try: print(decode_image(pathlib.Path(sys.argv[1], name).read_bytes(), 89_000_000).shape)\n"
+        "    except ImageFailure as failure: print(failure.stage)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n") == ["(61, 83, 3)", "(61, 83, 3)", "decode", ""]
+    assert done.stderr == ""
+
+
+def test_a_failure_survives_pickling_and_is_one_line() -> None:
+    failure = pickle.loads(pickle.dumps(ImageFailure("read", "two\n lines\tand  blanks")))
+    assert (failure.stage, failure.reason) == ("read", "two lines and blanks")

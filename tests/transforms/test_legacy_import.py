@@ -1,0 +1,257 @@
+"""Old TSV groups and LMDBs in place of images: good rows become records, bad ones are named."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from beam_pipeline.pipeline import main
+from region_features.formats.tsv import encode_tsv_row
+from region_features.formats.volta import encode_volta, record_to_strings
+from region_features.lmdb_store.reader import LmdbReader
+from region_features.lmdb_store.value_codecs import VALUE_CODECS
+from region_features.records.failure import ImageFailure
+from region_features.records.item import CaptionedImage
+from region_features.records.plan import assign_shards
+from tests.conftest import REAL_TSV
+from tests.samples.records import assert_same, make_record, write_shard
+from transforms.legacy_import import list_lmdb_records, list_tsv_rows, load_records, read_lmdb_record, read_tsv_row
+from transforms.lmdb import LmdbJob, build_lmdb
+
+TRAIN, VAL = "COCO_train2014_000000000009", "COCO_val2014_000000000042"
+
+
+def row(img_id: str, columns: int = 13) -> bytes:
+    return encode_tsv_row(make_record(img_id), columns)
+
+
+def torn(img_id: str) -> bytes:
+    cells = row(img_id).split(b"\t")
+    cells[9] = cells[9][:40]
+    return b"\t".join(cells)
+
+
+def test_groups_with_every_defect(tmp_path: Path) -> None:
+    first, second = tmp_path / "groups" / "train.tsv.0", tmp_path / "groups" / "train.tsv.1"
+    first.parent.mkdir()
+    first.write_bytes(row(TRAIN) + row("x_1", 10).replace(b"\n", b"\r\n") + row("x_2")[:60])
+    second.write_bytes(row(TRAIN) + b"\tno id" + b"\t" * 8 + b"\n" + row(VAL) + row("x_1", 10))
+    listing = list_tsv_rows([str(tmp_path / "groups" / "train.tsv.*")])
+    assert [(ref.set_name, ref.img_id) for ref in listing.refs] == [
+        ("train2014", TRAIN),
+        ("groups", "x_1"),
+        ("val2014", VAL),
+    ]
+    assert [failure.reason.split(":")[0] for failure in listing.failures] == [
+        f"{first}, line 3",
+        f"{second}, line 2, field img_id",
+    ]
+    assert listing.notes == (f"2 rows repeat an image and are left out, {second}, line 1 for one",)
+    for ref in listing.refs:
+        found = read_tsv_row(ref.uri)
+        assert_same(found, make_record(ref.img_id)) if ref.img_id != "x_1" else None
+        assert found.features.tobytes() == make_record(ref.img_id).features.tobytes()
+
+
+def test_a_torn_row_gives_way_to_a_later_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_bytes(torn("x_1") + torn("x_2") + row("x_1") + row("x_1"))
+    listing = list_tsv_rows([str(path)])
+    by_id = {ref.img_id: ref for ref in listing.refs}
+    assert_same(read_tsv_row(by_id["x_1"].uri), make_record("x_1"))
+    assert [failure.img_id for failure in listing.failures] == ["x_1"]
+    with pytest.raises(ImageFailure, match="line 2, image x_2, field features"):
+        read_tsv_row(by_id["x_2"].uri)
+    assert listing.notes == (f"1 rows repeat an image and are left out, {path}, line 4 for one",)
+
+
+def test_no_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected TSV files, found none"):
+        list_tsv_rows([str(tmp_path / "*.tsv")])
+    with pytest.raises(ValueError, match="a: expected a readable file"):
+        (tmp_path / "a").mkdir()
+        list_tsv_rows([str(tmp_path / "a")])
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return print, ("executed",)
+
+
+def write_lmdb(folder: Path, values: dict[bytes, bytes]) -> None:
+    with lmdb.open(str(folder), map_size=1 << 24) as env, env.begin(write=True) as txn:
+        for key, value in values.items():
+            txn.put(key, value)
+        txn.put(b"keys", pickle.dumps(list(values)))
+
+
+def test_lmdb_records_and_hostile_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "old_feat.lmdb"
+    good = {b"9": encode_volta(make_record(TRAIN)), b"7": encode_volta(make_record("x_7"))}
+    write_lmdb(folder, {**good, b"8": pickle.dumps(Evil()), b"5": encode_volta(make_record("x_6"))})
+    listing = list_lmdb_records(str(folder))
+    assert sorted((ref.set_name, ref.img_id) for ref in listing.refs) == [("old", "x_7"), ("train2014", TRAIN)]
+    reasons = {failure.uri: failure.reason for failure in listing.failures}
+    assert "print" in reasons[f"{folder}#key=8"]
+    assert "expected the key b'6'" in reasons[f"{folder}#key=5"]
+    lmdbs: dict[str, LmdbReader] = {}
+    for ref in listing.refs:
+        assert_same(read_lmdb_record(ref.uri, lmdbs), make_record(ref.img_id))
+    with pytest.raises(ImageFailure, match="the key is gone"):
+        read_lmdb_record(f"{folder}#key=77", lmdbs)
+    with pytest.raises(ImageFailure, match="asks for"):
+        read_lmdb_record(f"{folder}#key=8", lmdbs)
+    assert "executed" not in capsys.readouterr().out
+    with pytest.raises(ValueError, match="expected a folder with data"):
+        list_lmdb_records(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("form", VALUE_CODECS)
+def test_lmdbs_of_every_form_are_imported(form: str, tmp_path: Path) -> None:
+    records = [make_record(img_id) for img_id in ("x_1", "x_2")]
+    shard = write_shard(tmp_path / "a.tfrecord", records)
+    folder = str(tmp_path / "old_feat.lmdb")
+    build_lmdb(LmdbJob("old", folder, ((shard,),), "d", form))
+    refs = list_lmdb_records(folder).refs
+    assert [(ref.set_name, ref.img_id) for ref in refs] == [("old", "x_1"), ("old", "x_2")]
+    for ref, record in zip(refs, records, strict=True):
+        assert_same(read_lmdb_record(ref.uri, {}), VALUE_CODECS[form].kept(record))
+
+
+def test_threads_of_a_process_read_one_lmdb(tmp_path: Path) -> None:
+    """As those of a worker do; lmdb opens a file once a process."""
+    ids = [f"x_{number}" for number in range(1, 41)]
+    write_lmdb(tmp_path, {img_id[2:].encode(): encode_volta(make_record(img_id)) for img_id in ids})
+    refs = list_lmdb_records(str(tmp_path)).refs
+    together = threading.Barrier(4)
+
+    def read(_: int) -> list[str]:
+        lmdbs: dict[str, LmdbReader] = {}
+        together.wait(60)
+        return [read_lmdb_record(ref.uri, lmdbs).img_id for ref in refs]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(read, range(4)))
+    assert found == [sorted(ids)] * 4
+
+
+def test_an_lmdb_of_a_form_of_the_future_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lmdb(tmp_path, {b"7": encode_volta(make_record("x_7"))})
+    (tmp_path / "source.json").write_text('{"form": "later"}')
+    assert main(["--import_lmdb", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "expected a form of volta, " in error and "got 'later'" in error and len(error.splitlines()) == 1
+
+
+def test_a_value_is_decoded_where_it_is_loaded(tmp_path: Path) -> None:
+    """The listing looks at ids alone: what is damaged behind one is the image's own failure."""
+    folder = tmp_path / "old_feat.lmdb"
+    whole, backwards = (
+        encode_volta(make_record("x_7", 36, 512)),
+        dict(reversed(record_to_strings(make_record("x_8")).items())),
+    )
+    write_lmdb(folder, {b"7": whole[:-5], b"8": pickle.dumps(backwards)})
+    listing = list_lmdb_records(str(folder))
+    assert sorted(ref.img_id for ref in listing.refs) == ["x_7", "x_8"] and not listing.failures
+    by_id = {ref.img_id: ref.uri for ref in listing.refs}
+    with pytest.raises(ImageFailure, match="key=7: expected a pickled dict"):
+        read_lmdb_record(by_id["x_7"], {})
+    assert_same(read_lmdb_record(by_id["x_8"], {}), make_record("x_8"))
+
+
+def test_load_records_in_key_order_with_failures_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_bytes(row("x_10") + torn("x_9") + row("x_2"))
+    ((shard, refs),) = assign_shards(list_tsv_rows([str(path)]).refs, 1).items()
+    loaded = list(load_records(shard, [CaptionedImage(ref, None) for ref in reversed(refs)], {}))
+    assert [item.image.ref.img_id for item, _ in loaded] == ["x_10", "x_2", "x_9"]
+    assert [type(result).__name__ for _, result in loaded] == ["RegionRecord", "RegionRecord", "ImageFailure"]
+
+
+def test_the_program_imports_tsvs_and_gives_their_bytes_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups, out, again = tmp_path / "groups", tmp_path / "out", tmp_path / "again"
+    groups.mkdir()
+    ids = [f"COCO_train2014_{number:012d}" for number in (7, 11, 30)]
+    (groups / "train.0").write_bytes(row(ids[0]) + row(ids[2]))
+    (groups / "train.1").write_bytes(row(ids[1]) + row(ids[2]) + row(VAL) + b"torn\t1\n")
+    every = "tfrecord,lmdb,tsv"
+    flags = ["--import_tsv", str(groups / "train.*"), "--output", str(out), "--outputs", every]
+    assert main(flags) == 1
+    assert "1 of 5 images failed, more than --failure_threshold 0.01 allows" in capsys.readouterr().err
+    assert main([*flags, "--failure_threshold", "0.2"]) == 0
+    captured = capsys.readouterr()
+    assert "1 rows repeat an image" in captured.err and "1 damaged rows of imported files" in captured.out
+    features = out / "resnet101_faster_rcnn_genome_imgfeats"
+    assert (features / "train_obj36-36.tsv").read_bytes() == row(ids[1]) + row(ids[2]) + row(ids[0])
+    assert (features / "valid_obj36-36.tsv").read_bytes() == row(VAL)
+    (failure,) = [json.loads(line) for line in (out / "failures.jsonl").open()]
+    assert failure["stage"] == "import" and "train.1, line 4" in failure["reason"]
+    told = (out / "failures.jsonl").read_bytes()
+    rebuild = ["--output", str(out), "--outputs", "lmdb", "--failure_threshold", "0.2"]
+    for form in ("compact", "volta"):
+        assert main([*rebuild, "--lmdb_form", form]) == 0
+        assert (out / "failures.jsonl").read_bytes() == told
+
+    old = str(features / "volta" / "trainval_feat.lmdb")
+    assert main(["--import_lmdb", old, "--output", str(again), "--outputs", every]) == 0
+    for name in ("train_obj36-36.tsv", "valid_obj36-36.tsv"):
+        mine = again / "resnet101_faster_rcnn_genome_imgfeats" / name
+        assert mine.read_bytes() == (features / name).read_bytes()
+    assert main(["--import_lmdb", old, "--import_tsv", "x", "--output", str(again)]) == 2
+    assert "got --import_tsv and --import_lmdb" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_tsv_is_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "README.md").write_text("# Title\n\nwords\n")
+    assert main(["--import_tsv", str(tmp_path / "README.md"), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "README.md: expected rows of a region TSV, found none; the first of" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_lmdb_that_cannot_be_used_is_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = tmp_path / "old"
+    with lmdb.open(str(old)) as env, env.begin(write=True) as txn:
+        txn.put(b"7", b"no pickle")
+    flags = ["--import_lmdb", str(old), "--output", str(tmp_path / "out")]
+    assert main(flags) == 2
+    assert "old: expected images, found none; the first of 1 unusable values:" in capsys.readouterr().err
+    (old / "data.mdb").write_bytes((old / "data.mdb").read_bytes()[:5000])
+    assert main(flags) == 2
+    assert "expected data.mdb of 12288 bytes, got 5000; copy it or build it again" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not REAL_TSV.is_file(), reason="the shared goldens are not beside the repository")
+def test_real_rows_come_back_bit_for_bit_from_the_lmdb(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    flags = [
+        "--import_tsv",
+        str(REAL_TSV),
+        "--output",
+        str(out),
+        "--outputs",
+        "tfrecord,lmdb,tsv",
+        "--tsv_columns",
+        "10",
+    ]
+    assert main(flags) == 0
+    features = out / "resnet101_faster_rcnn_genome_imgfeats"
+    wanted = {line.split(b"\t")[0].decode(): line.split(b"\t") for line in REAL_TSV.read_bytes().splitlines()}
+    mine = [line.split(b"\t") for line in (features / "train_obj36-36.tsv").read_bytes().splitlines()]
+    assert {cells[0].decode(): cells for cells in mine} == wanted
+    with (
+        lmdb.open(str(features / "volta" / "trainval_feat.lmdb"), readonly=True, lock=False) as env,
+        env.begin() as txn,
+    ):
+        for key in pickle.loads(txn.get(b"keys") or b""):
+            record = pickle.loads(txn.get(key) or b"")
+            assert record["features"].encode() == wanted[record["img_id"]][9]

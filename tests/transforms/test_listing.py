@@ -1,0 +1,251 @@
+"""From what a user names to image references."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from region_features.records.plan import ImageRef, find_key_clashes
+from transforms.listing import corpus_folders, list_images
+
+NAMES = [
+    "a b.jpg",
+    "50%.jpg",
+    "[1].jpg",
+    "x*y.jpg",
+    "who?.jpg",
+    "käse.jpg",
+    "😀.jpg",
+    "#1.jpg",
+    "%41.jpg",
+    "line\u2028.jpg",
+]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, so that relative paths are tested."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def touch(*names: str | Path, size: int = 3) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b"x" * size)
+
+
+def uris(*sources: str) -> list[str]:
+    return [ref.uri for ref in list_images(sources).refs]
+
+
+def test_a_folder_gives_its_images_sorted_and_notes_the_rest(here: Path) -> None:
+    touch("photos/b.jpg", "photos/a.JPG", "photos/c.jpeg", "photos/d.PnG", "photos/notes.doc", "photos/.hidden.jpg")
+    touch("photos/deeper/e.jpg", "photos/f.webp", "photos/g.TIFF", "photos/noext")
+    listing = list_images(["photos"])
+    names = ["a.JPG", "b.jpg", "c.jpeg", "d.PnG", "f.webp", "g.TIFF"]
+    assert [ref.uri for ref in listing.refs] == [f"photos/{name}" for name in names]
+    assert listing.refs[0] == ImageRef("photos", "a", "photos/a.JPG", 3)
+    assert listing.notes == ("photos: 3 files are no images by their extension, .hidden.jpg for one",)
+
+
+@pytest.mark.parametrize("source", ["photos", "photos/", "./photos", "{here}/photos", "../here/photos"])
+def test_the_set_is_the_folders_name_however_it_is_spelled(here: Path, source: str) -> None:
+    touch("photos/a.jpg")
+    (ref,) = list_images([source.format(here=here)]).refs
+    assert (ref.set_name, ref.img_id, ref.size) == ("photos", "a", 3)
+    assert os.path.samefile(ref.uri, "photos/a.jpg")
+
+
+def test_the_working_directory_is_a_set_too(here: Path) -> None:
+    touch("a.jpg", "b.jpg")
+    for sources in (["."], ["a.jpg", "b.jpg"], ["*.jpg"]):
+        assert [(ref.set_name, ref.img_id) for ref in list_images(sources).refs] == [("here", "a"), ("here", "b")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_look_like_patterns_are_files_all_the_same(here: Path, name: str) -> None:
+    touch(f"photos/{name}", "photos/1.jpg", "photos/xzy.jpg", "photos/whom.jpg")
+    assert uris(f"photos/{name}") == [f"photos/{name}"]
+    assert f"photos/{name}" in uris("photos")
+    Path("list.txt").write_text(f"photos/{name}\n")
+    (ref,) = list_images(["list.txt"]).refs
+    assert (ref.uri, ref.img_id, ref.size) == (f"photos/{name}", name.removesuffix(".jpg"), 3)
+
+
+@pytest.mark.parametrize("folder", ["[a]", "p*", "a b", "käse", "100%"])
+def test_folders_that_look_like_patterns_are_folders_all_the_same(here: Path, folder: str) -> None:
+    touch(f"{folder}/x.jpg", "a/stranger.jpg", "pq/stranger.jpg")
+    assert [(ref.set_name, ref.uri) for ref in list_images([folder]).refs] == [(folder, f"{folder}/x.jpg")]
+    assert uris(f"{folder}/x.jpg") == [f"{folder}/x.jpg"]
+
+
+def test_patterns_are_sorted_and_may_cross_folders(here: Path) -> None:
+    touch("photos/b.jpg", "photos/a.jpg", "photos/c.png", "more/a/z.jpg", "photos/.hidden.jpg")
+    assert uris("photos/*.jpg") == ["photos/a.jpg", "photos/b.jpg"]
+    assert uris("**/*.jpg") == ["more/a/z.jpg", "photos/a.jpg", "photos/b.jpg"]
+    assert uris("photos/[bc].*", "photos/a.jpg") == ["photos/b.jpg", "photos/c.png", "photos/a.jpg"]
+
+
+def test_a_list_file_with_all_that_editors_do(here: Path) -> None:
+    touch("photos/a.jpg", "photos/b c.jpg", size=7)
+    Path("list.TXT").write_bytes("\ufeffphotos/a.jpg\r\n\r\n   \r\n  photos/b c.jpg  \r\nphotos/gone.jpg".encode())
+    assert [(ref.uri, ref.size) for ref in list_images(["list.TXT"]).refs] == [
+        ("photos/a.jpg", 7),
+        ("photos/b c.jpg", 7),
+        ("photos/gone.jpg", -1),
+    ]
+
+
+def test_a_list_file_has_no_comments(here: Path) -> None:
+    # `#1.jpg` is a file name: a comment is an image that is missing, and says so in failures.jsonl.
+    Path("list.txt").write_text("# photos of 2014\nphotos/a.jpg\n")
+    assert uris("list.txt") == ["# photos of 2014", "photos/a.jpg"]
+
+
+def test_an_image_in_a_list_file_needs_no_extension(here: Path) -> None:
+    touch("photos/000123", "photos/v1.2")
+    Path("list.txt").write_text("photos/000123\nphotos/v1.2\nphotos/.jpg\n")
+    assert [ref.img_id for ref in list_images(["list.txt"]).refs] == ["000123", "v1", ".jpg"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\r\n  \n", b"\xef\xbb\xbf"])
+def test_an_empty_list_file_is_an_error(here: Path, content: bytes) -> None:
+    Path("list.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"list\.txt: expected images, found none"):
+        list_images(["list.txt"])
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\xff\xfe", "photos/é.jpg\n".encode("latin-1"), b"\xff\xfea\0"])
+def test_a_list_file_that_is_no_text_is_an_error(here: Path, content: bytes) -> None:
+    Path("list.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"--images list\.txt: expected a UTF-8 text file of URIs, got: "):
+        list_images(["list.txt"])
+
+
+def test_a_list_file_that_cannot_be_read_is_an_error(here: Path) -> None:
+    os.mkfifo("fifo.txt")
+    Path("folder.txt").mkdir()
+    for source, words in (("gone.txt", "No such file"), ("fifo.txt", "special file"), ("folder.txt", "a directory")):
+        with pytest.raises(ValueError, match=f"--images {source}: expected a UTF-8 text file.*{words}"):
+            list_images([source])
+
+
+def test_a_line_with_a_nul_byte_is_a_missing_image(here: Path) -> None:
+    Path("list.txt").write_bytes(b"photos/a\0b.jpg\n")
+    assert [ref.size for ref in list_images(["list.txt"]).refs] == [-1]
+
+
+@pytest.mark.parametrize("source", ["*.jpg", "photos/*.gif", "empty", "[", "photos/[!a]*"])
+def test_a_source_that_names_nothing_is_an_error(here: Path, source: str) -> None:
+    touch("photos/a.jpg")
+    Path("empty").mkdir()
+    with pytest.raises(ValueError, match=r"expected images, found none; check the path or the pattern"):
+        list_images(["photos", source])
+
+
+def test_a_missing_image_stays_to_become_a_failure(here: Path) -> None:
+    assert list_images(["photos/gone.jpg"]).refs == (ImageRef("photos", "gone", "photos/gone.jpg", -1),)
+
+
+def test_a_uri_twice_is_read_once_and_said_once(here: Path) -> None:
+    touch("photos/a.jpg", "photos/b.jpg")
+    Path("list.txt").write_text("photos/a.jpg\nphotos/b.jpg\nphotos/a.jpg\nphotos/a.jpg\n")
+    listing = list_images(["list.txt", "photos"])
+    assert [ref.uri for ref in listing.refs] == ["photos/a.jpg", "photos/b.jpg"]
+    assert listing.notes == ("4 URIs are listed more than once and read once, photos/a.jpg for one",)
+
+
+@pytest.mark.parametrize("second", ["./photos/a.jpg", "photos//a.jpg", "photos/./a.jpg", "{here}/photos/a.jpg"])
+def test_two_spellings_of_one_path_are_one_image(here: Path, second: str) -> None:
+    touch("photos/a.jpg")
+    listing = list_images(["photos/a.jpg", second.format(here=here)])
+    assert [ref.uri for ref in listing.refs] == ["photos/a.jpg"]
+    assert len(listing.notes) == 1
+
+
+def test_a_path_through_a_link_is_not_taken_for_another(here: Path) -> None:
+    touch("real/deep/x.jpg", "real/a.jpg", "a.jpg", size=5)
+    touch("a.jpg", size=9)
+    os.symlink("real/deep", "link")
+    assert [ref.size for ref in list_images(["link/../a.jpg", "a.jpg"]).refs] == [5, 9]
+
+
+def test_links_are_images_of_their_own(here: Path) -> None:
+    touch("photos/a.jpg", "elsewhere/b.jpg", size=5)
+    os.symlink("a.jpg", "photos/link.jpg")
+    os.symlink("nowhere", "photos/dangling.jpg")
+    os.symlink("../elsewhere", "photos/folder")
+    assert [(ref.img_id, ref.size) for ref in list_images(["photos"]).refs] == [("a", 5), ("dangling", -1), ("link", 5)]
+    os.symlink("photos", "set_of_links")
+    assert {ref.set_name for ref in list_images(["set_of_links"]).refs} == {"set_of_links"}
+
+
+def test_what_is_no_file_but_named_like_an_image_stays_to_become_a_failure(here: Path) -> None:
+    touch("photos/a.jpg")
+    Path("photos/folder.jpg").mkdir()
+    os.mkfifo("photos/fifo.png")
+    assert [(ref.img_id, ref.size) for ref in list_images(["photos"]).refs] == [("a", 3), ("fifo", -1), ("folder", -1)]
+
+
+def test_folders_of_one_name_are_one_set_and_their_clashes_are_found(here: Path) -> None:
+    touch("one/photos/a.jpg", "two/photos/b.jpg", "two/photos/a.png")
+    refs = list_images(["one/photos", "two/photos"]).refs
+    assert {ref.set_name for ref in refs} == {"photos"}
+    assert find_key_clashes(refs) == [("a", "one/photos/a.jpg", "two/photos/a.png")]
+
+
+def test_ids_that_differ_by_leading_zeros_clash(here: Path) -> None:
+    touch("photos/7.jpg", "photos/007.jpg", "photos/a_08.jpg", "photos/b_8.JPG", "photos/70.jpg")
+    clashes = {
+        (key, frozenset((first, second))) for key, first, second in find_key_clashes(list_images(["photos"]).refs)
+    }
+    assert clashes == {
+        ("7", frozenset(("photos/7.jpg", "photos/007.jpg"))),
+        ("8", frozenset(("photos/a_08.jpg", "photos/b_8.JPG"))),
+    }
+
+
+def test_a_name_that_is_no_unicode_is_an_error_before_the_work(here: Path) -> None:
+    touch("photos/a.jpg")
+    Path(os.fsdecode(b"photos/caf\xe9_12.jpg")).write_bytes(b"x")
+    for source in ("photos", "photos/*.jpg"):
+        with pytest.raises(ValueError, match=r"caf\\udce9_12\.jpg.*expected a path that is valid Unicode.*rename"):
+            list_images([source])
+
+
+def test_a_stranger_with_a_name_that_is_no_unicode_is_noted_in_unicode(here: Path) -> None:
+    touch("photos/a.jpg")
+    Path(os.fsdecode(b"photos/caf\xe9.doc")).write_bytes(b"x")
+    (note,) = list_images(["photos"]).notes
+    assert note.encode().endswith(b"caf\\udce9.doc for one")
+
+
+def test_a_folder_named_like_unfinished_work_is_an_error(here: Path) -> None:
+    touch(".tmp-photos/a.jpg")
+    with pytest.raises(ValueError, match=r"\.tmp-photos/a\.jpg: expected another folder name"):
+        list_images([".tmp-photos"])
+
+
+def test_an_unknown_file_system_is_an_error(here: Path) -> None:
+    for source in ("http://example.org/a.jpg", "nosuch://bucket/folder"):
+        with pytest.raises(ValueError, match="Unable to get filesystem"):
+            list_images([source])
+
+
+def test_a_corpus_has_any_of_its_folders(here: Path) -> None:
+    with pytest.raises(ValueError, match=r"--corpus coco: expected at least one of the folders coco/images/train2014"):
+        corpus_folders("coco")
+    touch("coco/images/val2014/COCO_val2014_000000000042.jpg", "coco/images/other/x.jpg", "coco/images/test2015")
+    assert corpus_folders("coco") == ["coco/images/val2014"]
+    touch("coco/images/train2014/COCO_train2014_000000000009.jpg")
+    assert corpus_folders("coco/") == ["coco/images/train2014", "coco/images/val2014"]
+    refs = list_images(corpus_folders("coco")).refs
+    assert [(ref.set_name, ref.img_id) for ref in refs] == [
+        ("train2014", "COCO_train2014_000000000009"),
+        ("val2014", "COCO_val2014_000000000042"),
+    ]

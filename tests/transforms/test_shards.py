@@ -1,0 +1,291 @@
+"""Shards are published whole or not at all, and come out the same whenever they are made."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pytest
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import MetricsFilter
+from apache_beam.testing.test_pipeline import TestPipeline as Pipeline  # pytest collects what is called Test
+from apache_beam.testing.util import assert_that, equal_to
+
+from region_features.formats.example import ImageExample, decode_example
+from region_features.formats.tfrecord import read_records
+from region_features.records.failure import Failure, ImageFailure
+from region_features.records.plan import input_digest
+from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
+from region_features.records.stats import STATS_SUFFIX, ShardStats
+from tests.conftest import tree_bytes
+from tests.samples.shards import SETTINGS, elements, plan_of, run_bundle
+from transforms import files
+from transforms.metrics import NAMESPACE, local_counts, reset_local_counts
+from transforms.published import read_published
+from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN, ShardWriter, WriteShards, _WriteShard
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+def visible(folder: Path) -> list[str]:
+    return [name for name in names(folder) if not name.startswith(files.TEMP_PREFIX)]
+
+
+def read_shard(path: Path) -> list[ImageExample]:
+    with path.open("rb") as stream:
+        return [decode_example(data, path.name) for data in read_records(stream, path.name)]
+
+
+def test_a_shard_is_published_after_its_last_image(tmp_path: Path) -> None:
+    writer = _WriteShard(str(tmp_path), SETTINGS)
+    writer.start_bundle()
+    *first, last = elements()
+    for element in first:
+        assert list(writer.process(element)) == []
+        assert visible(tmp_path) == []
+    assert list(writer.process(last)) == []
+    assert [name.value for name in writer.finish_bundle()] == ["photos-00000-of-00001.tfrecord"]
+    assert names(tmp_path) == ["photos-00000-of-00001.tfrecord", "photos-00000-of-00001.tfrecord.stats.json"]
+    writer.teardown()
+    assert len(names(tmp_path)) == 2
+
+
+def test_the_next_shard_begins_while_one_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish, go_on = files.publish_bytes, threading.Event()
+
+    def slowly(*args: Any) -> int:
+        assert go_on.wait(60)
+        return publish(*args)
+
+    monkeypatch.setattr(files, "publish_bytes", slowly)
+    writer = _WriteShard(str(tmp_path), SETTINGS)
+    writer.start_bundle()
+    *first, last = elements(number=1, of=2)
+    for element in [*elements(number=0, of=2), *first]:
+        assert list(writer.process(element)) == []
+    go_on.set()
+    assert list(writer.process(last)) == ["photos-00000-of-00002.tfrecord"]
+    assert [name.value for name in writer.finish_bundle()] == ["photos-00001-of-00002.tfrecord"]
+    writer.teardown()
+    assert len(names(tmp_path)) == 4
+
+
+def test_a_shard_that_cannot_be_published_ends_the_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> int:
+        raise OSError("the bucket is gone")
+
+    monkeypatch.setattr(FileSystems, "rename", fail)
+    writer = _WriteShard(str(tmp_path), SETTINGS)
+    with pytest.raises(OSError, match="the bucket is gone"):
+        run_bundle(writer, [*elements(number=0, of=2), *elements(number=1, of=2)])
+    writer.teardown()
+    assert names(tmp_path) == []
+
+
+def test_a_shard_holds_what_went_in(tmp_path: Path) -> None:
+    made = elements()
+    run_bundle(_WriteShard(str(tmp_path), SETTINGS), made)
+    path = tmp_path / "photos-00000-of-00001.tfrecord"
+    examples = read_shard(path)
+    assert [example.record.img_id for example in examples] == ["photos_00", "photos_02", "photos_03"]
+    for example, (item, result) in zip(examples, [made[0], made[2], made[3]], strict=True):
+        assert isinstance(result, RegionRecord)
+        for field in ARRAY_FIELDS:
+            assert getattr(example.record, field.name).tobytes() == getattr(result, field.name).tobytes()
+        assert (example.filename, example.sha256) == (f"{result.img_id}.jpg", item.sha256)
+    assert (examples[0].captions, examples[0].caption_ids, examples[0].split) == (
+        ("A café. ", "Two"),
+        (70, 71),
+        "restval",
+    )
+    assert (examples[1].captions, examples[1].caption_ids, examples[1].split) == ((), (), "")
+
+    stats = ShardStats.from_json((tmp_path / f"{path.name}{STATS_SUFFIX}").read_bytes(), "stats")
+    assert stats == ShardStats(
+        shard=path.name,
+        settings=SETTINGS,
+        inputs=input_digest([item.image.ref for item, _ in made]),
+        ids=("photos_00", "photos_02", "photos_03"),
+        failures=(Failure("in put/photos_01.jpg", "photos_01", "decode", "the file is empty"),),
+        num_bytes=path.stat().st_size,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
+
+
+def test_tensorflow_reads_the_shards(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    made = elements()
+    run_bundle(_WriteShard(str(tmp_path), SETTINGS), made)
+    paths = [str(path) for path in tmp_path.glob("*.tfrecord")]
+    found = {}
+    for data in tf.data.TFRecordDataset(paths).as_numpy_iterator():
+        feature = tf.train.Example.FromString(data).features.feature
+        found[feature["image/source_id"].bytes_list.value[0].decode()] = feature
+    assert list(found) == ["photos_00", "photos_02", "photos_03"]
+    feature, record = found["photos_00"], made[0][1]
+    assert isinstance(record, RegionRecord)
+    shape = tuple(feature["region/features/shape"].int64_list.value)
+    raw = feature["region/features"].bytes_list.value[0]
+    np.testing.assert_array_equal(np.frombuffer(raw, "<f4").reshape(shape), record.features)
+    assert feature["region/count"].int64_list.value[0] == record.num_boxes
+    assert list(feature["image/detection/label"].int64_list.value) == (record.objects_id + 1).tolist()
+    np.testing.assert_allclose(feature["image/detection/bbox/xmax"].float_list.value, record.boxes[:, 2] / 5, rtol=1e-6)
+    assert [text.decode() for text in feature["image/caption"].bytes_list.value] == ["A café. ", "Two"]
+
+
+def test_an_empty_shard_of_failures_is_still_a_shard(tmp_path: Path) -> None:
+    made = [(item, ImageFailure("read", "gone")) for item, _ in elements(count=2)]
+    assert run_bundle(_WriteShard(str(tmp_path), SETTINGS), list(made)) == ["photos-00000-of-00001.tfrecord"]
+    assert (tmp_path / "photos-00000-of-00001.tfrecord").read_bytes() == b""
+
+
+def test_a_second_attempt_publishes_the_same_bytes(tmp_path: Path) -> None:
+    run_bundle(_WriteShard(str(tmp_path), SETTINGS), elements())
+    before = tree_bytes(tmp_path)
+    run_bundle(_WriteShard(str(tmp_path), SETTINGS), elements())
+    assert tree_bytes(tmp_path) == before and len(before) == 2
+
+
+def test_two_attempts_at_once_end_with_the_same_bytes(tmp_path: Path) -> None:
+    run_bundle(_WriteShard(str(tmp_path / "alone"), SETTINGS), elements())
+    one, two = (_WriteShard(str(tmp_path / "both"), SETTINGS) for _ in range(2))
+    one.start_bundle()
+    two.start_bundle()
+    for element in elements():
+        list(one.process(element))
+        list(two.process(element))
+    for writer in (one, two):
+        assert len(list(writer.finish_bundle())) == 1
+    assert tree_bytes(tmp_path / "both") == tree_bytes(tmp_path / "alone")
+
+
+def test_an_interrupted_bundle_leaves_nothing_that_counts(tmp_path: Path) -> None:
+    writer = _WriteShard(str(tmp_path), SETTINGS)
+    writer.start_bundle()
+    for element in elements()[:3]:
+        list(writer.process(element))
+    assert visible(tmp_path) == []  # as kill -9 would leave it
+    writer.start_bundle()  # as the runner does after an error
+    assert names(tmp_path) == []
+    assert run_bundle(writer, elements()) == ["photos-00000-of-00001.tfrecord"]
+
+    list(writer.process(elements("other")[0]))
+    writer.teardown()
+    assert names(tmp_path) == ["photos-00000-of-00001.tfrecord", "photos-00000-of-00001.tfrecord.stats.json"]
+
+
+def test_a_short_bundle_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"photos-00000-of-00001\.tfrecord: expected 4 images in its bundle, got 3"):
+        run_bundle(_WriteShard(str(tmp_path), SETTINGS), elements()[:3])
+    assert names(tmp_path) == []
+
+
+def test_an_image_too_many_is_an_error(tmp_path: Path) -> None:
+    made = elements()
+    with pytest.raises(RuntimeError, match=r"expected 4 images in its bundle, got 1"):
+        run_bundle(_WriteShard(str(tmp_path), SETTINGS), [*made, made[0]])
+
+
+def test_interleaved_shards_are_an_error(tmp_path: Path) -> None:
+    first, second = elements(number=0, of=2), elements(number=1, of=2)
+    with pytest.raises(RuntimeError, match=r"00001-of-00002\.tfrecord began before photos-00000-of-00002\.tfrecord"):
+        run_bundle(_WriteShard(str(tmp_path), SETTINGS), [first[0], second[0]])
+    assert visible(tmp_path) == []
+
+
+def test_a_record_that_cannot_be_encoded_publishes_nothing(tmp_path: Path) -> None:
+    made = elements()
+    item, record = made[3]
+    assert isinstance(record, RegionRecord)
+    made[3] = (item, replace(record, img_h=0))
+    writer = _WriteShard(str(tmp_path), SETTINGS)
+    with pytest.raises(ValueError, match="photos_03"):
+        run_bundle(writer, made)
+    writer.teardown()
+    assert names(tmp_path) == []
+
+
+def test_a_crash_between_shard_and_stats_leaves_a_shard_that_is_redone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = elements()
+    plan = plan_of(made)
+    run_bundle(_WriteShard(str(tmp_path), SETTINGS), made)
+    whole = tree_bytes(tmp_path)
+
+    def crash(*_: Any) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "publish_bytes", crash)
+        with pytest.raises(KeyboardInterrupt):
+            run_bundle(_WriteShard(str(tmp_path), SETTINGS), made)
+    assert visible(tmp_path) == ["photos-00000-of-00001.tfrecord"]
+    assert read_published(str(tmp_path), plan) == {}
+    run_bundle(_WriteShard(str(tmp_path), SETTINGS), made)
+    assert tree_bytes(tmp_path) == whole
+    assert list(read_published(str(tmp_path), plan)) == list(plan.shards)
+
+
+def test_the_transform_names_and_counts_what_it_writes(tmp_path: Path) -> None:
+    reset_local_counts()
+    pipeline = Pipeline()
+    made = [*elements("val 2014"), *elements("[1]*", count=2)]
+    written = pipeline | beam.Create(made, reshuffle=False) | WriteShards(str(tmp_path), SETTINGS)
+    assert_that(written, equal_to(["val 2014-00000-of-00001.tfrecord", "[1]*-00000-of-00001.tfrecord"]))
+    result = pipeline.run()
+    result.wait_until_finish()
+    counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    counts = {counter.key.metric.name: counter.committed for counter in counters}
+    assert counts == {IMAGES_WRITTEN: 4, IMAGES_FAILED: 2}
+    assert local_counts() == counts
+    reset_local_counts()
+    assert local_counts() == {}
+    before = tree_bytes(tmp_path)
+    assert len(before) == 4
+    with Pipeline() as again:
+        _ = again | beam.Create(made, reshuffle=False) | WriteShards(str(tmp_path), SETTINGS)
+    assert tree_bytes(tmp_path) == before
+
+
+class FullDisk:
+    """A stream that takes `room` bytes."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def write(self, data: bytes) -> int:
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(28, "No space left on device")
+        return len(data)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def test_a_full_disk_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FileSystems, "create", lambda *_, **__: FullDisk(2000))
+    with pytest.raises(OSError, match="No space left"):
+        run_bundle(_WriteShard(str(tmp_path), SETTINGS), elements())
+    assert names(tmp_path) == []
+
+
+def test_a_shard_file_is_whole_when_all_its_images_came(tmp_path: Path) -> None:
+    made = elements(count=2)
+    shard = ShardWriter(made[0][0].shard, str(tmp_path), SETTINGS)
+    whole = [shard.is_whole]
+    for item, result in made:
+        shard.add(item, result)
+        whole.append(shard.is_whole)
+    assert whole == [False, False, True]
+    assert shard.publish().result().ids == ("photos_00",)

@@ -1,0 +1,83 @@
+"""Zip archives behind gs://, read by Google's own reader class in small ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from apache_beam.io.filesystems import FileSystems
+from google.cloud.storage.fileio import BlobReader
+
+from tests.samples.zips import zip_bytes
+from transforms import files
+from transforms.listing import list_images
+
+
+class Blob:
+    """Stands where Google's blob stands, and counts what is fetched."""
+
+    content_encoding = None
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+        self.fetched: list[int] = []
+
+    def download_as_bytes(self, start: int, end: int | None, **_: object) -> bytes:
+        """The range, its end included as Google's is."""
+        part = self.data[start : None if end is None else end + 1]
+        self.fetched.append(len(part))
+        return part
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Blob]]:
+    """A bucket of blobs, read by the class that Beam's gs:// gives."""
+    blobs: dict[str, Blob] = {}
+    real_open, real_match = FileSystems.open, FileSystems.match
+
+    def open_blob(path: str, **kwargs: Any) -> Any:
+        if not path.startswith("gs://"):
+            return real_open(path, **kwargs)
+        if path not in blobs:
+            raise RuntimeError(f"404 {path}")
+        return BlobReader(blobs[path], chunk_size=16 << 20)
+
+    def match(patterns: list[str]) -> Any:
+        if not patterns[0].startswith("gs://"):
+            return real_match(patterns)
+        found = [SimpleNamespace(path=path, size_in_bytes=blob.size) for path, blob in blobs.items()]
+        prefix = patterns[0].removesuffix("*")
+        return [SimpleNamespace(metadata_list=[entry for entry in found if entry.path.startswith(prefix)])]
+
+    monkeypatch.setattr(FileSystems, "open", open_blob)
+    monkeypatch.setattr(FileSystems, "match", match)
+    yield blobs
+
+
+def test_a_remote_zip_is_read_in_small_ranges(bucket: dict[str, Blob]) -> None:
+    photos = {f"set/{number}.png": np.random.default_rng(number).bytes(100_000) for number in range(300)}
+    bucket["gs://b/p.zip"] = blob = Blob(zip_bytes(photos.items()))
+    listing = list_images(["gs://b/p.zip"])
+    assert [ref.set_name for ref in listing.refs] == ["set"] * 300
+    assert [ref.uri for ref in list_images(["gs://b/p*"]).refs] == [ref.uri for ref in listing.refs]
+    assert list_images(["gs://b/p.zip!/set/7.png"]).refs[0].size == 100_000
+    for number in (250, 3, 299, 120):
+        blob.fetched.clear()
+        assert files.read_bytes(f"gs://b/p.zip!/set/{number}.png") == photos[f"set/{number}.png"]
+        assert len(blob.fetched) <= 2 and sum(blob.fetched) < 200_000
+
+
+def test_a_remote_zip_that_was_replaced_is_read_anew_by_the_next_run(bucket: dict[str, Blob]) -> None:
+    for content in (b"one", b"other"):
+        bucket["gs://b/p.zip"] = Blob(zip_bytes([("s/1.png", content)]))
+        (ref,) = list_images(["gs://b/p.zip"]).refs
+        assert files.read_bytes(ref.uri) == content
+
+
+def test_a_remote_zip_that_is_missing_is_an_error(bucket: dict[str, Blob]) -> None:
+    with pytest.raises(ValueError, match=r"gs://b/gone\.zip: expected a zip archive, got: 404 gs://b/gone\.zip"):
+        list_images(["gs://b/gone.zip"])

@@ -1,1 +1,0 @@
-"""The region record and its encodings; knows no Beam, torch or tensorflow."""
