@@ -82,7 +82,7 @@ def _build(form: str, folder: str, records: int) -> tuple[int, float]:
 
 
 def _read(form: str, cached: bool, folder: str, records: int) -> float:
-    from region_features.reading import RegionFeatures
+    from region_features import RegionFeatures
 
     features = RegionFeatures(_path(folder, form))
     return _rate(_path(folder, form), cached, lambda number: features[str(100_000 + number)], records)

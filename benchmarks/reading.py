@@ -53,21 +53,21 @@ def _generate(folder: str, records: int) -> str:
 
 
 def _time_lmdb(output: str, records: int) -> tuple[float, float]:
-    from region_features.reading import RegionFeatures
+    from region_features import RegionFeatures
 
     features = RegionFeatures(Path(output) / _LMDB)
     return _time(lambda number: features[f"{number:06d}"], records)
 
 
 def _time_shards(output: str, records: int) -> tuple[float, float]:
-    from region_features.reading import RegionFeatures
+    from region_features import RegionFeatures
 
     features = RegionFeatures(Path(output) / "tfrecord")
     return _time(lambda number: features[f"{number:06d}"], records)
 
 
 def _time_opening(output: str, records: int) -> float:
-    from region_features.reading import RegionFeatures
+    from region_features import RegionFeatures
 
     start = time.perf_counter()
     if len(RegionFeatures(Path(output) / "tfrecord")) != records:

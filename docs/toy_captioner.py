@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from region_features.reading import RegionFeatures, parse_example
+from region_features import RegionFeatures, parse_example
 
 START, UNKNOWN = 0, 1
 Batch = tuple[torch.Tensor, list[str]]  # (B, D) mean features, B sentences

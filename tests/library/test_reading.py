@@ -16,11 +16,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from beam_pipeline.pipeline import main as run_pipeline
+from region_features import RegionFeatures
 from region_features.formats.example import encode_example
 from region_features.formats.record_offsets import record_offsets
 from region_features.formats.tfrecord import write_record
 from region_features.lmdb_store.value_codecs import VALUE_CODECS
-from region_features.reading import RegionFeatures
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 from tests.conftest import ROOT, TINY_WEIGHTS
 from tests.samples.fakes import FakeHandler, fake_prepare

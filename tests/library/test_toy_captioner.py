@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from beam_pipeline.pipeline import main as run_pipeline
+from region_features import RegionFeatures, parse_example
 from region_features.formats.example import encode_example
 from region_features.formats.tfrecord import write_record
-from region_features.reading import RegionFeatures, parse_example
 from tests.conftest import ROOT, TINY_WEIGHTS
 from tests.samples.fakes import FakeHandler, fake_prepare
 from tests.samples.records import make_example, make_record

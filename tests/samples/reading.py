@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from region_features.reading import RegionFeatures
+from region_features import RegionFeatures
 
 
 class Whole:

@@ -1,0 +1,108 @@
+"""Pickles that any numpy and any Python from 3.6 on can load, and an unpickler that runs nothing."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+PROTOCOL = 4  # the newest that Python 3.6, VOLTA's own, can load
+_MEMO_WRITERS = ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT")
+_TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
+
+# (module, name) that a pickle may ask for -> what stands in for it.
+Admitted = Mapping[tuple[str, str], Callable[..., Any]]
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Loads plain containers, text, bytes and numbers; of classes and functions only what the caller admits.
+
+    A pickle is a program: without this guard it can call any function of any installed module.
+
+    Args:
+        stream: at the pickle's first byte.
+        admitted: what the pickle may ask for, and the stand-ins that it gets.
+        storage: gives the stand-in of a persistent id; None where a pickle may refer to nothing outside itself.
+        encoding: of the byte strings of Python 2's pickles.
+
+    Raises:
+        pickle.UnpicklingError: on load, for anything else that the pickle asks for; names it.
+    """
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        admitted: Admitted | None = None,
+        storage: Callable[[Any], Any] | None = None,
+        encoding: str = "ASCII",
+    ) -> None:
+        super().__init__(stream, encoding=encoding)
+        self._admitted = admitted or {}
+        self._storage = storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the stand-in of `module.name`."""
+        try:
+            return self._admitted[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}, which is refused") from None
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Return the stand-in of data outside the pickle."""
+        if self._storage is None:
+            raise pickle.UnpicklingError("the pickle refers to data outside itself, which is refused")
+        return self._storage(pid)
+
+
+@dataclass(frozen=True, eq=False)
+class _Raw:
+    """An array as a read-only view of its bytes, which `numpy.array` then copies into a writable one."""
+
+    array: NDArray[Any]
+
+
+class _PortablePickler(pickle.Pickler):
+    """Pickle arrays by numpy's public names: numpy 1 does not know the private ones of numpy 2."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return np.array, (_Raw(value),)
+        if isinstance(value, _Raw):
+            return np.ndarray, (value.array.shape, value.array.dtype.str, value.array.tobytes())
+        return NotImplemented
+
+
+def dump_portable(value: object) -> bytes:
+    """Pickle plain containers with arrays in them; an array becomes `numpy.array(numpy.ndarray(shape, dtype, bytes))`."""
+    stream = io.BytesIO()
+    _PortablePickler(stream, PROTOCOL).dump(value)
+    return stream.getvalue()
+
+
+def peek_text(data: bytes, name: str) -> str | None:
+    """Find the text that follows the text `name`, as a dict's value follows its key; nothing is unpickled.
+
+    Args:
+        data: the beginning of a pickle, of whatever length.
+        name: the key.
+
+    Returns:
+        The value; None where these bytes do not hold it.
+    """
+    named = False
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name in _MEMO_WRITERS:
+                continue
+            if named:
+                return argument if opcode.name in _TEXTS and argument else None
+            named = opcode.name in _TEXTS and argument == name
+    except Exception:  # cut off, or no pickle: whatever the opcodes stumble on
+        return None
+    return None
