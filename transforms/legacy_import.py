@@ -204,17 +204,13 @@ def load_records(
     shard: ShardKey, images: Iterable[CaptionedImage], lmdbs: dict[str, LmdbReader]
 ) -> Iterator[tuple[ImageItem, RegionRecord | ImageFailure]]:
     """The records of a shard in LMDB key order, or why there is none; `lmdbs` as for `read_lmdb_record`."""
-    for image in sorted(images, key=_by_lmdb_key):
+    for image in sorted(images, key=lambda image: image.ref.key):
         uri = image.ref.uri
         try:
             record = read_tsv_row(uri) if _ROW_URI.fullmatch(uri) else read_lmdb_record(uri, lmdbs)
             yield ImageItem(shard, image, ""), record
         except ImageFailure as failure:
             yield ImageItem(shard, image, ""), failure
-
-
-def _by_lmdb_key(image: CaptionedImage) -> bytes:
-    return lmdb_key(image.ref.img_id)
 
 
 class _LoadShard(beam.DoFn):

@@ -10,8 +10,9 @@ from typing import Any
 
 import apache_beam as beam
 
+from region_features.records.coco import lmdb_name
 from region_features.records.failure import IMPORT_STAGE, Failure
-from region_features.records.plan import Plan, ShardKey, decode_plan, lmdb_name
+from region_features.records.plan import Plan, ShardKey, decode_plan
 from region_features.records.stats import ShardStats
 from transforms import files
 from transforms.metrics import excess_failures

@@ -23,8 +23,9 @@ from beam_pipeline.verify.files import (
 )
 from beam_pipeline.verify.shards import Finding, verify_shard
 from region_features.lmdb_store.reader import LmdbReader
+from region_features.records.coco import lmdb_name
 from region_features.records.key import lmdb_key
-from region_features.records.plan import Plan, lmdb_name
+from region_features.records.plan import Plan
 from region_features.validation.record import Problem, check_order
 from transforms import files
 from transforms.manifest import audit_shards

@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from region_features.records.failure import ImageFailure
 from region_features.records.item import CaptionedImage, ImageItem
-from region_features.records.key import lmdb_key
 from region_features.records.plan import ShardKey
 from region_features.records.prepared_image import PreparedImage
 
@@ -42,7 +41,7 @@ class BatchLoader:
 
     def add(self, shard: ShardKey, images: Iterable[CaptionedImage]) -> None:
         """Line up the images of a shard, in any order."""
-        ordered = sorted(images, key=lambda image: lmdb_key(image.ref.img_id))
+        ordered = sorted(images, key=lambda image: image.ref.key)
         self._counts.append(len(ordered))
         self._waiting.extend((shard, image) for image in ordered)
         self._start(self._batch_size)

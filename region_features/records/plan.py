@@ -1,32 +1,47 @@
-"""The plan of a run: which image lies in which shard, fixed before the work starts."""
+"""The plan of a run: which image goes into which shard, fixed before the work starts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from region_features.records.coco import lmdb_name
 from region_features.records.key import lmdb_key
 
 IMAGES_PER_SHARD = 256
-# VOLTA reads COCO's training and validation images from one LMDB.
-_COCO_LMDB_NAMES = {"train2014": "trainval", "val2014": "trainval", "test2015": "test"}
+SHARD_SUFFIX = ".tfrecord"
+_SHARD_NAME = re.compile(r"(.+)-([0-9]{5,})-of-([0-9]{5,})" + re.escape(SHARD_SUFFIX), re.DOTALL)
 
 
 @dataclass(frozen=True)
 class ImageRef:
-    """One input image: the set (folder) it lies in, its file stem, its URI and its size in bytes (-1: not seen)."""
+    """One input image: its set (folder), file stem, URI, and size in bytes (-1: unknown)."""
 
     set_name: str
     img_id: str
     uri: str
     size: int
 
+    @property
+    def key(self) -> bytes:
+        """The image's LMDB key, by which shards are sorted; raises as `lmdb_key`."""
+        return lmdb_key(self.img_id)
+
+
+class ShardName(NamedTuple):
+    """The parts of a shard's file name: its set, its number, and the set's number of shards."""
+
+    set_name: str
+    number: int
+    of: int
+
 
 class ShardKey(NamedTuple):
-    """One shard of a set: its number, the set's number of shards, and how many images it is made of."""
+    """One planned shard: its set, its number, the set's number of shards, and how many images it is made of."""
 
     set_name: str
     number: int
@@ -36,7 +51,13 @@ class ShardKey(NamedTuple):
     @property
     def filename(self) -> str:
         """The shard's file name, `SET-00000-of-00008.tfrecord`."""
-        return f"{self.set_name}-{self.number:05d}-of-{self.of:05d}.tfrecord"
+        return f"{self.set_name}-{self.number:05d}-of-{self.of:05d}{SHARD_SUFFIX}"
+
+
+def parse_shard_name(name: str) -> ShardName | None:
+    """Split a file name that `ShardKey.filename` made; None for any other name."""
+    match = _SHARD_NAME.fullmatch(name)
+    return ShardName(match[1], int(match[2]), int(match[3])) if match else None
 
 
 @dataclass(frozen=True)
@@ -48,20 +69,15 @@ class Plan:
 
     @property
     def num_images(self) -> int:
-        """Images in all shards."""
+        """Number of images in all shards."""
         return sum(key.num_images for key in self.shards)
 
 
-def lmdb_name(set_name: str) -> str:
-    """The name before `_feat.lmdb`: `trainval` and `test` for COCO's sets, else the set's own."""
-    return _COCO_LMDB_NAMES.get(set_name, set_name)
-
-
 def find_key_clashes(refs: Iterable[ImageRef]) -> list[tuple[str, str, str]]:
-    """Pairs of images that would share one LMDB key.
+    """List pairs of images that would share a key in one LMDB.
 
     Returns:
-        (key, first URI, second URI) for each clash.
+        (key, first URI, second URI) of each clash.
 
     Raises:
         ValueError: an image's id cannot be an LMDB key; the message names the URI.
@@ -70,7 +86,7 @@ def find_key_clashes(refs: Iterable[ImageRef]) -> list[tuple[str, str, str]]:
     clashes = []
     for ref in refs:
         try:
-            key = lmdb_key(ref.img_id)
+            key = ref.key
         except ValueError as error:
             raise ValueError(f"{ref.uri}: {error}") from error
         first = seen.setdefault((lmdb_name(ref.set_name), key), ref.uri)
@@ -80,18 +96,18 @@ def find_key_clashes(refs: Iterable[ImageRef]) -> list[tuple[str, str, str]]:
 
 
 def assign_shards(refs: Iterable[ImageRef], num_shards: int | None) -> dict[ShardKey, tuple[ImageRef, ...]]:
-    """Cut each set into contiguous ranges of the LMDB key's byte order.
+    """Sort each set by LMDB key and cut it into shards of equal size, give or take one image.
 
     Args:
         refs: the images, in any order.
-        num_shards: shards per set; None chooses about 256 images a shard. A set never gets more shards than images.
+        num_shards: shards per set, at most one per image; None for the fewest shards of at most IMAGES_PER_SHARD.
     """
     sets: dict[str, list[ImageRef]] = {}
     for ref in refs:
         sets.setdefault(ref.set_name, []).append(ref)
     shards = {}
     for set_name in sorted(sets):
-        ordered = sorted(sets[set_name], key=_by_lmdb_key)
+        ordered = sorted(sets[set_name], key=lambda ref: ref.key)
         total = len(ordered)
         of = min(num_shards or -(-total // IMAGES_PER_SHARD), total)
         for index in range(of):
@@ -100,12 +116,8 @@ def assign_shards(refs: Iterable[ImageRef], num_shards: int | None) -> dict[Shar
     return shards
 
 
-def _by_lmdb_key(ref: ImageRef) -> bytes:
-    return lmdb_key(ref.img_id)
-
-
 def input_digest(refs: Sequence[ImageRef]) -> str:
-    """Hex SHA-256 of a shard's inputs (ids, URIs, sizes): a changed image means another digest."""
+    """Return the hex SHA-256 of the ids, URIs and sizes of a shard's images, which changes when an image changes."""
     digest = hashlib.sha256()
     for ref in refs:
         digest.update(json.dumps([ref.img_id, ref.uri, ref.size]).encode())
@@ -113,7 +125,7 @@ def input_digest(refs: Sequence[ImageRef]) -> str:
 
 
 def encode_plan(plan: Plan) -> bytes:
-    """The plan as JSON lines: the settings, then one line an image."""
+    """Encode a plan as JSON lines: the settings, then one line per image."""
     lines = [json.dumps({"settings": dict(plan.settings)}, sort_keys=True)]
     for key, refs in plan.shards.items():
         for ref in refs:
@@ -123,10 +135,10 @@ def encode_plan(plan: Plan) -> bytes:
 
 
 def decode_plan(data: bytes, source: str) -> Plan:
-    """The plan that `encode_plan` wrote.
+    """Decode what `encode_plan` wrote.
 
     Raises:
-        ValueError: `source` is not such a file.
+        ValueError: the data is not a plan; the message names `source`, the file.
     """
     groups: dict[tuple[str, int, int], list[ImageRef]] = {}
     try:
@@ -145,19 +157,17 @@ def decode_plan(data: bytes, source: str) -> Plan:
 
 
 def describe_change(old: Plan, new: Plan) -> str | None:
-    """What sets a new run apart from the one whose output is there, in words; None where it may resume."""
+    """Name the first difference that forbids a new run to resume an old run's output; None if there is none."""
     for name in sorted({*old.settings, *new.settings}):
         before, now = (plan.settings.get(name, "the default") for plan in (old, new))
         if before != now:
             return f"{name} was {before}, now it is {now}"
-    before_uris = {(ref.set_name, ref.uri) for refs in old.shards.values() for ref in refs}
-    now_uris = {(ref.set_name, ref.uri) for refs in new.shards.values() for ref in refs}
-    if before_uris != now_uris:
-        changed = min(before_uris ^ now_uris)[1]
-        return (
-            f"{len(now_uris - before_uris)} images are new and {len(before_uris - now_uris)} are gone, "
-            f"{changed} for one"
-        )
+    old_uris, new_uris = (
+        {(ref.set_name, ref.uri) for refs in plan.shards.values() for ref in refs} for plan in (old, new)
+    )
+    if old_uris != new_uris:
+        changed = min(old_uris ^ new_uris)[1]
+        return f"{len(new_uris - old_uris)} images are new and {len(old_uris - new_uris)} are gone, {changed} for one"
     if list(old.shards) != list(new.shards):
         return f"the images were cut into {len(old.shards)} shards, now it would be {len(new.shards)}"
     return None

@@ -7,19 +7,20 @@ from dataclasses import replace
 
 import pytest
 
-from region_features.records.key import lmdb_key
+from region_features.records.coco import lmdb_name
 from region_features.records.plan import (
     IMAGES_PER_SHARD,
     ImageRef,
     Plan,
     ShardKey,
+    ShardName,
     assign_shards,
     decode_plan,
     describe_change,
     encode_plan,
     find_key_clashes,
     input_digest,
-    lmdb_name,
+    parse_shard_name,
 )
 
 
@@ -37,7 +38,7 @@ def plan_of(images: list[ImageRef], num_shards: int | None = None, **settings: o
 
 def test_shards_are_contiguous_ranges_of_the_keys_byte_order() -> None:
     shards = assign_shards([ref(name) for name in ("b_9", "a_10", "z_100", "x_0", "é", "Z")], 3)
-    keys = [[lmdb_key(image.img_id) for image in images] for images in shards.values()]
+    keys = [[image.key for image in images] for images in shards.values()]
     assert keys == [[b"0", b"10"], [b"100", b"9"], [b"Z", "é".encode()]]
 
 
@@ -76,6 +77,28 @@ def test_each_set_is_cut_by_itself() -> None:
     ]
     assert all(image.set_name == key.set_name for key, part in shards.items() for image in part)
     assert plan_of([*refs(2, "val2014"), *refs(5, "train2014")]).num_images == 7
+
+
+@pytest.mark.parametrize("set_name", ["train2014", "a-00000-of-00001", "new\nline", "50%", "a b.tfrecord"])
+@pytest.mark.parametrize(("number", "of"), [(0, 1), (7, 8), (99_999, 100_000), (123_456, 200_000)])
+def test_a_shard_name_is_parsed_into_its_parts(set_name: str, number: int, of: int) -> None:
+    assert parse_shard_name(ShardKey(set_name, number, of, 3).filename) == ShardName(set_name, number, of)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "-00000-of-00001.tfrecord",
+        "a-0000-of-00001.tfrecord",
+        "a-00000-of-00001",
+        "a-00000-of-00001.tfrecord.stats.json",
+        "a-٠٠٠٠٠-of-00001.tfrecord",
+        "a-00000-of-00001xtfrecord",
+    ],
+)
+def test_other_names_are_not_shard_names(name: str) -> None:
+    assert parse_shard_name(name) is None
 
 
 def test_no_images_give_no_shards() -> None:
