@@ -9,9 +9,9 @@ from typing import Any
 
 from beam_pipeline.options import Config
 from beam_pipeline.usage import UsageError
+from region_features.formats.boxes import parse_boxes
 from region_features.records.detector_config import DetectorConfig
 from region_features.records.failure import Failure
-from region_features.records.given_boxes import parse_boxes
 from transforms.detection import read_detector_config
 
 

@@ -19,11 +19,10 @@ from beam_pipeline.preflight import Job, check_here, finish, prepare, start
 from beam_pipeline.runner import interrupted_message, is_defect, new_run, watch
 from beam_pipeline.usage import UsageError
 from transforms import files
-from transforms.annotations import JoinAnnotations, WriteCaptionFiles, read_captions
-from transforms.boxes import ReadBoxes
+from transforms.annotations import JoinAnnotations, WriteAnnotationFiles, read_captions
 from transforms.detection import RegionModelHandler, detect_regions, images_a_batch, preprocessing
 from transforms.images import LoadImages, Prepare, read_plan
-from transforms.inference import ModelHandler
+from transforms.beam_private import ModelHandler
 from transforms.legacy_import import LoadRecords
 from transforms.lmdb import BuildLmdb
 from transforms.manifest import AuditShards, WriteManifest, describe
@@ -46,12 +45,11 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
     prepare_image = prepare_image or preprocessing(modes.detector, config.device)
     published = pipeline | "NoShardsToDo" >> beam.Create([])
     if job.todo:
-        boxes = pipeline | "ReadBoxes" >> ReadBoxes(modes.boxes) if modes.boxes else None  # (img_id, GivenBoxes)
         shards = (
             pipeline
             | "Plan" >> beam.Create([paths.plan])
             | "ReadPlan" >> beam.FlatMap(read_plan, job.todo)  # (img_id, (ShardKey, ImageRef))
-            | "JoinAnnotations" >> JoinAnnotations(job.captions, boxes)  # (ShardKey, [CaptionedImage])
+            | "JoinAnnotations" >> JoinAnnotations(job.captions, modes.boxes)  # (ShardKey, [CaptionedImage])
         )
         if config.imports:
             results = shards | "LoadRecords" >> LoadRecords()  # (ImageItem, RegionRecord | ImageFailure)
@@ -69,7 +67,7 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
     annotations = (
         pipeline
         | "CaptionsFile" >> beam.Create([job.captions] if "captions" in job.outputs else [])
-        | "WriteCaptionFiles" >> WriteCaptionFiles(paths.annotations, job.test1k_ids)  # (name, bytes)
+        | "WriteAnnotationFiles" >> WriteAnnotationFiles(paths.annotations, job.test1k_ids)  # (name, bytes)
     )
     wanted = wanted_of(job)
     lmdbs = (

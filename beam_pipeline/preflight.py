@@ -13,6 +13,7 @@ from beam_pipeline.layout import Paths, delete_outputs
 from beam_pipeline.options import DEFAULT_OUTPUTS, Config
 from beam_pipeline.provenance import describe_run, read_provenance
 from beam_pipeline.usage import UsageError
+from region_features.formats.karpathy import check_test1k_ids, parse_dataset, parse_test1k_ids
 from region_features.records.failure import Failure
 from region_features.records.item import ImageCaptions
 from region_features.records.plan import (
@@ -25,7 +26,6 @@ from region_features.records.plan import (
 )
 from region_features.records.settings import FLOAT32
 from transforms import files
-from transforms.annotations import check_test1k_ids, parse_captions, parse_test1k_ids
 from transforms.detection import WeightsFacts, check_device, check_weights
 from transforms.legacy_import import ImportListing, list_lmdb_records, list_tsv_rows
 from transforms.listing import Listing, corpus_folders, list_images
@@ -193,7 +193,7 @@ def _caption_sources(config: Config) -> tuple[str | None, str | None]:
 def _read_captions(captions: str | None, test1k_ids: str | None) -> tuple[list[ImageCaptions], list[Failure]]:
     if captions is None:
         return [], []
-    entries, failures = parse_captions(_read(captions, "--captions"), captions)
+    entries, failures = parse_dataset(_read(captions, "--captions"), captions)
     if test1k_ids:
         check_test1k_ids(parse_test1k_ids(_read(test1k_ids, "--test1k_ids"), test1k_ids), entries, test1k_ids)
     return entries, failures

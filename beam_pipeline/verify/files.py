@@ -9,12 +9,13 @@ from typing import Any
 
 from beam_pipeline.output_folder import OutputFolder
 from beam_pipeline.verify.shards import Finding
+from region_features.formats.annotations import AnnotationFile, decode_annotation_file
 from region_features.lmdb_store.open import DATA_FILE
 from region_features.lmdb_store.reader import LmdbReader
 from region_features.lmdb_store.value_codecs import SOURCE_FILE
 from region_features.records.failure import Failure
 from region_features.records.plan import Plan, input_digest
-from region_features.validation.captions import CaptionFile, check_captions, read_caption_file
+from region_features.validation.captions import check_captions
 from region_features.validation.record import Problem, check_key_list
 from transforms import files
 from transforms.manifest import Audit
@@ -177,13 +178,13 @@ def check_lmdb_keys(lmdb: LmdbReader, expected: Sequence[bytes], records: int | 
 def check_annotations(found: OutputFolder, findings: Sequence[Finding]) -> Iterator[Problem]:
     """Caption files against the captions in the shards."""
     present = files.list_folder(found.paths.annotations)
-    caption_files: list[CaptionFile] = []
+    caption_files: list[AnnotationFile] = []
     for name in _ANNOTATIONS:
         if name in present:
             data = files.read_bytes(files.join(found.paths.annotations, name))
-            caption_file, problems = read_caption_file(data, name)
+            caption_file, problems = decode_annotation_file(data, name)
             caption_files.append(caption_file)
-            yield from problems
+            yield from (Problem("captions", problem) for problem in problems)
     yield from check_captions((image for finding in findings for image in finding.captioned), caption_files)
     yield from _check_uncaptioned(found.manifest, found.plan, findings)
 

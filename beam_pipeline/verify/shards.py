@@ -11,13 +11,14 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipeline.output_folder import Shard
+from region_features.formats.annotations import caption_digest
 from region_features.formats.example import ImageExample, decode_example
 from region_features.formats.tfrecord import read_records
 from region_features.lmdb_store.reader import LmdbReader
 from region_features.lmdb_store.value_codecs import VALUE_CODECS
 from region_features.records.key import lmdb_key
 from region_features.records.region_record import RegionRecord
-from region_features.validation.captions import CaptionedId, caption_digest
+from region_features.validation.captions import CaptionedId
 from region_features.validation.record import Problem, check_record, differing_fields
 
 _CHUNK = 4 << 20

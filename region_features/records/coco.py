@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 CAPTIONS_FILE = "dataset_coco.json"
+CAPTIONS_ARCHIVE = "caption_datasets"
 TEST1K_FILE = "test1k_ids.txt"
 IMAGES_FOLDER = "images"
 
@@ -15,6 +16,7 @@ ANNOTATION_OF_SPLIT: Mapping[str, str] = {"train": "train", "restval": "train", 
 ANNOTATION_SUFFIX = "_ann.jsonl"
 TEST1K_ANNOTATION = "test1k"
 TRAIN_SPLITS = tuple(split for split, name in ANNOTATION_OF_SPLIT.items() if name == "train")
+TEST_SPLIT = "test"
 
 _ID = re.compile(r"COCO_[^_]+_\d{12}")
 _SET_OF_ID = re.compile(r"COCO_([a-z]+[0-9]{4})_")

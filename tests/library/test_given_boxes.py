@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from region_features.formats.boxes import parse_boxes
 from region_features.records.failure import ImageFailure
-from region_features.records.given_boxes import GivenBoxes, check_inside, no_boxes, parse_boxes
+from region_features.records.given_boxes import GivenBoxes, check_inside, no_boxes
 
 SOURCE = "boxes.jsonl"
 

@@ -6,14 +6,11 @@ import hashlib
 import json
 import pickle
 from pathlib import Path
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.portability import common_urns
-from apache_beam.testing.test_pipeline import TestPipeline as Pipeline  # pytest collects what is called Test
-from apache_beam.testing.util import assert_that, equal_to
 
 from beam_pipeline.options import parse_args
 from beam_pipeline.pipeline import build
@@ -28,8 +25,6 @@ from region_features.records.prepared_image import PreparedImage
 from region_features.records.settings import SelectionRule
 from tests.conftest import TINY_WEIGHTS, write_photo
 from tests.samples.fakes import FakeHandler, fake_prepare
-from transforms.annotations import JoinAnnotations
-from transforms.boxes import ReadBoxes
 from transforms.detection import check_weights, preprocessing
 from transforms.images import load_item
 
@@ -39,36 +34,6 @@ SHARD = ShardKey("photos", 0, 1, 3)
 
 def line(img_id: str, *boxes: list[float]) -> str:
     return json.dumps({"img_id": img_id, "boxes": boxes}) + "\n"
-
-
-def grouped(element: tuple[Any, Any]) -> list[tuple[str, Any, str]]:
-    images = sorted(element[1], key=lambda image: image.ref.img_id)
-    return [(i.ref.img_id, i.boxes and i.boxes.boxes.tolist(), i.boxes.problem if i.boxes else "-") for i in images]
-
-
-def images_of(*names: str) -> list[tuple[str, tuple[ShardKey, ImageRef]]]:
-    return [(name, (SHARD, ImageRef("photos", name, f"{name}.jpg", 1))) for name in names]
-
-
-def test_boxes_meet_their_images_by_id(tmp_path: Path) -> None:
-    (tmp_path / "b.jsonl").write_text(
-        line("b", [1, 2, 3, 4], [1, 2, 3, 4]) + "torn\n" + line("stranger", [1, 2, 3, 4]) + line("c", [1, 2, 1, 4])
-    )
-    wanted = [
-        ("a", [], "no boxes given"),
-        ("b", [[1, 2, 3, 4], [1, 2, 3, 4]], ""),
-        ("c", [], "box 0: expected x1 < x2 and y1 < y2, got [1, 2, 1, 4], which is empty"),
-    ]
-    with Pipeline() as pipeline:
-        boxes = pipeline | ReadBoxes(str(tmp_path / "b.jsonl"))
-        joined = pipeline | "Images" >> beam.Create(images_of("c", "a", "b")) | JoinAnnotations(None, boxes)
-        assert_that(joined | beam.Map(grouped), equal_to([wanted]))
-
-
-def test_without_a_boxes_file_no_image_has_boxes() -> None:
-    with Pipeline() as pipeline:
-        joined = pipeline | beam.Create(images_of("a")) | JoinAnnotations(None)
-        assert_that(joined | beam.Map(grouped), equal_to([[("a", None, "-")]]))
 
 
 def load(path: Path, boxes: GivenBoxes | None, exif: bool = False) -> PreparedImage | ImageFailure:

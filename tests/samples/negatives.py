@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from transforms.negatives import NegativesJob
 
 from region_features.records.region_record import RegionRecord
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from tests.samples.records import make_record, write_shard
-from transforms.annotations import write_caption_files
-from transforms.negatives import NegativesJob
+from transforms.annotations import write_annotation_files
 
 FILES = ("hard_negative.npz", "hard_negative.pkl", "hard_negative.source.json")
 SPLITS = ("restval", "train", "val", "train", "test")
@@ -69,7 +69,7 @@ def make_job(folder: Path, images: int = 300, pool: int = 100, seed: int = 0, di
 
 def in_caption_order(job: NegativesJob, folder: Path, images: int = 300) -> list[int]:
     """The ids of train_ann.jsonl whose images there are."""
-    dict(write_caption_files(job.captions, str(folder), None))
+    dict(write_annotation_files(job.captions, str(folder), None))
     ids = [json.loads(line)["id"] for line in (folder / "train_ann.jsonl").read_text().splitlines()]
     return [number for number in ids if number < images]
 

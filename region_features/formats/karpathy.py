@@ -1,0 +1,104 @@
+"""Karpathy's captions of COCO, dataset_coco.json, and the ids of the 1K retrieval test set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from region_features.records.coco import ANNOTATION_OF_SPLIT, CAPTIONS_ARCHIVE, CAPTIONS_FILE, TEST_SPLIT
+from region_features.records.failure import Failure
+from region_features.records.item import ImageCaptions
+
+
+def parse_dataset(data: bytes, source: str) -> tuple[list[ImageCaptions], list[Failure]]:
+    """Read dataset_coco.json.
+
+    Args:
+        data: content of the file.
+        source: its path, for messages.
+
+    Returns:
+        The images in file order, and a Failure of stage `captions` for each damaged row.
+
+    Raises:
+        ValueError: the file as a whole does not have Karpathy's schema.
+    """
+    try:
+        rows = json.loads(data, object_hook=_drop_tokens)["images"]
+        if not isinstance(rows, list):
+            raise TypeError(f"'images' is a {type(rows).__name__}, not a list")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        got = "none of that name" if isinstance(error, KeyError) else error
+        raise ValueError(
+            f"{source}: expected Karpathy's {CAPTIONS_FILE}, an object with a list 'images', got: {got}; "
+            f"take it from {CAPTIONS_ARCHIVE}.zip"
+        ) from error
+    images: dict[str, ImageCaptions] = {}
+    failures = []
+    for number, row in enumerate(rows):
+        try:
+            image = _parse_row(row)
+            if image.img_id in images:
+                raise ValueError("filename appears a second time")
+            images[image.img_id] = image
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            problem = f"missing field {error}" if isinstance(error, KeyError) else str(error)
+            filename = str(row.get("filename", "")) if isinstance(row, dict) else ""
+            reason = f"{source}, images[{number}]: {problem}"
+            failures.append(Failure(source, filename.rpartition(".")[0], "captions", reason))
+    return list(images.values()), failures
+
+
+def _drop_tokens(row: dict[str, Any]) -> dict[str, Any]:
+    # The tokens are unused, and take half of the memory.
+    row.pop("tokens", None)
+    return row
+
+
+def _parse_row(row: Any) -> ImageCaptions:
+    filename, split, sentences = row["filename"], row["split"], row["sentences"]
+    if split not in ANNOTATION_OF_SPLIT:
+        raise ValueError(f"field split: expected one of {', '.join(ANNOTATION_OF_SPLIT)}, got {split!r}")
+    if not isinstance(filename, str) or not filename.rpartition(".")[0]:
+        raise ValueError(f"field filename: expected NAME.jpg, got {filename!r}")
+    raw = tuple(sentence["raw"] for sentence in sentences)
+    if not all(isinstance(text, str) for text in raw):
+        raise ValueError("field raw: expected text")
+    try:
+        "".join((filename, *raw)).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"expected valid Unicode, got half a character ({error.reason})") from error
+    ids = tuple(int(sentence["sentid"]) for sentence in sentences)
+    if any(abs(number) >= 2**63 for number in ids):
+        raise ValueError("field sentid: expected a 64-bit number")
+    return ImageCaptions(filename.rpartition(".")[0], int(row["cocoid"]), split, raw, ids)
+
+
+def parse_test1k_ids(data: bytes, source: str) -> frozenset[int]:
+    """Read the coco ids of the 1K test set, one a line; empty lines are skipped.
+
+    Raises:
+        ValueError: a line is not a number; the message names file and line.
+    """
+    ids = set()
+    for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), start=1):
+        try:
+            ids.update([int(line)] if line.strip() else [])
+        except ValueError as error:
+            raise ValueError(f"{source}, line {number}: expected one coco id, got {line!r}") from error
+    return frozenset(ids)
+
+
+def check_test1k_ids(ids: frozenset[int], images: Iterable[ImageCaptions], source: str) -> None:
+    """Refuse ids that are not of split `test`.
+
+    Raises:
+        ValueError: the message gives their number and the smallest of them.
+    """
+    strangers = ids - {image.coco_id for image in images if image.split == TEST_SPLIT}
+    if strangers:
+        raise ValueError(
+            f"{source}: expected coco ids of split {TEST_SPLIT}, but {len(strangers)} are not in it, "
+            f"{min(strangers)} for one"
+        )

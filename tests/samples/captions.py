@@ -1,0 +1,17 @@
+"""Rows and files of Karpathy's dataset_coco.json."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.conftest import karpathy_row
+
+
+def val_row(coco_id: int, split: str = "train", **changed: Any) -> dict[str, Any]:
+    """The row of an image of val2014, with some fields changed."""
+    return {**karpathy_row("val2014", f"COCO_val2014_{coco_id:012d}.jpg", coco_id, split), **changed}
+
+
+def dataset_json(*rows: Any) -> bytes:
+    return json.dumps({"images": rows, "dataset": "coco"}).encode()
