@@ -11,9 +11,9 @@ from beam_pipeline.exports import boxes_name, negatives_digest, tsv_digest, tsv_
 from beam_pipeline.output_folder import OutputFolder
 from beam_pipeline.verify.shards import Finding
 from region_features.formats.tsv import RowPlace, decode_tsv_row, encode_tsv_row, find_rows
+from region_features.records.coco import TRAIN_SPLITS, is_coco_id
 from region_features.records.key import lmdb_key
 from region_features.records.region_record import FIELD_NAMES, RegionRecord
-from region_features.validation.captions import COCO_STEM, FILE_OF_SPLIT
 from region_features.validation.hard_negatives import check_negatives
 from region_features.validation.record import Problem, differing_fields
 from transforms import files
@@ -133,7 +133,7 @@ def check_hard_negatives(found: OutputFolder, audit: Audit, findings: Sequence[F
         return
     if not all(finding.whole for finding in findings):
         return
-    images = [image for finding in findings for image in finding.captioned if FILE_OF_SPLIT.get(image.split) == "train"]
-    coco = all(COCO_STEM.fullmatch(image.img_id) for image in images)
+    images = [image for finding in findings for image in finding.captioned if image.split in TRAIN_SPLITS]
+    coco = all(is_coco_id(image.img_id) for image in images)
     ids = [int(lmdb_key(image.img_id)) for image in images] if coco else None
     yield from check_negatives(data[ARRAYS], data[PICKLE], len(images), ids)

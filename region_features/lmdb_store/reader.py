@@ -8,10 +8,43 @@ import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from region_features.lmdb_store.open import DATA_FILE, open_lmdb
-from region_features.lmdb_store.value_codecs import VALUE_CODECS, form_of
+from region_features.lmdb_store.value_codecs import VALUE_CODECS, codec_name_of
 from region_features.records.key import KEYS_RECORD, lmdb_key
 from region_features.records.region_record import RegionRecord
+
+DATA_FILE = "data.mdb"
+
+
+def open_lmdb(folder: str, readahead: bool) -> Any:
+    """Open an `lmdb.Environment` for reading, without a lock: an LMDB never changes, a rebuilt one is another file.
+
+    Args:
+        folder: holds data.mdb.
+        readahead: let the system fetch the pages after those that are read; for whole values, of 100 pages and more.
+
+    Raises:
+        ValueError: there is no LMDB, or it is cut off; names the folder.
+    """
+    import lmdb
+
+    path = os.path.join(folder, DATA_FILE)
+    if not os.path.isfile(path):
+        raise ValueError(f"{folder}: expected a folder with {DATA_FILE}, found none in it; check the path")
+    try:
+        env = lmdb.open(
+            folder, readonly=True, lock=False, create=False, readahead=readahead, meminit=False, max_readers=1
+        )
+    except lmdb.Error as error:
+        raise ValueError(f"{folder}: expected an LMDB that can be opened, got {error}; is it damaged?") from error
+    # Reading beyond the end of a map kills the process.
+    expected_size = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    size = os.path.getsize(path)
+    if size < expected_size:
+        env.close()
+        raise ValueError(
+            f"{folder}: expected {DATA_FILE} of {expected_size} bytes, got {size}; copy it or build it again"
+        )
+    return env
 
 
 class LmdbReader:
@@ -21,12 +54,12 @@ class LmdbReader:
         path: the folder that holds data.mdb.
 
     Raises:
-        ValueError: the LMDB is of a form that is not known here; on first use: it is damaged or cut off.
+        ValueError: this version does not know the LMDB's form; on first use: the LMDB is damaged or cut off.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.form = form_of(path)
+        self.codec = VALUE_CODECS[codec_name_of(path)]
         self._environment: _Environment | None = None
         self._key_list: list[str] | None = None
 
@@ -35,53 +68,53 @@ class LmdbReader:
 
     @property
     def keys(self) -> Sequence[str]:
-        """The keys of the record `keys`, in its order."""
+        """The keys in the record `keys`, in its order."""
         if self._key_list is None:
             self._key_list = [key.decode() for key in self.key_record()]
         return self._key_list
 
     def key_record(self) -> list[bytes]:
-        """The list that the record `keys` holds.
+        """Return the list in the record `keys`.
 
         Raises:
-            ValueError: there is none, or it is damaged.
+            ValueError: the record is missing or damaged.
         """
         data = self.get(KEYS_RECORD)
         if data is None:
             raise ValueError(f"{self.path}: expected a record {KEYS_RECORD!r}, got none; build the LMDB again")
-        return VALUE_CODECS[self.form].decode_keys(data, self.path)
+        return self.codec.decode_keys(data, self.path)
 
     def stored_keys(self) -> Iterator[bytes]:
-        """All keys of the database but `keys` itself, in the order of their bytes."""
-        with self._environment_now().begin() as transaction, transaction.cursor() as cursor:
+        """Yield all keys of the database but `keys` itself, in the order of their bytes."""
+        with self._opened().begin() as transaction, transaction.cursor() as cursor:
             yield from (key for key in cursor.iternext(values=False) if key != KEYS_RECORD)
 
     def get(self, key: bytes) -> bytes | None:
-        """The value under a key, None where there is none.
+        """Return the value of a key, None if there is no such key.
 
         Raises:
             ValueError: the file is damaged.
         """
-        environment = self._environment_now()
+        opened = self._opened()
         import lmdb
 
         try:
-            with environment.begin() as transaction:
+            with opened.begin() as transaction:
                 return transaction.get(key)
         except lmdb.Error as error:
             raise ValueError(f"{self.path}, key {key!r}: cannot be read ({error}); build the LMDB again") from error
 
     def read(self, key: bytes) -> RegionRecord | None:
-        """The record under a key, None where there is none.
+        """Return the record of a key, None if there is no such key.
 
         Raises:
             ValueError: the value is damaged.
         """
         data = self.get(key)
-        return None if data is None else VALUE_CODECS[self.form].decode(data, f"{self.path}, key {key!r}")
+        return None if data is None else self.codec.decode(data, f"{self.path}, key {key!r}")
 
     def read_at(self, position: int) -> RegionRecord:
-        """See `region_features.Source`."""
+        """See `region_features.reading.dataset.Source`."""
         key = self.keys[position]
         record = self.read(key.encode())
         if record is None:
@@ -89,7 +122,7 @@ class LmdbReader:
         return record
 
     def read_named(self, name: str) -> RegionRecord:
-        """See `region_features.Source`."""
+        """See `region_features.reading.dataset.Source`."""
         try:
             key = lmdb_key(name)
         except ValueError as error:
@@ -97,68 +130,64 @@ class LmdbReader:
         record = self.read(key)
         if record is None:
             raise KeyError(f"{self.path}: no image {name!r} (LMDB key {key.decode()!r})")
-        if name != record.img_id and not _is_number(name):
+        if name != record.img_id and not (name.isascii() and name.isdigit()):
             raise KeyError(f"{self.path}: no image {name!r}; its LMDB key {key.decode()!r} holds {record.img_id}")
         return record
 
     def has(self, name: str) -> bool:
-        """See `region_features.Source`."""
+        """See `region_features.reading.dataset.Source`."""
         try:
             self.read_named(name)
         except KeyError:
             return False
         return True
 
-    def _environment_now(self) -> Any:
+    def _opened(self) -> Any:
         environment = self._environment
         if environment is None:
             environment = self._environment = _Environment.of(self.path)
             weakref.finalize(self, environment.release)
-        return environment.now()
-
-
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit()
+        return environment.opened()
 
 
 class _Environment:
-    """An open LMDB that all users in a process share: lmdb refuses to open one file twice, also in a forked child."""
+    """An open LMDB that all readers in a process share: lmdb refuses to open one file twice, also in a forked child."""
 
     # By device and inode: a rebuilt LMDB at the same path is another file, and may be opened beside the old one.
     _shared: ClassVar[dict[tuple[int, int], _Environment]] = {}
-    # Garbage collection may release a user in a thread that is here already.
+    # Reentrant: garbage collection may release a reader in a thread that holds the lock already.
     _lock = threading.RLock()
 
     def __init__(self, path: str, file: tuple[int, int]) -> None:
         self._path, self._file = path, file
-        self._users = 0
+        self._readers = 0
         self._handle: Any = None
 
     @classmethod
     def of(cls, path: str) -> _Environment:
-        """The LMDB of a folder, for one more user, who calls `release` at the end."""
+        """Return the shared LMDB of a folder for one more reader, who calls `release` at the end."""
         state = os.stat(os.path.join(path, DATA_FILE))
         file = (state.st_dev, state.st_ino)
         with cls._lock:
             environment = cls._shared.get(file) or cls(os.path.abspath(path), file)
-            environment._users += 1
+            environment._readers += 1
             cls._shared[file] = environment
         return environment
 
-    def now(self) -> Any:
-        """The `lmdb.Environment`, opened by whoever needs it first."""
+    def opened(self) -> Any:
+        """Return the `lmdb.Environment`; the first call opens it."""
         if self._handle is None:
             with self._lock:
                 if self._handle is None:
-                    # A value is 100 pages and more: without readahead each is a disk's read of its own.
+                    # A value is 100 pages and more: without readahead each page is a disk read of its own.
                     self._handle = open_lmdb(self._path, readahead=True)
         return self._handle
 
     def release(self) -> None:
-        """The last user closes the file; who opens it next waits for that."""
+        """Close the file for the last reader, under the lock: the next one to open it waits."""
         with self._lock:
-            self._users -= 1
-            if self._users == 0:
+            self._readers -= 1
+            if self._readers == 0:
                 del self._shared[self._file]
                 self._close()
 
@@ -169,7 +198,7 @@ class _Environment:
 
     @classmethod
     def after_fork(cls) -> None:
-        """In the child: nothing is open yet. Without a lock file, closing takes nothing from the parent."""
+        """Close every file in the child; without a lock file, that takes nothing from the parent."""
         cls._lock = threading.RLock()
         for shared in cls._shared.values():
             shared._close()

@@ -1,6 +1,6 @@
-"""The mean-pooled features of the training images, read from their examples without decoding the rest.
+"""Mean-pooled features of the training images, decoded from their examples without the other fields.
 
-N: training images that have a record; D: feature width.
+N: training images that have a record; K: boxes of an image; D: feature width.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from region_features.formats.example import open_example
+from region_features.records.coco import TRAIN_SPLITS
 from region_features.records.item import ImageCaptions
 from region_features.records.region_record import ARRAY_FIELDS
 
 _FEATURES = next(field for field in ARRAY_FIELDS if field.name == "features")
-# The splits that train_ann.jsonl holds, in its order.
-_TRAIN_SPLITS = ("train", "restval")
 
 
 class MeanFeature(NamedTuple):
-    """One image's mean-pooled features, float32 (D,), None where it has no boxes, and the shard that holds it."""
+    """One image's mean-pooled features, float32 (D,) or None if it has no boxes, and the shard of its record."""
 
     shard: str
     img_id: str
@@ -31,13 +30,13 @@ class MeanFeature(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class MeanFeatures:
-    """The training images that have a record, in caption order.
+    """The mean-pooled features of all training images, in the order of train_ann.jsonl.
 
     Attributes:
         coco_ids: int64 (N,).
         features: float32 (N, D).
-        images_left_out: records of images without captions, or with those of another split.
-        captions_left_out: training images with captions that have no record.
+        images_left_out: number of records whose image has no captions, or captions of another split.
+        captions_left_out: number of training images that have captions and no record.
     """
 
     coco_ids: NDArray[np.int64]
@@ -47,15 +46,15 @@ class MeanFeatures:
 
 
 def train_images(entries: Iterable[tuple[str, ImageCaptions]]) -> dict[str, int]:
-    """img_id -> coco id of the training images, in the order of train_ann.jsonl: all of `train`, then `restval`.
+    """Map the training images' img_ids to coco ids, in the order of train_ann.jsonl: all of `train`, then `restval`.
 
     Args:
         entries: (img_id, captions) in the order of dataset_coco.json.
 
     Raises:
-        ValueError: a coco id has more than 64 bits; names its image.
+        ValueError: a coco id has more than 64 bits; the message names its image.
     """
-    splits: dict[str, dict[str, int]] = {split: {} for split in _TRAIN_SPLITS}
+    splits: dict[str, dict[str, int]] = {split: {} for split in TRAIN_SPLITS}
     for img_id, captions in entries:
         if captions.split in splits:
             if abs(captions.coco_id) >= 2**63:
@@ -65,26 +64,26 @@ def train_images(entries: Iterable[tuple[str, ImageCaptions]]) -> dict[str, int]
 
 
 def collect_means(images: Mapping[str, int], means: Iterable[MeanFeature]) -> MeanFeatures:
-    """Puts the training images' means in caption order.
+    """Put the training images' means into the order of train_ann.jsonl.
 
-    An image without boxes gets zeros: it stays in the pool, near others of its kind only.
+    Images without boxes get a zero vector and stay in the pool.
 
     Args:
-        images: see `train_images`.
-        means: those of every record, in any order.
+        images: img_id -> coco id, see `train_images`.
+        means: the mean of every record, in any order.
 
     Raises:
-        ValueError: no training image has a record, one has two, or their features differ in width; names image and
-            shard.
+        ValueError: no training image has a record, an image has two records, or features differ in width; the message
+            names image and shard.
     """
     rows = {img_id: row for row, img_id in enumerate(images)}
     shards: list[str | None] = [None] * len(rows)
     features: NDArray[np.float32] | None = None
-    left_out = 0
+    images_left_out = 0
     for shard, img_id, mean in means:
         row = rows.get(img_id)
         if row is None:
-            left_out += 1
+            images_left_out += 1
             continue
         if shards[row] is not None:
             raise ValueError(
@@ -102,42 +101,40 @@ def collect_means(images: Mapping[str, int], means: Iterable[MeanFeature]) -> Me
                 f"images before it, got {len(mean)}; are the shards of one network?"
             )
         features[row] = mean
-    there = np.array([shard is not None for shard in shards], bool)
-    if not there.any():
+    has_record = np.array([shard is not None for shard in shards], bool)
+    if not has_record.any():
         raise ValueError(
-            f"expected images of the splits {' and '.join(_TRAIN_SPLITS)} in the shards, got none of the {len(rows)} "
+            f"expected images of the splits {' and '.join(TRAIN_SPLITS)} in the shards, got none of the {len(rows)} "
             "that the captions name; does the captions file belong to these images?"
         )
     if features is None:
         features = np.zeros((len(rows), 1), np.float32)
     coco_ids = np.fromiter(images.values(), np.int64, len(rows))
-    if not there.all():
-        coco_ids, features = coco_ids[there], features[there]
-    return MeanFeatures(coco_ids, features, left_out, int(np.count_nonzero(~there)))
+    if not has_record.all():
+        coco_ids, features = coco_ids[has_record], features[has_record]
+    return MeanFeatures(coco_ids, features, images_left_out, int(np.count_nonzero(~has_record)))
 
 
 def decode_mean_features(data: bytes, source: str) -> tuple[str, NDArray[np.float32] | None]:
-    """Reads an image's id and the mean over its boxes of `region/features`.
-
-    The mean is that of numpy's `features.mean(axis=0)` in float32.
+    """Decode an image's id and the mean of `region/features` over its boxes, in float32 as numpy computes it.
 
     Args:
-        data: the serialized example.
-        source: the file's name, for messages.
+        data: the serialized tf.train.Example.
+        source: name of the shard, for messages.
 
     Returns:
-        The img_id, and float32 (D,), or None for an image without boxes.
+        The img_id, and float32 (D,) or None for an image without boxes.
 
     Raises:
-        ValueError: a feature is missing, has not the type or shape it must have, or is not finite; names file, image
-            and feature.
+        ValueError: a feature is missing, of the wrong type or shape, or not finite; the message names file, image and
+            feature.
     """
     img_id, reader = open_example(data, source)
-    boxes = reader.array(_FEATURES, reader.number("region/count"))  # (K, D), a view of the message's bytes
-    if not len(boxes):
+    features = reader.array(_FEATURES, reader.number("region/count"))  # (K, D), a view of the message's bytes
+    if not len(features):
         return img_id, None
-    with np.errstate(over="ignore", invalid="ignore"):  # told below
-        mean = boxes.mean(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):  # reported below
+        mean = features.mean(axis=0)
     if not np.isfinite(mean).all():
         raise reader.error("region/features", "finite numbers", "NaN, infinite or too large ones")
     return img_id, mean

@@ -1,4 +1,4 @@
-"""Records by position or id out of TFRecord shards, through an index of byte offsets."""
+"""Random access to the records of TFRecord shards by position, id or LMDB key."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from region_features.formats.example import ImageExample, decode_example
-from region_features.formats.record_offsets import record_offsets
-from region_features.formats.tfrecord import read_records
+from region_features.formats.tfrecord import read_records, record_offsets
 from region_features.records.key import lmdb_key
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 
@@ -20,20 +19,18 @@ _AMBIGUOUS = -1
 
 
 class RecordIndex(NamedTuple):
-    """The images of one shard: their ids, and the byte at which each one's record begins (int64)."""
+    """Img_ids of a shard's records, and the int64 byte offset of each record, in file order."""
 
     ids: tuple[str, ...]
     offsets: NDArray[np.int64]
 
 
 def index_shard(path: str) -> RecordIndex:
-    """Finds where each record of a shard begins, from 12 bytes a record where a stats file names the ids.
-
-    Without a stats file the whole shard is read.
+    """Index a shard: read 12 bytes per record if a stats file lists the ids, else the whole shard.
 
     Raises:
         ValueError: the shard is damaged, or differs from its stats file.
-        OSError: it cannot be read.
+        OSError: the shard or its stats file cannot be read.
     """
     with open(path, "rb", buffering=0) as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -60,10 +57,10 @@ def _read_stats(path: str) -> ShardStats | None:
 
 
 class ShardReader:
-    """Local shards; the index is made once and travels with the instance. Nothing stays open between reads.
+    """Reader of local shards: indexes them once, pickles with the index, and keeps no file open between reads.
 
     Args:
-        paths: the shards, in order.
+        paths: the shards; positions count through them in this order.
 
     Raises:
         ValueError, OSError: see `index_shard`.
@@ -77,30 +74,32 @@ class ShardReader:
         self._shards = np.repeat(np.arange(len(indexes)), [len(index.ids) for index in indexes])
 
     def __getstate__(self) -> dict[str, Any]:
-        made_anew = {"keys", "_positions"}
-        return {name: value for name, value in vars(self).items() if name not in made_anew}
+        return {name: value for name, value in vars(self).items() if name not in ("keys", "_positions")}
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The images' LMDB keys, by position."""
+        """The LMDB keys of all images as text, by position."""
         return tuple(lmdb_key(img_id).decode() for img_id in self._ids)
 
     @cached_property
     def _positions(self) -> dict[str, int]:
-        """Id, or key that is no id -> position; _AMBIGUOUS where images of several sets share it."""
-        found: dict[str, int] = {}
-        for position, img_id in enumerate(self._ids):
-            found[img_id] = _AMBIGUOUS if img_id in found else position
-        ids = set(self._ids)
-        for position, key in enumerate(self.keys):
-            if key not in ids:
-                found[key] = _AMBIGUOUS if key in found else position
-        return found
+        """Id or LMDB key -> position, _AMBIGUOUS if images of several sets share it; ids go before equal keys."""
+        positions: dict[str, int] = {}
+        for names in (self._ids, self.keys):
+            taken = frozenset(positions)
+            for position, name in enumerate(names):
+                if name not in taken:
+                    positions[name] = _AMBIGUOUS if name in positions else position
+        return positions
 
     def read_at(self, position: int) -> ImageExample:
-        """See `region_features.Source`."""
+        """Read the image at a position from 0.
+
+        Raises:
+            ValueError: the record is damaged, or the shard was replaced after it was indexed.
+        """
         path, offset = self._paths[self._shards[position]], int(self._offsets[position])
-        # A path opened for each read is safe in forks, threads and pickles; it costs about a hundredth of the read.
+        # Opening the file for each read is safe in forks, threads and pickles, and takes about 1% of the read.
         with open(path, "rb", buffering=0) as stream:
             stream.seek(offset)
             data = next(read_records(stream, f"{path}, from byte {offset} on"), b"")
@@ -113,7 +112,12 @@ class ShardReader:
         return example
 
     def read_named(self, name: str) -> ImageExample:
-        """See `region_features.Source`."""
+        """Read the image of an id or LMDB key.
+
+        Raises:
+            KeyError: no image has this id or key, or images of several sets have it.
+            ValueError: as `read_at`.
+        """
         position = self._positions.get(name)
         if position is None:
             raise KeyError(f"{self._where}: no image {name!r}")
@@ -122,7 +126,7 @@ class ShardReader:
         return self.read_at(position)
 
     def has(self, name: str) -> bool:
-        """See `region_features.Source`."""
+        """Return whether exactly one image has this id or LMDB key."""
         return self._positions.get(name, _AMBIGUOUS) != _AMBIGUOUS
 
     @property

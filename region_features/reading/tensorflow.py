@@ -1,4 +1,4 @@
-"""The shards' examples as tensors, for `tf.data`."""
+"""Records of TFRecord shards as tensors, for `tf.data`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from region_features.records.region_record import ARRAY_FIELDS
 
 
 def parse_example(serialized: Any) -> dict[str, Any]:
-    """Parses one record of a shard: `tf.data.TFRecordDataset(shards).map(parse_example)`.
+    """Parse one record of a shard: `tf.data.TFRecordDataset(shards).map(parse_example)`.
 
     Args:
         serialized: string tensor (), a serialized tf.train.Example.
 
     Returns:
-        What an item of RegionFeatures holds, as tensors: `img_id` string (); `img_h`, `img_w`, `num_boxes` int64 ();
-        `objects_id`, `attrs_id` int64 (K,); `objects_conf`, `attrs_conf` float32 (K,); `boxes` float32 (K, 4);
-        `features`, `cls_prob`, `attrs` float32 (K, D), (K, C), (K, A); `captions` string and `caption_ids` int64, as
-        many; `split` string (), empty where the image has no captions.
+        An item of RegionFeatures as tensors: texts are string (), numbers int64 (), arrays of the same dtype and
+        shape; `captions` string and `caption_ids` int64 (captions,).
     """
     import tensorflow as tf
 
@@ -34,19 +32,19 @@ def parse_example(serialized: Any) -> dict[str, Any]:
     for field in ARRAY_FIELDS:
         spec[f"region/{field.name}"] = text
         spec[f"region/{field.name}/shape"] = tf.io.FixedLenFeature([1 if field.columns is None else 2], tf.int64)
-    found = tf.io.parse_single_example(serialized, spec)
+    parsed = tf.io.parse_single_example(serialized, spec)
     item = {
-        "img_id": found["image/source_id"],
-        "img_h": found["image/height"],
-        "img_w": found["image/width"],
-        "num_boxes": found["region/count"],
+        "img_id": parsed["image/source_id"],
+        "img_h": parsed["image/height"],
+        "img_w": parsed["image/width"],
+        "num_boxes": parsed["region/count"],
     }
     for field in ARRAY_FIELDS:
         dtype = tf.int64 if field.dtype == "<i8" else tf.float32
-        values = tf.io.decode_raw(found[f"region/{field.name}"], dtype, little_endian=True)
-        array = tf.reshape(values, found[f"region/{field.name}/shape"])
+        values = tf.io.decode_raw(parsed[f"region/{field.name}"], dtype, little_endian=True)
+        array = tf.reshape(values, parsed[f"region/{field.name}/shape"])
         item[field.name] = tf.ensure_shape(array, [None] if field.columns is None else [None, field.columns or None])
-    item["captions"] = found["image/caption"]
-    item["caption_ids"] = found["image/caption/id"]
-    item["split"] = found["image/split"]
+    item["captions"] = parsed["image/caption"]
+    item["caption_ids"] = parsed["image/caption/id"]
+    item["split"] = parsed["image/split"]
     return item

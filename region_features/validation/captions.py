@@ -11,6 +11,7 @@ from region_features.records.coco import (
     ANNOTATION_OF_SPLIT,
     ANNOTATION_SUFFIX,
     TEST1K_ANNOTATION,
+    TEST_SPLIT,
     annotation_files,
     is_coco_id,
 )
@@ -55,10 +56,9 @@ def check_captions(images: Iterable[CaptionedId], caption_files: Collection[Anno
             yield Problem("captions", f"{file.name}: expected a line for {where}, found none")
     first_restval, last_train = min(lines["restval"], default=None), max(lines["train"], default=None)
     if first_restval and last_train and first_restval[0] < last_train[0]:
-        message = (
-            f"restval image {first_restval[1]} stands before train image {last_train[1]}; all of train comes first"
-        )
-        yield Problem("captions", f"train{ANNOTATION_SUFFIX}, line {first_restval[0]}: {message}")
+        (line, img_id), (_, train_id) = first_restval, last_train
+        message = f"restval image {img_id} stands before train image {train_id}; all of train comes first"
+        yield Problem("captions", f"train{ANNOTATION_SUFFIX}, line {line}: {message}")
     yield from _check_overlaps(by_name)
 
 
@@ -67,7 +67,7 @@ def _check_overlaps(by_name: Mapping[str, AnnotationFile]) -> Iterator[Problem]:
     for first, second in combinations([by_name[name] for name in annotation_files() if name in by_name], 2):
         for coco_id in sorted(first.rows.keys() & second.rows.keys()):
             yield Problem("captions", f"{first.name} and {second.name}: both have id {coco_id}")
-    test1k, test = (by_name.get(name + ANNOTATION_SUFFIX) for name in (TEST1K_ANNOTATION, "test"))
+    test1k, test = (by_name.get(name + ANNOTATION_SUFFIX) for name in (TEST1K_ANNOTATION, TEST_SPLIT))
     if test1k and test:
         for coco_id, (number, digest) in test1k.rows.items():
             if coco_id not in test.rows:
