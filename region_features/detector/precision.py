@@ -1,4 +1,4 @@
-"""What a precision means to torch, and which device can do it."""
+"""The meaning of each precision to torch, and the devices that have it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from region_features.detector.device import choose_device
+from region_features.detector.torch_private import cpu_has_bfloat16
 from region_features.records.settings import CPU_PRECISIONS, PRECISIONS
 
 _DTYPES = {
@@ -19,31 +21,44 @@ _AMPERE = (8, 0)
 
 
 def dtype_of(precision: str) -> torch.dtype:
-    """The type in which the regions' features are computed."""
+    """Return the type in which the regions' features are computed."""
     return _DTYPES[precision]
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse what a device cannot do, or only by emulation.
+    """Refuse a precision that a device lacks or only emulates.
 
     Raises:
-        ValueError: says what the device can do.
+        ValueError: says which precisions the device has.
     """
     if precision not in _DTYPES:
         raise ValueError(f"--precision {precision}: expected one of {', '.join(PRECISIONS)}")
     if device.type == "cpu":
         if precision not in CPU_PRECISIONS:
             raise ValueError(f"--precision {precision}: a CPU does {' or '.join(CPU_PRECISIONS)} only; use one of them")
-        if precision == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if precision == "bfloat16" and not cpu_has_bfloat16():
             raise ValueError("--precision bfloat16: this CPU does not have it (AVX-512 or AMX); use float32")
     elif precision in ("tf32", "bfloat16") and torch.cuda.get_device_capability(device) < _AMPERE:
         name = torch.cuda.get_device_name(device)
         raise ValueError(f"--precision {precision}: {name} does not have it (Ampere or later); use float32 or float16")
 
 
+def check_device(device: str, precision: str) -> None:
+    """Refuse a device that this machine does not have, or a precision that the device does not have.
+
+    Args:
+        device: `auto`, `cpu` or `cuda`.
+        precision: one of PRECISIONS.
+
+    Raises:
+        ValueError: says what to use instead, in one line.
+    """
+    check_precision(precision, torch.device(choose_device(device)))
+
+
 @contextmanager
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Inside, a GPU's float32 products are exact, or TF32's where less is wanted; torch's own default is a mixture."""
+    """Compute float32 products on a GPU exactly, or in TF32 for a lower precision; torch's own default is a mixture."""
     if device.type != "cuda":
         yield
         return

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import detectron2._C
 import numpy as np
 import pytest
 import torch
@@ -22,11 +21,13 @@ from region_features.detector.detectron2.detector import CLASS_NMS, build_detect
 from region_features.detector.detectron2.preprocess import InputSettings, prepare
 from region_features.detector.errors import ConfigError
 from region_features.detector.network.selection import choose_regions
+from region_features.detector.torch_private import cpu_has_bfloat16
 from region_features.detector.weights.checkpoint_file import read_checkpoint
 from region_features.records.detector_config import DetectorConfig
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 from region_features.records.settings import SelectionRule
+from tests.conftest import NO_BFLOAT16
 
 CONFIGS = {"c4": "COCO-Detection/faster_rcnn_R_50_C4_1x.yaml", "fpn": "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"}
 WIDTHS = {"c4": 2048, "fpn": 1024}
@@ -40,6 +41,7 @@ MODEL:
   PIXEL_STD: [57.0, 58.0, 59.0]
 """
 BOXES = SelectionRule(5, 20, 0.014)
+DETECTOR = "region_features.detector.detectron2.detector"
 
 
 def read(path: object) -> DetectorConfig:
@@ -239,10 +241,10 @@ def test_a_config_that_detectron2_does_not_like(values: dict[str, Any], words: s
 
 def test_a_build_without_deformable_convolutions_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"MODEL": {"RESNETS": {"DEFORM_ON_PER_STAGE": [False, False, True, False]}}}
-    monkeypatch.delattr(detectron2._C, "deform_conv_forward", raising=False)
+    monkeypatch.setattr(f"{DETECTOR}.has_deformable_convolutions", lambda: False)
     with pytest.raises(ConfigError, match=r"^c.yaml: .*deformable convolutions.*; install an official build"):
         build_detectron2_network(DetectorConfig("c.yaml", values), "meta")
-    monkeypatch.setattr(detectron2._C, "deform_conv_forward", None, raising=False)
+    monkeypatch.setattr(f"{DETECTOR}.has_deformable_convolutions", lambda: True)
     build_detectron2_network(DetectorConfig("c.yaml", values), "meta")
 
 
@@ -259,7 +261,7 @@ def test_masks_and_keypoints_ask_for_no_weights() -> None:
     assert set(names) == set(plain)
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16")
+@pytest.mark.skipif(not cpu_has_bfloat16(), reason=NO_BFLOAT16)
 def test_bfloat16_describes_the_boxes_of_float32(detector: Detectron2Detector) -> None:
     image = prepare("a", photo(1, 90, 130), InputSettings(96, 160, "RGB"))
     rough = Detectron2Detector(detector.network, torch.device("cpu"), SelectionRule(300, 300), "bfloat16")

@@ -8,16 +8,18 @@ import torch
 
 from region_features.detector import Detector
 from region_features.detector.precision import arithmetic, check_precision
+from region_features.detector.torch_private import cpu_has_bfloat16
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 from region_features.records.settings import CPU_PRECISIONS, PRECISIONS, SelectionRule
+from tests.conftest import NO_BFLOAT16
 from tests.detector.conftest import TINY, golden
 from tests.detector.test_batches import noise
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-has_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+needs_bfloat16 = pytest.mark.skipif(not cpu_has_bfloat16(), reason=NO_BFLOAT16)
 
 
-@pytest.mark.skipif(not has_bfloat16, reason="this CPU has no bfloat16")
+@needs_bfloat16
 def test_bfloat16_describes_the_boxes_of_float32(detector: Detector) -> None:
     images = [golden("s32x64").image, noise(1, 480, 640)]
     rough = Detector.load(str(TINY), "cpu", SelectionRule(), "bfloat16")
@@ -32,9 +34,8 @@ def test_bfloat16_describes_the_boxes_of_float32(detector: Detector) -> None:
         assert 0 < apart.mean() / np.abs(exact.features).mean() < 0.02
 
 
+@needs_bfloat16
 def test_bfloat16_depends_on_no_neighbour_either() -> None:
-    if not has_bfloat16:
-        pytest.skip("this CPU has no bfloat16")
     rough = Detector.load(str(TINY), "cpu", SelectionRule(), "bfloat16")
     images = [noise(1, 120, 160), noise(2, 120, 160), noise(3, 90, 160)]
     for together, image in zip(rough.detect(images), images, strict=True):
@@ -50,7 +51,7 @@ def test_a_cpu_refuses_what_needs_tensor_cores(precision: str) -> None:
 
 
 def test_a_cpu_without_bfloat16_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    monkeypatch.setattr("region_features.detector.precision.cpu_has_bfloat16", lambda: False)
     with pytest.raises(ValueError, match=r"this CPU does not have it .*; use float32"):
         check_precision("bfloat16", CPU)
 

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import detectron2._C
 import numpy as np
 import torch
 import yaml
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from region_features.detector.architecture import RESNET_101
 from region_features.detector.detectron2.checkpoint import Arrays, state_for
+from region_features.detector.detectron2.detectron2_private import has_deformable_convolutions
 from region_features.detector.device_loss import detect_device_loss
 from region_features.detector.errors import ConfigError, DetectionError
 from region_features.detector.given_regions import to_resized
@@ -82,7 +82,7 @@ def build_detectron2_network(config: DetectorConfig, device: str) -> Generalized
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{config.source}: detectron2 cannot build this network: {reason}") from error
     deformable = any(isinstance(module, DeformConv | ModulatedDeformConv) for module in network.modules())
-    if deformable and not hasattr(detectron2._C, "deform_conv_forward"):
+    if deformable and not has_deformable_convolutions():
         raise ConfigError(
             f"{config.source}: expected a network of torch's operators, got one with deformable convolutions, which "
             "this build of detectron2 was compiled without; install an official build"
@@ -196,7 +196,7 @@ class Detectron2Detector:
         """Features (R, D) and class probabilities (R, C), background first, of regions (R, 4)."""
         heads, boxes = self.network.roi_heads, [Boxes(regions)]
         if isinstance(heads, Res5ROIHeads):
-            pooled = heads._shared_roi_transform([features[name] for name in heads.in_features], boxes)
+            pooled = heads.res5(heads.pooler([features[name] for name in heads.in_features], boxes))
             described = inside = pooled.mean(dim=(2, 3))
         else:
             inside = heads.box_head(heads.box_pooler([features[name] for name in heads.box_in_features], boxes))

@@ -19,10 +19,11 @@ from region_features.detector.device_loss import detect_device_loss
 from region_features.detector.errors import DetectionError
 from region_features.detector.network.config import network_config
 from region_features.detector.network.fold import fold_batch_norm
-from region_features.detector.network.fused import available, fuse_blocks, fuse_cuda_blocks
+from region_features.detector.network.fused import fuse_cpu_blocks, fuse_cuda_blocks
 from region_features.detector.network.meta_arch import BottomUpAttentionRCNN
 from region_features.detector.network.region_pool import POOLED_SIDE
 from region_features.detector.precision import arithmetic, check_precision, dtype_of
+from region_features.detector.torch_private import has_fused_convolutions
 from region_features.detector.weights.state import Weights
 from region_features.detector.weights.weights_file import read_weights
 from region_features.records.prepared_image import PreparedImage
@@ -100,10 +101,10 @@ class Detector:
             network.images_at_once, network.roi_heads.chunk = _CUDA_IMAGES, _CUDA_REGIONS
             for stage in (*stages, network.roi_heads.res5):
                 fuse_cuda_blocks(stage)
-        elif available():
-            fuse_blocks(network.roi_heads.res5, (network.roi_heads.chunk, POOLED_SIDE, POOLED_SIDE))
+        elif has_fused_convolutions():
+            fuse_cpu_blocks(network.roi_heads.res5, (network.roi_heads.chunk, POOLED_SIDE, POOLED_SIDE))
             for stage in stages:
-                fuse_blocks(stage)
+                fuse_cpu_blocks(stage)
 
     @classmethod
     def load(cls, weights: str, device: str, boxes: SelectionRule, precision: str = FLOAT32) -> Detector:
