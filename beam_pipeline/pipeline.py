@@ -23,7 +23,7 @@ from transforms.annotations import JoinAnnotations, WriteAnnotationFiles, read_c
 from transforms.detection import RegionModelHandler, detect_regions, images_a_batch, preprocessing
 from transforms.images import LoadImages, Prepare, read_plan
 from transforms.beam_private import ModelHandler
-from transforms.legacy_import import LoadRecords
+from transforms.legacy_import import ImportRecords
 from transforms.lmdb import BuildLmdb
 from transforms.manifest import AuditShards, WriteManifest, describe
 from transforms.negatives import BuildNegatives
@@ -52,7 +52,7 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
             | "JoinAnnotations" >> JoinAnnotations(job.captions, modes.boxes)  # (ShardKey, [CaptionedImage])
         )
         if config.imports:
-            results = shards | "LoadRecords" >> LoadRecords()  # (ImageItem, RegionRecord | ImageFailure)
+            results = shards | "ImportRecords" >> ImportRecords()  # (ImageItem, RegionRecord | ImageFailure)
         else:
             batch_size = partial(images_a_batch, config.batch_size, config.device)
             load = LoadImages(prepare_image, config.pixel_limit, batch_size, modes.exif)

@@ -27,8 +27,8 @@ from region_features.records.plan import (
 from region_features.records.settings import FLOAT32
 from transforms import files
 from transforms.detection import WeightsFacts, check_device, check_weights
-from transforms.legacy_import import ImportListing, list_lmdb_records, list_tsv_rows
-from transforms.listing import Listing, corpus_folders, list_images
+from transforms.legacy_import import list_lmdb_records, list_tsv_rows
+from transforms.listing import corpus_folders, list_images
 from transforms.manifest import encode_inputs
 from transforms.published import read_published
 
@@ -233,11 +233,8 @@ def _plan_images(
     config: Config, captions: str | None, modes: ExtractionOptions
 ) -> tuple[Plan, WeightsFacts | None, tuple[str, ...], tuple[Failure, ...]]:
     """The plan of the images that the user names, what detects in them, what the user should hear, and lost rows."""
-    lost: tuple[Failure, ...] = ()
-    listing: Listing | ImportListing
     if config.imports:
         listing = list_tsv_rows(config.import_tsv) if config.import_tsv else list_lmdb_records(str(config.import_lmdb))
-        lost = listing.failures
     else:
         listing = list_images(corpus_folders(config.corpus) if config.corpus else config.images)
     clashes = find_key_clashes(listing.refs)
@@ -253,7 +250,7 @@ def _plan_images(
     if weights and not weights.attributes:
         notes = (*notes, f"{config.weights} has no attribute head: attrs, attrs_id and attrs_conf are zeros")
     plan = Plan(_settings(config, captions, weights, modes), assign_shards(listing.refs, config.num_shards))
-    return plan, weights, notes, lost
+    return plan, weights, notes, listing.failures
 
 
 def _earlier_plan(paths: Paths) -> Plan | None:

@@ -1,4 +1,4 @@
-"""Zip archives checked and unpacked on a local disk: nothing outside the target, nothing half-made under its name."""
+"""Check and unpack zip archives on a local disk; unfinished files and folders have temporary names."""
 
 from __future__ import annotations
 
@@ -8,35 +8,34 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from zipfile import ZipInfo
+
+from region_features.images.zip_archive import MAC_LEFTOVERS, list_entries
 
 _CHUNK = 1 << 20
 _UNFINISHED = ".tmp-"
-# What macOS adds to the zips it makes.
-_MAC_LEFTOVERS = "__MACOSX/"
 
+# Called with the bytes done so far and the bytes of the whole.
 Progress = Callable[[int, int], None]
 
 
 def count_entries(path: str) -> int:
-    """How many files the archive says it holds.
+    """Count the files in an archive's directory.
 
     Raises:
-        ValueError: it is no zip archive, or cut off.
+        ValueError: the file is not a zip archive, or cut off.
     """
     return len(_files(path))
 
 
 def check_archive(path: str, progress: Progress) -> int:
-    """Unpack every entry to nowhere, and check its length and CRC.
-
-    Args:
-        progress: is told the bytes that are checked and those of the whole.
+    """Check length and CRC of every file in an archive.
 
     Returns:
-        How many files the archive holds.
+        Number of files.
 
     Raises:
-        ValueError: it is no zip archive, or damaged.
+        ValueError: the file is not a zip archive, or damaged.
     """
     entries = _files(path)
     done, total = 0, sum(info.file_size for info in entries)
@@ -49,17 +48,16 @@ def check_archive(path: str, progress: Progress) -> int:
 
 
 def unpack_folder(path: str, parent: str, name: str, progress: Progress) -> int:
-    """Unpack an archive that holds one folder; the folder appears under its name when it is whole.
+    """Unpack an archive of one folder; the folder gets its name when it is whole.
 
-    What a killed attempt unpacked is checked and kept. A folder that is there already must agree with the archive.
+    Files that a killed attempt unpacked are checked and kept. A folder that exists must agree with the archive.
 
     Args:
-        path: the archive; all its entries lie in the folder `name`.
-        parent: where the folder goes; made where missing.
-        progress: is told the bytes that are there and those of the whole.
+        path: the archive, of files below the folder `name`.
+        parent: where the folder goes; made if missing.
 
     Returns:
-        How many files the folder holds.
+        Number of files in the folder.
 
     Raises:
         ValueError: the archive is damaged, holds anything but plain files in `name`, or differs from the folder.
@@ -84,7 +82,7 @@ def unpack_folder(path: str, parent: str, name: str, progress: Progress) -> int:
                 done += info.file_size
             progress(done, total)
     for folder, _, names in os.walk(work):  # a killed attempt may have unpacked another archive
-        for file in (os.path.join(folder, found) for found in names):
+        for file in (os.path.join(folder, name) for name in names):
             if os.path.relpath(file, work) not in entries:
                 os.remove(file)
     os.sync()
@@ -93,33 +91,32 @@ def unpack_folder(path: str, parent: str, name: str, progress: Progress) -> int:
 
 
 def unpack_file(path: str, name: str, folder: str) -> None:
-    """Unpack one file of an archive, whatever folder of it holds the file, to `folder`/`name` when it is whole.
+    """Unpack the file `name`, from whatever folder of an archive, into `folder`; it gets its name when it is whole.
 
     Raises:
-        ValueError: the archive is damaged, has no such file, or another one than the file that is there already.
+        ValueError: the archive is damaged, does not hold the file once, or differs from a file that exists.
         OSError: the disk is too small, or cannot be written.
     """
-    found = [info for info in _files(path) if os.path.basename(info.filename) == name]
-    if len(found) != 1:
-        raise ValueError(f"{path}: expected one file {name} in it, found {len(found)}")
-    info = found[0]
+    entries = [info for info in _files(path) if os.path.basename(info.filename) == name]
+    if len(entries) != 1:
+        raise ValueError(f"{path}: expected one file {name} in it, found {len(entries)}")
     target, work = os.path.join(folder, name), os.path.join(folder, f"{_UNFINISHED}{name}")
     if os.path.lexists(target):
-        if not _is_whole(target, info):
+        if not _is_whole(target, entries[0]):
             raise ValueError(f"{target}: expected the file of {path}, found another one; move it away")
         return
-    check_room(folder, info.file_size)
+    check_room(folder, entries[0].file_size)
     with zipfile.ZipFile(path) as archive:
-        _write(archive, info, work)
+        _write(archive, entries[0], work)
     os.sync()
     os.rename(work, target)
 
 
 def check_room(folder: str, needed: int) -> None:
-    """Refuse to begin what cannot fit.
+    """Refuse to start what does not fit on the disk.
 
     Raises:
-        OSError: the disk of `folder` has less than `needed` bytes left.
+        OSError: the disk of `folder` has fewer than `needed` free bytes.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -128,21 +125,18 @@ def check_room(folder: str, needed: int) -> None:
         )
 
 
-def _files(path: str) -> list[zipfile.ZipInfo]:
+def _files(path: str) -> list[ZipInfo]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            return [info for info in archive.infolist() if not info.is_dir()]
-    except OSError:
-        raise
-    except Exception as error:  # struct.error, UnicodeDecodeError, NotImplementedError, ... beside BadZipFile
+        return list_entries(path)
+    except ValueError as error:
         raise ValueError(f"{path}: expected a zip archive, got: {error}") from error
 
 
-def _plain_files(path: str, name: str) -> dict[str, zipfile.ZipInfo]:
-    """The archive's files by their path below the folder `name`."""
-    entries: dict[str, zipfile.ZipInfo] = {}
+def _plain_files(path: str, name: str) -> dict[str, ZipInfo]:
+    """Return the archive's files by their paths below the folder `name`, and refuse all others."""
+    entries: dict[str, ZipInfo] = {}
     for info in _files(path):
-        if info.filename.startswith(_MAC_LEFTOVERS):
+        if info.filename.startswith(f"{MAC_LEFTOVERS}/"):
             continue
         top, _, relative = info.filename.partition("/")
         parts = relative.split("/")
@@ -159,8 +153,8 @@ def _plain_files(path: str, name: str) -> dict[str, zipfile.ZipInfo]:
     return entries
 
 
-def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    """The entry's content in pieces; never more than it declares, its CRC checked."""
+def _unpacked(archive: zipfile.ZipFile, info: ZipInfo) -> Iterator[bytes]:
+    """Yield a file's content in pieces, at most of the declared length; the CRC is checked at the end."""
     try:
         with archive.open(info) as stream:
             seen = 0
@@ -169,18 +163,17 @@ def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes
                 yield chunk
         if seen != info.file_size:
             raise zipfile.BadZipFile(f"{seen} bytes for the {info.file_size} it declares")
-    except Exception as error:  # each packing method raises errors of its own
+    except Exception as error:  # each packing method raises its own classes
         raise ValueError(f"{archive.filename}: damaged at {info.filename}: {error}") from error
 
 
-def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: str) -> None:
+def _write(archive: zipfile.ZipFile, info: ZipInfo, file: str) -> None:
     with open(file, "wb") as stream:
-        for chunk in _unpacked(archive, info):
-            stream.write(chunk)
+        stream.writelines(_unpacked(archive, info))
 
 
-def _is_whole(file: str, info: zipfile.ZipInfo) -> bool:
-    if not os.path.isfile(file) or os.path.getsize(file) != info.file_size:
+def _is_whole(file: str, info: ZipInfo) -> bool:
+    if not _has_size(file, info):
         return False
     crc = 0
     with open(file, "rb") as stream:
@@ -189,13 +182,13 @@ def _is_whole(file: str, info: zipfile.ZipInfo) -> bool:
     return crc == info.CRC
 
 
-def _compare(folder: str, entries: Mapping[str, zipfile.ZipInfo]) -> None:
-    """A folder under its final name is trusted by names and sizes: its bytes were checked when it was made."""
-    wrong = [
-        relative
-        for relative, info in entries.items()
-        if not os.path.isfile(file := os.path.join(folder, relative)) or os.path.getsize(file) != info.file_size
-    ]
+def _has_size(file: str, info: ZipInfo) -> bool:
+    return os.path.isfile(file) and os.path.getsize(file) == info.file_size
+
+
+def _compare(folder: str, entries: Mapping[str, ZipInfo]) -> None:
+    """Refuse a folder whose files or their sizes differ; their CRCs were checked when the folder was made."""
+    wrong = [relative for relative, info in entries.items() if not _has_size(os.path.join(folder, relative), info)]
     if wrong:
         raise ValueError(
             f"{folder}: {len(wrong)} of {len(entries)} files are missing or differ from the archive, {wrong[0]} for "

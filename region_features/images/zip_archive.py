@@ -1,4 +1,4 @@
-"""Files inside zip archives: the central directory is read once, an entry's bytes with one read, from any thread."""
+"""Files in zip archives: each central directory is read once, each file with one read, from any thread."""
 
 from __future__ import annotations
 
@@ -11,192 +11,169 @@ import zipfile
 import zlib
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
+from zipfile import ZipInfo
 
-_IN_ZIP = re.compile(r"(.+?\.zip)!/(.+)", re.IGNORECASE | re.DOTALL)
-# APPNOTE.TXT 4.3.7: the header that stands before each entry's data; its last two fields say how much follows.
+# The folder that macOS adds to its archives, with a `._a.jpg` for each `a.jpg`.
+MAC_LEFTOVERS = "__MACOSX"
+_ZIP_URI = re.compile(r"(.+?\.zip)!/(.+)", re.IGNORECASE | re.DOTALL)
+# APPNOTE.TXT 4.3.7: the header before each file's data; its last two fields are the lengths of name and extra field.
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _LOCAL_MAGIC = b"PK\x03\x04"
-# Name and extra field, which stand between header and data, seldom take more: all comes with one read.
-_NAME_ROOM = 512
-# Open files kept for the next reads, over all archives: far below the 1,024 that a process may have.
+# Bytes that name and extra field seldom exceed: header and data then come with one read.
+_NAME_BYTES = 512
+# Open files kept for later reads, in all archives; far below the 1,024 that a process may have.
 _MAX_IDLE = 32
 
 
-class ZipEntry(NamedTuple):
-    """Where an entry stands in its archive, and what its bytes must be."""
-
-    offset: int
-    packed_size: int
-    size: int
-    crc: int
-    method: int
-    encrypted: bool
-
-
 def split_zip_uri(uri: str) -> tuple[str, str] | None:
-    """(archive, entry name) of `ARCHIVE.zip!/ENTRY`; None for any other URI."""
-    match = _IN_ZIP.fullmatch(uri)
+    """Split `ARCHIVE.zip!/ENTRY` into archive and entry; None for any other URI."""
+    match = _ZIP_URI.fullmatch(uri)
     return (match[1], match[2]) if match else None
 
 
-def read_directory(stream: BinaryIO) -> dict[str, ZipEntry]:
-    """The entries of a zip archive by name, folders left out; of entries of one name the last, as unzip keeps it.
+def list_entries(archive: str | BinaryIO) -> list[ZipInfo]:
+    """List the files of a zip archive, folders left out.
+
+    Args:
+        archive: local path, or seekable stream.
 
     Raises:
-        ValueError: it is no zip archive, or a damaged one.
+        ValueError: it is not a zip archive, or damaged.
         OSError: it cannot be read.
     """
     try:
-        with zipfile.ZipFile(stream) as archive:
-            return {
-                info.filename: ZipEntry(
-                    info.header_offset,
-                    info.compress_size,
-                    info.file_size,
-                    info.CRC,
-                    info.compress_type,
-                    bool(info.flag_bits & 1),
-                )
-                for info in archive.infolist()
-                if not info.is_dir()
-            }
+        with zipfile.ZipFile(archive) as opened:
+            return [info for info in opened.infolist() if not info.is_dir()]
     except OSError:
         raise
-    except Exception as error:  # struct.error, UnicodeDecodeError, NotImplementedError, ... beside BadZipFile
+    except Exception as error:  # BadZipFile, struct.error, UnicodeDecodeError, NotImplementedError, ...
         raise ValueError(str(error)) from error
 
 
-def read_entry(stream: BinaryIO, entry: ZipEntry, limit: int | None = None) -> bytes:
-    """The entry's content, its length and CRC checked.
+def read_entry(stream: BinaryIO, info: ZipInfo, limit: int | None = None) -> bytes:
+    """Read one file of an archive, and check its length and CRC.
 
     Args:
         stream: the archive, seekable.
-        limit: most bytes the content may have; checked before anything is unpacked.
+        info: the file's entry in the archive's directory.
+        limit: most bytes that the file may have; checked before it is unpacked.
 
     Raises:
-        OSError: it is damaged, encrypted, packed by a method other than stored and deflated, or too long.
+        OSError: the file is damaged, encrypted, too long, or packed by a method other than stored and deflated.
     """
-    if entry.encrypted:
+    if info.flag_bits & 1:
         raise OSError("the zip entry is encrypted; unpack it with its password, and read the files")
-    if entry.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise OSError(f"zip method {entry.method}: expected stored (0) or deflated (8); unpack it, and read the files")
-    if limit is not None and max(entry.size, entry.packed_size) > limit:
+    method = info.compress_type
+    if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise OSError(f"zip method {method}: expected stored (0) or deflated (8); unpack it, and read the files")
+    if limit is not None and max(info.file_size, info.compress_size) > limit:
         raise OSError(f"larger than {limit} bytes")
-    packed = _packed_bytes(stream, entry)
-    data = packed if entry.method == zipfile.ZIP_STORED else _inflate(packed, entry.size)
-    if len(data) != entry.size or zlib.crc32(data) != entry.crc:
+    packed = _packed_bytes(stream, info)
+    data = packed if method == zipfile.ZIP_STORED else _inflate(packed, info.file_size)
+    if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
         raise OSError("damaged zip entry: its length or CRC differs from the zip's directory; fetch the zip again")
     return data
 
 
-def _packed_bytes(stream: BinaryIO, entry: ZipEntry) -> bytes:
-    stream.seek(entry.offset)
-    block = stream.read(_LOCAL_HEADER.size + _NAME_ROOM + entry.packed_size)
+def _packed_bytes(stream: BinaryIO, info: ZipInfo) -> bytes:
+    stream.seek(info.header_offset)
+    block = stream.read(_LOCAL_HEADER.size + _NAME_BYTES + info.compress_size)
     if len(block) < _LOCAL_HEADER.size or not block.startswith(_LOCAL_MAGIC):
         raise OSError("damaged zip entry: no entry begins where the zip's directory says; fetch the zip again")
-    _, name, extra = _LOCAL_HEADER.unpack_from(block)
-    start = _LOCAL_HEADER.size + name + extra
-    missing = start + entry.packed_size - len(block)
+    _, name_length, extra_length = _LOCAL_HEADER.unpack_from(block)
+    start = _LOCAL_HEADER.size + name_length + extra_length
+    missing = start + info.compress_size - len(block)
     if missing > 0:
         block += stream.read(missing)
-    return block[start : start + entry.packed_size]
+    return block[start : start + info.compress_size]
 
 
 def _inflate(packed: bytes, size: int) -> bytes:
     try:
-        # One byte over what is declared tells an entry that unpacks to more, and nothing beyond it is unpacked.
+        # One byte more than declared is enough to refuse a file that unpacks to more.
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size + 1)
     except zlib.error as error:
         raise OSError(f"damaged zip entry: {error}; fetch the zip again") from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Directory:
     state: Hashable
-    entries: Mapping[str, ZipEntry]
+    entries: Mapping[str, ZipInfo]
 
 
 class ZipArchives:
-    """The archives that this process reads from: each directory parsed once, open files shared by all threads.
+    """The archives that a process reads: each directory is parsed once, open files are shared by all threads.
 
     Args:
-        open_stream: opens an archive for reading here and there.
-        state: what changes when an archive does, cheap to ask for; None where that cannot be told cheaply.
+        open_stream: opens an archive for random reads.
+        state: returns a value that changes with the archive, at little cost; None if there is no such value.
     """
 
     def __init__(self, open_stream: Callable[[str], BinaryIO], state: Callable[[str], Hashable]) -> None:
         self._open_stream = open_stream
         self._state = state
         self._directories: dict[str, _Directory] = {}
-        self._idle: list[tuple[str, Hashable, BinaryIO]] = []
+        self._idle: list[tuple[_Directory, BinaryIO]] = []
         self._lock = threading.Lock()
 
-    def entries(self, path: str, fresh: bool = False) -> Mapping[str, ZipEntry]:
-        """The archive's entries by name.
+    def entries(self, path: str, fresh: bool = False) -> Mapping[str, ZipInfo]:
+        """Return the files of an archive by name; of files of one name the last, as unzip does.
 
         Args:
-            fresh: parse the directory even if it is known and the archive looks unchanged.
+            fresh: parse the directory again even if the archive seems unchanged.
 
         Raises:
-            ValueError: it is no zip archive, or a damaged one.
+            ValueError: it is not a zip archive, or damaged.
             OSError: it cannot be read.
         """
         return self._directory(path, fresh).entries
 
     def read(self, path: str, name: str, limit: int | None = None) -> bytes:
-        """The content of one entry, as `read_entry` gives it.
+        """Read one file of an archive, see `read_entry`.
 
         Raises:
-            OSError: there is no such entry, or it cannot be read.
-            ValueError: the archive is none, or damaged.
+            OSError: the archive has no such file, or it cannot be read.
+            ValueError: the archive is not a zip archive, or damaged.
         """
         directory = self._directory(path)
-        entry = directory.entries.get(name)
-        if entry is None:
+        info = directory.entries.get(name)
+        if info is None:
             raise FileNotFoundError(errno.ENOENT, "no entry of this name in the zip", name)
-        stream = self._take(path, directory.state)
+        stream = self._take(path, directory)
         try:
-            data = read_entry(stream, entry, limit)
+            data = read_entry(stream, info, limit)
         except Exception:
             stream.close()
             raise
-        self._give_back(path, directory.state, stream)
+        with self._lock:
+            self._idle.append((directory, stream))
+            if len(self._idle) > _MAX_IDLE:
+                self._idle.pop(0)[1].close()
         return data
 
     def _directory(self, path: str, fresh: bool = False) -> _Directory:
         with self._lock:
             state = self._state(path)
-            known = self._directories.get(path)
-            if known is None or fresh or known.state != state:
-                self._close_idle(path)
+            directory = self._directories.get(path)
+            if directory is None or fresh or directory.state != state:
                 with self._open_stream(path) as stream:
-                    known = _Directory(state, read_directory(stream))
-                self._directories[path] = known
-            return known
+                    directory = _Directory(state, {info.filename: info for info in list_entries(stream)})
+                self._directories[path] = directory
+            return directory
 
-    def _take(self, path: str, state: Hashable) -> BinaryIO:
+    def _take(self, path: str, directory: _Directory) -> BinaryIO:
+        """Take an idle stream of this version of the archive, or open one."""
         with self._lock:
-            for position, (of, then, stream) in enumerate(self._idle):
-                if of == path and then == state:
-                    del self._idle[position]
+            for index, (owner, stream) in enumerate(self._idle):
+                if owner is directory:
+                    del self._idle[index]
                     return stream
         return self._open_stream(path)
 
-    def _give_back(self, path: str, state: Hashable, stream: BinaryIO) -> None:
-        with self._lock:
-            self._idle.append((path, state, stream))
-            if len(self._idle) > _MAX_IDLE:
-                self._idle.pop(0)[2].close()
-
-    def _close_idle(self, path: str) -> None:
-        for of, _, stream in self._idle:
-            if of == path:
-                stream.close()
-        self._idle = [idle for idle in self._idle if idle[0] != path]
-
 
 def local_state(path: str) -> Hashable:
-    """Size and time of a local file's last change."""
-    found = os.stat(path)
-    return found.st_size, found.st_mtime_ns
+    """Return size and modification time of a local file."""
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
