@@ -13,10 +13,11 @@ from region_features.detector.pinned import pinned
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.region_record import RegionRecord
 from region_features.records.settings import PRECISIONS, SelectionRule
+from tests.conftest import NO_GPU
 from tests.detector.conftest import TINY, golden
 from tests.detector.test_batches import noise
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
 # Of the mean feature, of the median region: a box that moves by a fraction of a pixel may fall into other cells, and
 # lie further apart.
 DEVIATION = {"float32": 1e-4, "tf32": 5e-3, "bfloat16": 1e-2, "float16": 5e-3}

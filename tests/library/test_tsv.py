@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import csv
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from region_features.formats.tsv import RowPlace, decode_tsv_row, encode_tsv_row, find_rows
 from region_features.records.region_record import ARRAY_FIELDS, FIELD_NAMES
-from tests.conftest import REAL_TSV
 from tests.samples.records import make_record
 
 
@@ -93,15 +93,14 @@ def test_find_rows_gives_places_and_what_is_wrong() -> None:
     assert data[place.offset : place.offset + place.length] == good.rstrip(b"\n")
 
 
-@pytest.mark.skipif(not REAL_TSV.is_file(), reason="the shared goldens are not beside the repository")
-def test_real_rows_come_back_bit_for_bit() -> None:
-    with REAL_TSV.open("rb") as stream:
-        places = list(find_rows(stream, REAL_TSV.name))
+def test_real_rows_come_back_bit_for_bit(real_tsv: Path) -> None:
+    with real_tsv.open("rb") as stream:
+        places = list(find_rows(stream, real_tsv.name))
         assert len(places) == 10
         for place in places:
             assert isinstance(place, RowPlace)
             stream.seek(place.offset)
             row = stream.read(place.length)
-            record = decode_tsv_row(row, f"{REAL_TSV.name}, line {place.line}")
+            record = decode_tsv_row(row, f"{real_tsv.name}, line {place.line}")
             assert record.features.shape == (36, 2048)
             assert encode_tsv_row(record, 10) == row.rstrip(b"\r\n") + b"\n"

@@ -6,6 +6,7 @@ import dataclasses
 import pickle
 import pickletools
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ import pytest
 
 from region_features.formats.volta import decode_volta, encode_volta, record_from_strings, record_to_strings
 from region_features.records.region_record import FIELD_NAMES
-from tests.conftest import REAL_TSV
 from tests.samples.records import assert_same, make_record
 
 
@@ -66,10 +66,9 @@ def test_the_same_record_gives_the_same_bytes() -> None:
     assert encode_volta(decode_volta(encode_volta(record), "x")) == encode_volta(record)
 
 
-@pytest.mark.skipif(not REAL_TSV.exists(), reason="the third-party rows are not in this repository")
-def test_real_rows_come_back_as_the_text_they_were() -> None:
+def test_real_rows_come_back_as_the_text_they_were(real_tsv: Path) -> None:
     csv.field_size_limit(sys.maxsize)
-    with open(REAL_TSV, newline="") as table:
+    with open(real_tsv, newline="") as table:
         rows = [dict(zip(FIELD_NAMES, row, strict=False)) for row in csv.reader(table, delimiter="\t")]
     assert len(rows) == 10
     for row in rows:
