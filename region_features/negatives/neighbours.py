@@ -1,16 +1,18 @@
-"""Exact nearest neighbours: float32 matrix products propose candidates, float64 differences rank them.
+"""Exact nearest neighbours: float32 matrix products propose candidates, float64 distances rank them.
 
-N: points; D: coordinates; W: neighbours asked for; R, C: rows and columns of one block of products.
+N: points; D: coordinates; W: columns of the result; R, C: rows and columns of one block of products.
 
-The products are bounded, not trusted. For vectors x, y of D coordinates, float32 gives x.y within gamma |x| |y|, where
-gamma = D u / (1 - D u) and u = 2**-24, whatever the order of summation (Higham, Accuracy and Stability of Numerical
-Algorithms, 2nd ed., section 3.1). With |x| |y| <= (|x|**2 + |y|**2) / 2 the error splits into a share of each point:
+Rounding never changes the result, because the error of the products is bounded. A float32 product of x and y is off by
+at most gamma |x| |y|, where gamma = D u / (1 - D u) and u = 2**-24, in any order of summation (Higham, Accuracy and
+Stability of Numerical Algorithms, 2nd ed., section 3.1). As |x| |y| <= (|x|**2 + |y|**2) / 2, each of the two points
+bears its own share of the error:
 
-    key(i, j) = x_i.x_j - (1 - G) |x_j|**2 / 2        G = gamma + 5 u: the roundings of the key and of its parts
-    |x_i - x_j|**2 >= (1 - G) |x_i|**2 - 2 key(i, j)
+    score(i, j) = x_i.x_j - (1 - G) |x_j|**2 / 2        G = gamma + 5 u; 5 u bounds the rounding of the score itself
+    |x_i - x_j|**2 >= (1 - G) |x_i|**2 - 2 score(i, j)
 
-So every point nearer to i than a known distance has a key over a known number. A row that dropped no key over its
-number has lost nothing; the others are swept again for all of them.
+So every point within a given distance of i has at least a given score. Each row keeps the candidates with the highest
+scores and ranks them; the distance of its last neighbour then gives the score that a nearer point must have. A row that
+dropped no such score is proved complete; any other row is swept again, and ranks every point with such a score.
 """
 
 from __future__ import annotations
@@ -28,26 +30,26 @@ from numpy.typing import NDArray
 
 from region_features.background import in_background
 
-BLOCK_ROWS = 4096  # a block of products is then 64 MiB
-SPARE = 28  # candidates beyond those asked for, so that nearly all rows are proved at once
+BLOCK_ROWS = 4096  # a block of products takes 64 MiB
+SPARE = 28  # additional candidates, which prove nearly all rows complete in the first sweep
 _SWEEP_ROWS = 256
 _RANK_ROWS = 512
 _RANK_AT_ONCE = 1024
 _UNIT = 2.0**-24
-_FLOAT64_ERROR = 1e-9  # relative, far over what a float64 distance can be off
-_UNDERFLOW = 1e-30  # absolute, far over D * 2**-126 for coordinates up to 1
+_FLOAT64_ERROR = 1e-9  # relative, far above the error of a float64 distance
+_UNDERFLOW = 1e-30  # absolute, far above D * 2**-126, for coordinates in [-1, 1]
 
-# Rows and columns of the points (slices, or row numbers) -> their products, float32 (R, C).
+# (rows, columns) -> products of these points, float32 (R, C).
 Product = Callable[[slice | NDArray[np.intp], slice], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Who is near whom.
+    """The nearest neighbours of every point.
 
     Attributes:
-        index: int64 (N, W); row i starts with i itself, then come the others by rising distance, ties by index.
-        swept_again: rows whose first candidates could not be proved complete.
+        index: int64 (N, W); row i holds i itself, then its neighbours by rising distance, ties by index.
+        swept_again: number of rows that the first sweep did not prove complete.
     """
 
     index: NDArray[np.int64]
@@ -55,7 +57,7 @@ class Neighbours:
 
 
 def cpu_product(points: NDArray[np.float32]) -> Product:
-    """Products by numpy's BLAS."""
+    """Return products of the points (N, D) by numpy's BLAS."""
 
     def product(rows: slice | NDArray[np.intp], columns: slice) -> NDArray[np.float32]:
         return points[rows] @ points[columns].T
@@ -70,21 +72,21 @@ def nearest_neighbours(
     block_rows: int = BLOCK_ROWS,
     on_progress: Callable[[int], None] | None = None,
 ) -> Neighbours:
-    """The nearest points of each point by Euclidean distance, in the order of the squared float64 distances.
+    """Find the nearest points of each point by Euclidean distance.
 
-    Distances are sums of squared float64 differences of the float32 coordinates, as scikit-learn's trees compute them.
-    Memory: the points twice, 8 bytes a candidate, and a few blocks. The result does not depend on `product_of`,
-    `block_rows` or the machine.
+    Distances are sums of squared float64 differences of the float32 coordinates, as in scikit-learn's trees. The result
+    does not depend on `product_of`, `block_rows` or the machine. Memory: the points twice, 8 bytes per candidate, and a
+    few blocks of products.
 
     Args:
         features: float32 (N, D), finite.
-        pool: columns of the result, the point itself included; min(pool, N) where there are fewer points.
-        product_of: makes the product of the centred points (N, D); it must compute in full float32.
-        block_rows: rows and columns of a block.
-        on_progress: called with how many of the N points' worth of products is done.
+        pool: columns of the result, the point itself included; at most N are returned.
+        product_of: returns the products of the points (N, D) that it is given; must compute in full float32.
+        block_rows: rows and columns of a block of products.
+        on_progress: called with the share of the products that is done, as a number of points from 0 to N.
 
     Raises:
-        ValueError: there is no point, `pool` is below 1, or a coordinate is not finite; names its row.
+        ValueError: there is no point, `pool` is below 1, or a coordinate is not finite; the message names its row.
     """
     total = len(features)
     if features.dtype != np.float32 or features.ndim != 2 or not total or pool < 1:
@@ -97,47 +99,47 @@ def nearest_neighbours(
     index[:, 0] = np.arange(total)
     if columns == 1:
         return Neighbours(index, 0)
-    points = _centred(features)
+    points = _centre(features)
     product = product_of(points.scaled)
     blocks = [slice(start, min(start + block_rows, total)) for start in range(0, total, block_rows)]
-    best = _propose(points, product, blocks, columns - 1 + SPARE, on_progress)
-    farthest = _rank_all(features, best, index)
-    needed = points.key_needed(farthest)
-    doubtful = np.flatnonzero(best.floor >= needed)
-    for start in range(0, len(doubtful), _SWEEP_ROWS):
-        _sweep_again(features, points, product, blocks, doubtful[start : start + _SWEEP_ROWS], needed, index)
-    return Neighbours(index, len(doubtful))
+    candidates = _find_candidates(points, product, blocks, columns - 1 + SPARE, on_progress)
+    farthest = _rank_all(features, candidates, index)
+    least_scores = points.least_scores(farthest)
+    unproved = np.flatnonzero(candidates.lowest >= least_scores)
+    for start in range(0, len(unproved), _SWEEP_ROWS):
+        _sweep_again(features, points, product, blocks, unproved[start : start + _SWEEP_ROWS], least_scores, index)
+    return Neighbours(index, len(unproved))
 
 
 @dataclass(frozen=True, eq=False)
 class _Points:
-    """The points around their mean, scaled by a power of two into [-1, 1], and what the bound needs of them.
+    """The points around their mean, scaled into [-1, 1], with the terms of the error bound.
 
     Attributes:
         scaled: float32 (N, D).
         squares: float64 (N,), squared lengths of `scaled`.
-        halves: float32 (N,), (1 - G) / 2 of the squares.
-        moved: float64 (N,), how far each point was moved by rounding it to float32.
-        scale: the power of two.
+        penalties: float32 (N,), (1 - G) / 2 of `squares`: the second term of the score.
+        shifts: float64 (N,), upper bound of the distance by which rounding to float32 moved each point.
+        scale: the power of two that the centred points were multiplied by.
         loss: G.
     """
 
     scaled: NDArray[np.float32]
     squares: NDArray[np.float64]
-    halves: NDArray[np.float32]
-    moved: NDArray[np.float64]
+    penalties: NDArray[np.float32]
+    shifts: NDArray[np.float64]
     scale: float
     loss: float
 
-    def key_needed(self, squared: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The keys (N,) that every point within these squared distances (N,) of each point reaches."""
-        reach = np.sqrt(squared) * (self.scale * (1 + _FLOAT64_ERROR)) + self.moved + self.moved.max()
+    def least_scores(self, squared: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return, for each row, the least score (N,) of a point within this squared distance (N,)."""
+        reach = np.sqrt(squared) * (self.scale * (1 + _FLOAT64_ERROR)) + self.shifts + self.shifts.max()
         return ((1 - self.loss) * self.squares - _UNDERFLOW - reach**2) / 2
 
 
-def _centred(features: NDArray[np.float32]) -> _Points:
-    # Distances do not change, and what cancels in them (a common offset) is taken out before anything is rounded.
-    with np.errstate(invalid="ignore"):  # told below
+def _centre(features: NDArray[np.float32]) -> _Points:
+    # A common offset cancels in every distance: subtract it before anything is rounded.
+    with np.errstate(invalid="ignore"):  # reported below
         centre = features.mean(axis=0, dtype=np.float64)
     if not np.isfinite(centre).all():
         row = next(row for row, values in enumerate(features) if not np.isfinite(values).all())
@@ -146,63 +148,63 @@ def _centred(features: NDArray[np.float32]) -> _Points:
     scale = math.ldexp(1.0, -math.frexp(spread)[1])
     total, width = features.shape
     scaled = np.empty((total, width), np.float32)
-    squares, moved = np.empty(total), np.empty(total)
+    squares, shifts = np.empty(total), np.empty(total)
     for start in range(0, total, _RANK_ROWS):
         part = slice(start, start + _RANK_ROWS)
         exact = (features[part] - centre) * scale
         scaled[part] = exact
         exact -= scaled[part]
-        moved[part] = np.sqrt(np.square(exact).sum(axis=1))
+        shifts[part] = np.sqrt(np.square(exact).sum(axis=1))
         squares[part] = np.square(scaled[part], dtype=np.float64).sum(axis=1)
-    moved = moved * (1 + _FLOAT64_ERROR) + 2.0**-50 * np.sqrt(squares)  # `exact` is itself rounded
+    shifts = shifts * (1 + _FLOAT64_ERROR) + 2.0**-50 * np.sqrt(squares)  # `exact` itself is rounded to float64
     loss = width * _UNIT / (1 - width * _UNIT) + 5 * _UNIT
-    return _Points(scaled, squares, ((1 - loss) / 2 * squares).astype(np.float32), moved, scale, loss)
+    return _Points(scaled, squares, ((1 - loss) / 2 * squares).astype(np.float32), shifts, scale, loss)
 
 
 @dataclass(frozen=True, eq=False)
-class _Best:
-    """The best candidates of each point so far.
+class _Candidates:
+    """The points with the highest scores in each row so far.
 
     Attributes:
-        keys: (N, candidates kept), -inf where there is none yet.
-        index: their points.
-        floor: (N,), the least key kept; no candidate that was dropped has a greater one.
+        scores: (N, candidates per row), -inf in free places.
+        index: (N, candidates per row), the points.
+        lowest: (N,), the lowest score in the row; no point that was dropped has a higher one.
     """
 
-    keys: NDArray[np.float32]
+    scores: NDArray[np.float32]
     index: NDArray[np.int32]
-    floor: NDArray[np.float32]
+    lowest: NDArray[np.float32]
 
-    def seed(self, block: slice, keys: NDArray[np.float32]) -> None:
-        """Takes the best of a block's keys (R, R) among its own points."""
-        width, kept = keys.shape[1], min(keys.shape[1], self.keys.shape[1])
-        chosen = np.argpartition(keys, width - kept, axis=1)[:, width - kept :]
-        self.keys[block, :kept] = np.take_along_axis(keys, chosen, axis=1)
+    def fill(self, block: slice, scores: NDArray[np.float32]) -> None:
+        """Fill the rows of a block with its own points, given the scores (R, R) between them."""
+        width, kept = scores.shape[1], min(scores.shape[1], self.scores.shape[1])
+        chosen = np.argpartition(scores, width - kept, axis=1)[:, width - kept :]
+        self.scores[block, :kept] = np.take_along_axis(scores, chosen, axis=1)
         self.index[block, :kept] = chosen + block.start
-        self.floor[block] = self.keys[block].min(axis=1)
+        self.lowest[block] = self.scores[block].min(axis=1)
 
-    def offer(self, rows: NDArray[np.intp], index: NDArray[np.intp], keys: NDArray[np.float32]) -> None:
-        """Takes the better of what is there and what is offered: candidates of `rows`, which ascend."""
+    def merge(self, rows: NDArray[np.intp], index: NDArray[np.intp], scores: NDArray[np.float32]) -> None:
+        """Merge in the points `index` with their scores; `rows` says into which rows, in ascending order."""
         if not len(rows):
             return
-        hit, first, count = np.unique(rows, return_index=True, return_counts=True)
-        kept = self.keys.shape[1]
-        at = (np.repeat(np.arange(len(hit)), count), np.arange(len(rows)) - np.repeat(first, count) + kept)
-        shape = len(hit), kept + int(count.max())
-        all_keys, all_index = np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int32)
-        all_keys[:, :kept], all_index[:, :kept] = self.keys[hit], self.index[hit]
-        all_keys[at], all_index[at] = keys, index
-        chosen = np.argpartition(all_keys, shape[1] - kept, axis=1)[:, shape[1] - kept :]
-        better = np.take_along_axis(all_keys, chosen, axis=1)
-        self.keys[hit], self.index[hit] = better, np.take_along_axis(all_index, chosen, axis=1)
-        self.floor[hit] = better.min(axis=1)
+        changed, first, count = np.unique(rows, return_index=True, return_counts=True)
+        kept = self.scores.shape[1]
+        at = (np.repeat(np.arange(len(changed)), count), np.arange(len(rows)) - np.repeat(first, count) + kept)
+        shape = len(changed), kept + int(count.max())
+        all_scores, all_index = np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int32)
+        all_scores[:, :kept], all_index[:, :kept] = self.scores[changed], self.index[changed]
+        all_scores[at], all_index[at] = scores, index
+        chosen = np.argpartition(all_scores, shape[1] - kept, axis=1)[:, shape[1] - kept :]
+        highest = np.take_along_axis(all_scores, chosen, axis=1)
+        self.scores[changed], self.index[changed] = highest, np.take_along_axis(all_index, chosen, axis=1)
+        self.lowest[changed] = highest.min(axis=1)
 
 
-def _propose(
+def _find_candidates(
     points: _Points, product: Product, blocks: list[slice], width: int, on_progress: Callable[[int], None] | None
-) -> _Best:
+) -> _Candidates:
     total = len(points.scaled)
-    best = _Best(
+    candidates = _Candidates(
         np.full((total, width), -np.inf, np.float32),
         np.full((total, width), -1, np.int32),
         np.full(total, -np.inf, np.float32),
@@ -211,62 +213,61 @@ def _propose(
     # Each pair of blocks is multiplied once and serves the rows of both.
     with closing(in_background(_products(product, blocks), 1)) as products:
         for rows, columns, dots in products:
-            keys = dots - points.halves[columns]
+            scores = dots - points.penalties[columns]
             if rows == columns:
-                np.fill_diagonal(keys, -np.inf)  # the point itself is no candidate: it comes first in any case
-                best.seed(rows, keys)
+                np.fill_diagonal(scores, -np.inf)  # the point itself is not a candidate: it always comes first
+                candidates.fill(rows, scores)
             else:
-                row, column = np.nonzero(keys > best.floor[rows, None])
-                best.offer(row + rows.start, column + columns.start, keys[row, column])
-                np.subtract(dots, points.halves[rows, None], out=keys)
-                row, column = np.nonzero(keys > best.floor[columns])
+                row, column = np.nonzero(scores > candidates.lowest[rows, None])
+                candidates.merge(row + rows.start, column + columns.start, scores[row, column])
+                np.subtract(dots, points.penalties[rows, None], out=scores)
+                row, column = np.nonzero(scores > candidates.lowest[columns])
                 order = np.argsort(column, kind="stable")
                 row, column = row[order], column[order]
-                best.offer(column + columns.start, row + rows.start, keys[row, column])
-            done += keys.size * (1 if rows == columns else 2)
+                candidates.merge(column + columns.start, row + rows.start, scores[row, column])
+            done += scores.size * (1 if rows == columns else 2)
             if on_progress:
                 on_progress(done // total)
-    return best
+    return candidates
 
 
 def _products(product: Product, blocks: list[slice]) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
-    # A block with itself comes first: it sets every row's floor, which then lets few candidates pass.
+    # Each block with itself first: its rows then have full candidate lists, and few later points get in.
     for block in blocks:
         yield block, block, product(block, block)
     for rows, columns in combinations(blocks, 2):
         yield rows, columns, product(rows, columns)
 
 
-def _rank_all(features: NDArray[np.float32], best: _Best, index: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Fills `index` (N, W) after its first column; gives the squared distances (N,) of the last."""
+def _rank_all(features: NDArray[np.float32], candidates: _Candidates, index: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Fill `index` (N, W) after its first column; return the squared distances (N,) of its last column."""
     farthest = np.empty(len(features))
 
     def rank(start: int) -> None:
         for row in range(start, min(start + _RANK_ROWS, len(features))):
-            candidates = np.sort(best.index[row, best.keys[row] > -np.inf])
-            farthest[row] = _rank(features, row, candidates, index[row, 1:])
+            ascending = np.sort(candidates.index[row, candidates.scores[row] > -np.inf])
+            farthest[row] = _rank(features, row, ascending, index[row, 1:])
 
-    _side_by_side(rank, range(0, len(features), _RANK_ROWS))
+    _run_in_threads(rank, range(0, len(features), _RANK_ROWS))
     return farthest
 
 
-def _side_by_side(work: Callable[[int], None], items: range) -> None:
+def _run_in_threads(work: Callable[[int], None], items: range) -> None:
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
-        for _ in threads.map(work, items):
-            pass  # what one raised is raised here
+        list(threads.map(work, items))  # list: raise here what a thread raised
 
 
 def _rank(
     features: NDArray[np.float32], row: int, candidates: NDArray[np.integer], nearest: NDArray[np.int64]
 ) -> float:
-    """Fills `nearest` from candidates that ascend; gives the squared distance of the last."""
+    """Fill `nearest` from candidates in ascending order; return the squared distance of the last one."""
     own = features[row].astype(np.float64)
     squared = np.empty(len(candidates))
     for start in range(0, len(candidates), _RANK_AT_ONCE):
         part = slice(start, start + _RANK_AT_ONCE)
         differences = features[candidates[part]] - own
         np.einsum("ij,ij->i", differences, differences, out=squared[part])
-    order = np.argsort(squared, kind="stable")[: len(nearest)]  # stable: ties stay in the order of their index
+    order = np.argsort(squared, kind="stable")[: len(nearest)]  # stable: ties by index
     nearest[:] = candidates[order]
     return float(squared[order[-1]])
 
@@ -277,18 +278,18 @@ def _sweep_again(
     product: Product,
     blocks: list[slice],
     rows: NDArray[np.intp],
-    needed: NDArray[np.float64],
+    least_scores: NDArray[np.float64],
     index: NDArray[np.int64],
 ) -> None:
-    """Ranks, for each of the rows, every point whose key reaches the row's number."""
-    found: list[list[NDArray[np.int32]]] = [[] for _ in rows]
+    """Rank, for each of `rows`, every point that has at least the row's least score."""
+    parts: list[list[NDArray[np.int32]]] = [[] for _ in rows]
     for block in blocks:
-        keys = product(rows, block) - points.halves[block]
-        for near, key, row in zip(found, keys, rows, strict=True):
-            near.append(np.flatnonzero(key >= needed[row]).astype(np.int32) + np.int32(block.start))
+        block_scores = product(rows, block) - points.penalties[block]
+        for row_parts, scores, row in zip(parts, block_scores, rows, strict=True):
+            row_parts.append(np.flatnonzero(scores >= least_scores[row]).astype(np.int32) + np.int32(block.start))
 
     def rank(number: int) -> None:
-        row, candidates = int(rows[number]), np.concatenate(found[number])
+        row, candidates = int(rows[number]), np.concatenate(parts[number])
         _rank(features, row, candidates[candidates != row], index[row, 1:])
 
-    _side_by_side(rank, range(len(rows)))
+    _run_in_threads(rank, range(len(rows)))

@@ -1,4 +1,4 @@
-"""Why one image gave no record."""
+"""Why an image has no record: ImageFailure is raised where it happens, Failure is how it is reported."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ IMPORT_STAGE = "import"
 
 
 class ImageFailure(Exception):
-    """One image failed; its neighbours go on.
+    """Raised when one image cannot be processed; its bundle goes on without it, and the image becomes a Failure.
 
     Attributes:
-        stage: where it failed: `read`, `decode`, `boxes`, `detect` or `import`.
-        reason: one line in words.
+        stage: the step that failed: `read`, `decode`, `boxes`, `detect` or `import`.
+        reason: the reason in one line.
     """
 
     def __init__(self, stage: str, reason: str) -> None:
@@ -24,7 +24,14 @@ class ImageFailure(Exception):
 
 @dataclass(frozen=True)
 class Failure:
-    """One line of failures.jsonl: what was lost, where, and why."""
+    """One line of failures.jsonl.
+
+    Attributes:
+        uri: the image, or the file that a damaged row of the input lies in.
+        img_id: file stem; empty if a damaged row does not say it.
+        stage: `captions`, or a stage of ImageFailure.
+        reason: the reason in one line.
+    """
 
     uri: str
     img_id: str
@@ -33,18 +40,18 @@ class Failure:
 
     @classmethod
     def from_line(cls, line: bytes) -> Failure:
-        """The failure of a line of failures.jsonl.
+        """Decode a line of failures.jsonl.
 
         Raises:
-            ValueError, TypeError: it is none.
+            ValueError, TypeError: the line is not a failure.
         """
         return cls(**json.loads(line))
 
     @classmethod
     def from_lines(cls, data: bytes) -> list[Failure]:
-        """The failures of a whole failures.jsonl; raises as `from_line`."""
+        """Decode the content of failures.jsonl; raises as `from_line`."""
         return [cls.from_line(line) for line in data.split(b"\n") if line]
 
     def to_line(self) -> str:
-        """The failure as a JSON line."""
+        """Encode as a JSON line."""
         return json.dumps(asdict(self), ensure_ascii=False) + "\n"

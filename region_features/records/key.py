@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-KEYS_RECORD = b"keys"  # the record that lists all keys; no image may take it
-MAX_KEY_BYTES = 511  # LMDB's limit as it is compiled by default
+KEYS_RECORD = b"keys"  # the key of VOLTA's list of all keys; no image may have it
+MAX_KEY_BYTES = 511  # LMDB's default limit at compile time
 
 
 def lmdb_key(img_id: str) -> bytes:
-    """Gives the LMDB key of an image.
+    """Return the LMDB key of an image, 1 to 511 bytes; the byte order of the keys is the order of LMDBs and shards.
 
-    The part after the last `_` as a decimal number where it is all ASCII digits
-    (`COCO_val2014_000000000042` and `000042` give `42`), else the whole file stem in UTF-8.
-
-    Args:
-        img_id: file stem of the image.
-
-    Returns:
-        1 to 511 bytes; LMDB and the shards are sorted by them.
+    If the part after the last `_` is all ASCII digits, the key is that number in decimal (`42` for both
+    `COCO_val2014_000000000042` and `000042`), else the whole file stem in UTF-8.
 
     Raises:
-        ValueError: the stem is empty, reserved, too long or not valid Unicode.
+        ValueError: the file stem is empty, reserved, too long or not valid Unicode.
     """
     if not img_id:
         raise ValueError("expected a file stem as image id, got an empty one; give the image a name before its suffix")
     number = img_id.rpartition("_")[2]
-    # str.isdigit alone lets superscripts and other scripts' digits pass.
+    # str.isdigit alone accepts superscripts and other scripts' digits.
     decimal = number.isascii() and number.isdigit()
     try:
         key = ((number.lstrip("0") or "0") if decimal else img_id).encode()

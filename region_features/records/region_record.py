@@ -1,4 +1,4 @@
-"""RegionRecord: the one truth of the thirteen fields that every output carries.
+"""RegionRecord: the thirteen fields that every output holds for an image.
 
 K: boxes of the image; D: feature width; C: object classes with background; A: attributes with "none".
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# The order in which TSV columns and LMDB dictionaries hold the fields.
+# The order of TSV columns and of the keys in LMDB dictionaries.
 FIELD_NAMES = (
     "img_id",
     "img_h",
@@ -30,14 +30,14 @@ FIELD_NAMES = (
 
 @dataclass(frozen=True)
 class ArrayField:
-    """One array of the record: its little-endian dtype and its shape after the leading K."""
+    """An array of the record: its little-endian dtype, and its number of columns if it is a matrix (K, columns)."""
 
     name: str
     dtype: str
-    columns: int | None  # None: a vector (K,); 0: any width; n: exactly (K, n)
+    columns: int | None  # None: a vector (K,); 0: any number
 
 
-# Every codec walks this table; `classes` is `cls_prob` again and is never stored twice.
+# Every codec loops over this table. `classes` is missing: it equals `cls_prob`.
 ARRAY_FIELDS = (
     ArrayField("objects_id", "<i8", None),
     ArrayField("objects_conf", "<f4", None),
@@ -52,21 +52,22 @@ ARRAY_FIELDS = (
 
 @dataclass(frozen=True, eq=False)
 class RegionRecord:
-    """The regions of one image, as bottom-up attention's extraction script gives them.
+    """The regions of one image, as bottom-up attention's extraction script outputs them.
 
     Attributes:
         img_id: file stem of the image.
-        img_h, img_w: pixels of the original image.
-        objects_id: int64 (K,), arg-max over the foreground classes, 0-based.
+        img_h, img_w: height and width of the original image in pixels.
+        objects_id: int64 (K,), most probable foreground class, 0-based.
         objects_conf: float32 (K,), its probability.
-        attrs_id, attrs_conf: int64 and float32 (K,), the same over the attributes.
+        attrs_id: int64 (K,), most probable attribute other than "none", 0-based.
+        attrs_conf: float32 (K,), its probability.
         boxes: float32 (K, 4), x1, y1, x2, y2 in pixels of the original image.
         features: float32 (K, D), pooled res5 features.
         cls_prob: float32 (K, C), background first.
         attrs: float32 (K, A), attribute probabilities, "none" first.
 
     Raises:
-        ValueError: an array has not the dtype or shape that ARRAY_FIELDS asks for.
+        ValueError: an array's dtype or shape is not that of ARRAY_FIELDS.
     """
 
     img_id: str
@@ -85,10 +86,10 @@ class RegionRecord:
         count = len(self.boxes)
         for field in ARRAY_FIELDS:
             array = getattr(self, field.name)
-            wanted = (count,) if field.columns is None else (count, field.columns or array.shape[-1])
-            if array.dtype != np.dtype(field.dtype) or array.shape != wanted:
+            shape = (count,) if field.columns is None else (count, field.columns or array.shape[-1])
+            if array.dtype != np.dtype(field.dtype) or array.shape != shape:
                 raise ValueError(
-                    f"image {self.img_id}, field {field.name}: expected {field.dtype} of shape {wanted}, "
+                    f"image {self.img_id}, field {field.name}: expected {field.dtype} of shape {shape}, "
                     f"got {array.dtype.str} of shape {array.shape}; is the record's source damaged?"
                 )
 
@@ -99,5 +100,5 @@ class RegionRecord:
 
     @property
     def classes(self) -> NDArray[np.float32]:
-        """The thirteenth field: `cls_prob` under its second name."""
+        """The thirteenth field, an alias of `cls_prob`."""
         return self.cls_prob

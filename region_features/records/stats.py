@@ -1,4 +1,4 @@
-"""The stats file beside each shard: what the shard holds, and the mark that it is whole."""
+"""The stats file beside each shard: its contents, and the mark that it was written completely."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ STATS_SUFFIX = ".stats.json"
 
 @dataclass(frozen=True)
 class ShardStats:
-    """What a published shard holds; its stats file is the mark that the shard is whole.
+    """The content of a complete shard.
 
     Attributes:
         shard: file name of the shard.
-        settings: everything that decides the records' bytes.
-        inputs: digest of the ids, URIs and sizes of the images it was made of.
-        ids: img_ids written, in file order.
-        failures: images that gave no record, in key order.
-        num_bytes: size of the shard.
-        sha256: of the shard, hex.
+        settings: the settings that decide the records' bytes, see `Plan`.
+        inputs: `input_digest` of the planned images.
+        ids: img_ids of the records, in file order.
+        failures: the planned images without a record, in LMDB key order.
+        num_bytes: size of the shard in bytes.
+        sha256: hex digest of the shard.
     """
 
     shard: str
@@ -35,16 +35,16 @@ class ShardStats:
     sha256: str
 
     def to_json(self) -> bytes:
-        """The stats file's content."""
+        """Encode the stats file."""
         counts = {"written": len(self.ids), "failed": len(self.failures)}
         return (json.dumps({**asdict(self), "counts": counts}, ensure_ascii=False, indent=1) + "\n").encode()
 
     @classmethod
     def from_json(cls, data: bytes, source: str) -> ShardStats:
-        """Read a stats file.
+        """Decode a stats file.
 
         Raises:
-            ValueError: `source` is not one.
+            ValueError: the data is not a stats file; the message names `source`, the file.
         """
         try:
             row = json.loads(data)

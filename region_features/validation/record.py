@@ -1,4 +1,4 @@
-"""What can be wrong with a record, and with the order of records; pure functions that name each problem.
+"""Checks of records, of their order in the shards, and of LMDB key lists; each yields Problems.
 
 K: boxes of the image; D: feature width; C: object classes with background; A: attributes with "none".
 """
@@ -15,25 +15,25 @@ from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 
 _FLOATS = tuple(field.name for field in ARRAY_FIELDS if field.dtype == "<f4")
 _PROBABILITIES = ("objects_conf", "attrs_conf", "cls_prob", "attrs")
-# Sums of float32 roundings: a softmax may give 1 + 1e-7, a box divided by its scale may end 1e-4 pixels too far.
+# float32 rounding: a softmax may exceed 1 by 1e-7, and a box divided by the image's scale its side by 1e-4 pixels.
 _PROBABILITY_SLACK = 1e-5
-_PIXEL_SLACK = 1e-6  # of the image's side, and a thousandth of a pixel
+_PIXEL_SLACK = 1e-6  # times the image's longer side, plus 1e-3 pixels
 
 
 class Problem(NamedTuple):
-    """Something wrong: its kind in a word, and one line that says what, where, and what was expected."""
+    """A problem in an output: its kind in one word, and a message with place, expectation and finding."""
 
     kind: str
     message: str
 
 
 def check_record(record: RegionRecord, where: str, max_boxes: int | None = None) -> Iterator[Problem]:
-    """Looks at a record's values; shapes and dtypes were checked when it was made.
+    """Check a record's values; RegionRecord itself checks shapes and dtypes.
 
     Args:
         record: the image's regions.
         where: the file, for messages.
-        max_boxes: most boxes that an image may have, None where that is not known.
+        max_boxes: largest allowed number of boxes, None for any.
     """
     where = f"{where}, image {record.img_id}"
     if record.img_h < 1 or record.img_w < 1:
@@ -55,12 +55,12 @@ def _check_floats(record: RegionRecord, name: str, where: str) -> Iterator[Probl
     array = getattr(record, name)
     if not array.size:
         return
-    low, high = array.min(), array.max()  # one of them is NaN or infinite where any value is
+    low, high = array.min(), array.max()  # a NaN or infinite value shows in one of them
     if not np.isfinite(low + high):
-        bad = np.argwhere(~np.isfinite(array))
-        if len(bad):
-            first = tuple(bad[0].tolist())
-            yield Problem("nan", f"{where}, field {name}: {len(bad)} values are NaN or infinite, first at {first}")
+        indices = np.argwhere(~np.isfinite(array))
+        if len(indices):  # else the sum of two finite values overflowed
+            first = tuple(indices[0].tolist())
+            yield Problem("nan", f"{where}, field {name}: {len(indices)} values are NaN or infinite, first at {first}")
             return
     if name in _PROBABILITIES and (low < -_PROBABILITY_SLACK or high > 1 + _PROBABILITY_SLACK):
         yield Problem(
@@ -75,24 +75,24 @@ def _check_boxes(record: RegionRecord, where: str) -> Iterator[Problem]:
     slack = _PIXEL_SLACK * max(record.img_w, record.img_h) + 1e-3
     limits = np.array([record.img_w, record.img_h] * 2, np.float64) + slack
     outside = (boxes < -slack).any(axis=1) | (boxes > limits).any(axis=1)
-    turned = (boxes[:, :2] > boxes[:, 2:] + slack).any(axis=1)
-    for rows, what in ((outside, f"inside the image of {record.img_w} x {record.img_h}"), (turned, "x1, y1, x2, y2")):
-        if rows.any():
-            first = int(rows.argmax())
+    swapped = (boxes[:, :2] > boxes[:, 2:] + slack).any(axis=1)
+    inside = f"inside the image of {record.img_w} x {record.img_h}"
+    for bad, expected in ((outside, inside), (swapped, "x1, y1, x2, y2")):
+        if bad.any():
+            first = int(bad.argmax())
             values = ", ".join(f"{value:g}" for value in boxes[first])
-            yield Problem(
-                "boxes", f"{where}: expected boxes {what}; {rows.sum()} are not, box {first} for one: {values}"
-            )
+            message = f"{where}: expected boxes {expected}; {bad.sum()} are not, box {first} for one: {values}"
+            yield Problem("boxes", message)
 
 
 def check_order(ids: Iterable[tuple[str, str]]) -> Iterator[Problem]:
-    """Looks for images that come twice or out of LMDB key order, over the shards of one set.
+    """Check that a set's images are in LMDB key order, over all its shards, and that no key repeats.
 
     Args:
         ids: (shard, img_id) in file order.
     """
     seen: dict[bytes, tuple[str, str]] = {}
-    last: tuple[bytes, str, str] | None = None
+    last: tuple[bytes, str, str] | None = None  # key, shard, img_id
     for shard, img_id in ids:
         try:
             key = lmdb_key(img_id)
@@ -108,29 +108,23 @@ def check_order(ids: Iterable[tuple[str, str]]) -> Iterator[Problem]:
         last = (key, shard, img_id)
 
 
-def differing_fields(one: RegionRecord, other: RegionRecord) -> list[str]:
-    """The fields in which two records are not the same, bit for bit."""
-    names = [name for name in ("img_id", "img_h", "img_w") if getattr(one, name) != getattr(other, name)]
-    for field in ARRAY_FIELDS:
-        mine, theirs = getattr(one, field.name), getattr(other, field.name)
-        same = mine.shape == theirs.shape and np.array_equal(
-            np.ascontiguousarray(mine).reshape(-1).view(np.uint8),
-            np.ascontiguousarray(theirs).reshape(-1).view(np.uint8),
-        )
-        if not same:
-            names.append(field.name)
-    return names
+def differing_fields(left: RegionRecord, right: RegionRecord) -> list[str]:
+    """Return the names of the fields that are not the same in both records, bit for bit."""
+
+    def content(record: RegionRecord, name: str) -> object:
+        value = getattr(record, name)
+        return (value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
+
+    names = ("img_id", "img_h", "img_w", *(field.name for field in ARRAY_FIELDS))
+    return [name for name in names if content(left, name) != content(right, name)]
 
 
 def check_key_list(key_record: Sequence[bytes], stored: Sequence[bytes], where: str) -> Iterator[Problem]:
-    """Compares an LMDB's record `keys` with the keys that are there."""
+    """Compare the list in an LMDB's record `keys` with the keys that are stored."""
     listed, present = set(key_record), set(stored)
     for keys, what in ((listed - present, "names keys that are not there"), (present - listed, "lacks keys")):
         if keys:
-            yield Problem("lmdb", f"{where}: its record 'keys' {what}: {len(keys)}, {_text(min(keys))} for one")
+            example = min(keys).decode(errors="backslashreplace")
+            yield Problem("lmdb", f"{where}: its record 'keys' {what}: {len(keys)}, {example} for one")
     if len(listed) != len(key_record):
         yield Problem("lmdb", f"{where}: its record 'keys' names {len(key_record) - len(listed)} keys twice")
-
-
-def _text(key: bytes) -> str:
-    return key.decode(errors="backslashreplace")
