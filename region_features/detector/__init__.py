@@ -1,8 +1,8 @@
 """The bottom-up-attention network as a detectron2 extension, exact to the original Caffe program.
 
-Reader processes need only `region_features.detector.preprocess`, so nothing heavy is imported here. The first use of
-`region_features.detector.Detector` or `add_bottom_up_attention_config` imports torch and detectron2 and registers the
-backbone, the proposal generator, the RoI heads and the meta architecture with detectron2.
+Reader processes need only `region_features.detector.preprocess`, so torch and detectron2 are imported on first use of
+`Detector`, `Detectron2Detector` or `add_bottom_up_attention_config`. The network's backbone, proposal generator, RoI
+heads and meta architecture are then registered with detectron2.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DetectionError", "Detector", "Detectron2Detector", "WeightsError", "add_bottom_up_attention_config"]
 
-_HEAVY = {
+_LAZY = {
     "Detector": "region_features.detector.network.detector",
     "Detectron2Detector": "region_features.detector.detectron2.detector",
     "add_bottom_up_attention_config": "region_features.detector.network.config",
@@ -27,6 +27,6 @@ _HEAVY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HEAVY:
-        return getattr(import_module(_HEAVY[name]), name)
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

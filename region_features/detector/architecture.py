@@ -1,15 +1,15 @@
-"""Depth and widths of one network of the family, as its weights tell them."""
+"""Depth and widths of one network of the family, as its weights have them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-ANCHORS = 12
+ANCHORS = 12  # of each cell of the feature map
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One residual stage: how many blocks, the width inside a block and the width between blocks."""
+    """One residual stage: number of blocks, width inside a block, width between blocks."""
 
     blocks: int
     bottleneck: int
@@ -18,7 +18,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What distinguishes ResNet-101 from ResNet-152 or from a narrow test model.
+    """Numbers that differ between ResNet-101, ResNet-152 and a narrow test model.
 
     Attributes:
         stem: channels of conv1.
@@ -26,7 +26,7 @@ class Architecture:
         rpn: channels of the proposal network's 3x3 convolution.
         classes: object classes without background.
         attributes: attributes without "none".
-        embedding: width of the class embedding that the attribute head sees; 0 without an attribute head.
+        embedding: width of the class embedding that the attribute head takes; 0 without an attribute head.
         attribute_hidden: width of the attribute head's hidden layer; 0 without an attribute head.
     """
 

@@ -1,19 +1,19 @@
-"""What can go wrong with one image, with a weights file and with a config."""
+"""Errors of the detector: of one image, of a weights file, of a config, of the device."""
 
 from __future__ import annotations
 
 
 class DetectionError(Exception):
-    """The network has no answer for this image; the message says why in words."""
+    """The network finds no regions in this image; the message says why in words."""
 
 
 class WeightsError(ValueError):
-    """A weights file cannot be used; the message names the file, and the layer where there is one."""
+    """A weights file cannot be used; the message names the file, and the layer if there is one."""
 
 
 class ConfigError(ValueError):
-    """A detectron2 config cannot be used; the message names the file, and the value where there is one."""
+    """A detectron2 config cannot be used; the message names the file, and the value if there is one."""
 
 
 class DeviceLostError(RuntimeError):
-    """The GPU answers no more; nothing else can be detected by this process."""
+    """The GPU no longer computes: this process can detect nothing more."""

@@ -1,7 +1,4 @@
-"""Boxes that were given in place of proposals, as the network takes them.
-
-B: boxes of the image.
-"""
+"""Boxes of a user's file in the pixels of the resized image, in place of proposals."""
 
 from __future__ import annotations
 
@@ -10,15 +7,14 @@ from numpy.typing import NDArray
 
 
 def to_resized(boxes: NDArray[np.float32], scale: float | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Boxes in pixels of the resized image, from pixels of the original.
+    """Convert boxes from pixels of the original image to pixels of the resized image.
 
-    Every proposal at the image's border ends on a whole pixel, and RoIPool rounds: where division by the scale and
-    multiplication with it have moved such an end by their rounding, it is put back, so that a network's own boxes give
-    the features that it gave for them.
+    A network's own boxes must give the features that it gave for them. Proposals at the image's border end on a whole
+    pixel, and RoIPool rounds: ends that division and multiplication by the scale moved off a whole pixel are put back.
 
     Args:
         boxes: float32 (B, 4), pixels of the original image.
-        scale: resized size over original size, one for both axes or (4,), one a column.
+        scale: resized size over original size, of both axes or (4,), one a column.
 
     Returns:
         float32 (B, 4), in the same order.

@@ -1,4 +1,4 @@
-"""Work in parts that shrink when the GPU's memory is too small for them."""
+"""Work in batches that shrink when a GPU's memory is too small for them."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ T = TypeVar("T")
 
 
 def run_with_oom_backoff(count: int, size: int, work: Callable[[slice], T], what: str) -> tuple[list[T], int]:
-    """Does `count` things in parts; out of GPU memory, the part is halved and tried again, and said so.
+    """Process `count` items in batches; if a batch runs out of GPU memory, halve it, warn and try again.
 
     Args:
-        count: how many things there are.
-        size: how many at once, to begin with.
-        work: does the things of a slice.
-        what: they are, for the message.
+        count: number of items.
+        size: items of the first batches.
+        work: processes the items of a slice.
+        what: the items in words, for the warning.
 
     Returns:
-        What `work` gave for each part, in order, and the size that fitted, for the next time.
+        The results of `work`, in order, and the batch size that fitted, to begin with next time.
 
     Raises:
-        torch.OutOfMemoryError: there is too little memory for one alone.
+        torch.OutOfMemoryError: a single item needs more memory than there is.
     """
     results: list[T] = []
     done = 0
     while done < count:
-        part = min(size, count - done)
+        batch = min(size, count - done)
         try:
-            results.append(work(slice(done, done + part)))
-            done += part
+            results.append(work(slice(done, done + batch)))
+            done += batch
             continue
         except torch.OutOfMemoryError:
-            if part == 1:
+            if batch == 1:
                 raise
-        # Here the error's traceback no longer holds the part's tensors.
+        # Only outside the handler does the error's traceback no longer hold the batch's tensors.
         torch.cuda.empty_cache()
-        size = part // 2
-        _log.warning("out of GPU memory with %d %s at once: from now on %d", part, what, size)
+        size = batch // 2
+        _log.warning("out of GPU memory with %d %s at once: from now on %d", batch, what, size)
     return results, size

@@ -1,4 +1,4 @@
-"""Images in memory that a GPU copies from by itself."""
+"""Images in page-locked memory, from which a GPU copies without the processor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from region_features.records.prepared_image import PreparedImage
 
 
 def pinned(image: PreparedImage) -> PreparedImage:
-    """The image with its pixels in page-locked memory; as it is where there is no GPU.
+    """Return the image with its pixels in page-locked memory; unchanged on a machine without a GPU.
 
     Called in the reader threads, which leaves the detector's thread free to queue work.
     """

@@ -9,7 +9,7 @@ import torch
 
 from region_features.detector.device import choose_device
 from region_features.detector.torch_private import cpu_has_bfloat16
-from region_features.records.settings import CPU_PRECISIONS, PRECISIONS
+from region_features.records.settings import PRECISIONS, check_cpu_precision
 
 _DTYPES = {
     "float32": torch.float32,
@@ -34,8 +34,7 @@ def check_precision(precision: str, device: torch.device) -> None:
     if precision not in _DTYPES:
         raise ValueError(f"--precision {precision}: expected one of {', '.join(PRECISIONS)}")
     if device.type == "cpu":
-        if precision not in CPU_PRECISIONS:
-            raise ValueError(f"--precision {precision}: a CPU does {' or '.join(CPU_PRECISIONS)} only; use one of them")
+        check_cpu_precision(precision)
         if precision == "bfloat16" and not cpu_has_bfloat16():
             raise ValueError("--precision bfloat16: this CPU does not have it (AVX-512 or AMX); use float32")
     elif precision in ("tf32", "bfloat16") and torch.cuda.get_device_capability(device) < _AMPERE:

@@ -1,4 +1,4 @@
-"""From a decoded image to what the network takes: means subtracted, then resized.
+"""Preprocessing for the bottom-up-attention network: subtract the means, then resize.
 
 Source: `_get_blobs` of the original's `fast_rcnn/test.py`. Imports no torch, so that reader threads and processes stay
 light.
@@ -24,7 +24,7 @@ cv2.setNumThreads(1)
 
 
 def resize_scale(height: int, width: int) -> float:
-    """The factor that brings the short side to 600 pixels, or the long side to 1000 where that would pass 1000."""
+    """Return the factor that makes the short side 600 pixels, or the long side 1000 if it would exceed 1000."""
     short, long = min(height, width), max(height, width)
     scale = SHORT_SIDE / short
     if np.round(scale * long) > LONG_SIDE:
@@ -33,7 +33,7 @@ def resize_scale(height: int, width: int) -> float:
 
 
 def check_pixels(img_id: str, image: NDArray[np.uint8]) -> None:
-    """Refuse what is no decoded image.
+    """Refuse an array that is no decoded image.
 
     Raises:
         ValueError: `image` is not (H, W, 3) uint8 or is empty.
@@ -45,20 +45,16 @@ def check_pixels(img_id: str, image: NDArray[np.uint8]) -> None:
         )
 
 
-def _nothing(height: int, width: int) -> NDArray[np.float32]:
-    return np.empty((0, LONG_SIDE, 3) if height < width else (LONG_SIDE, 0, 3), dtype=np.float32)
-
-
 def prepare(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
-    """Subtracts the means in float32, then resizes bilinearly as the original's OpenCV does, bit for bit.
+    """Subtract the means in float32, then resize bilinearly, bit for bit as the original's OpenCV.
 
     Args:
         img_id: file stem, carried along.
         image: (H, W, 3) uint8, BGR.
 
     Returns:
-        The prepared image, pixels float32 (h, w, 3); h or w is 0 where an image is so thin that its short side rounds
-        to nothing, which the detector then reports.
+        The prepared image, pixels float32 (h, w, 3). h or w is 0 if the image is so thin that its short side rounds to
+        nothing: the detector reports it.
 
     Raises:
         ValueError: `image` is not (H, W, 3) uint8 or is empty.
@@ -67,7 +63,8 @@ def prepare(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
     height, width = image.shape[:2]
     scale = resize_scale(height, width)
     if round(min(height, width) * scale) == 0:
-        return PreparedImage(img_id, height, width, scale, _nothing(height, width))
+        size = (0, LONG_SIDE) if height < width else (LONG_SIDE, 0)
+        return PreparedImage(img_id, height, width, scale, np.empty((*size, 3), np.float32))
     # OpenCV keeps this switch per thread. Intel's IPP resizes differently from the original by up to 6.6e-3.
     cv2.ipp.setUseIPP(False)
     centred = cv2.LUT(np.ascontiguousarray(image), _CENTRED)

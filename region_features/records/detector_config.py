@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DetectorConfig:
-    """What a detectron2 YAML file and its bases say.
+    """The content of a detectron2 YAML file and its bases.
 
     Attributes:
         source: the file's name, for messages.
@@ -23,14 +23,14 @@ class DetectorConfig:
 
     @property
     def sha256(self) -> str:
-        """Hex SHA-256 of the values, whatever the files that they came from look like."""
+        """Hex SHA-256 of the values, independent of the layout of their files."""
         return hashlib.sha256(json.dumps(self.values, sort_keys=True).encode()).hexdigest()
 
     def value(self, name: str, default: Any) -> Any:
-        """One value by its dotted name, `default` where the files do not say it."""
-        found: Any = self.values
+        """Return a value by its dotted name, `default` if the files do not set it."""
+        value: Any = self.values
         for part in name.split("."):
-            if not isinstance(found, Mapping) or part not in found:
+            if not isinstance(value, Mapping) or part not in value:
                 return default
-            found = found[part]
-        return found
+            value = value[part]
+        return value

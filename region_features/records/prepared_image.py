@@ -1,7 +1,8 @@
-"""What passes between the image reader and the detector, and the settings they share."""
+"""The image that passes from the reader to the detector."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +11,15 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """An image as the network takes it.
+    """An image in the form that a network takes.
 
     Attributes:
         img_id: file stem.
         height, width: pixels of the original image, before resizing.
         scale: resized size over original size.
-        pixels: float32 (h, w, 3), resized; mean subtracted and BGR for the bottom-up-attention network, as they are and
-            in the config's channel order for another detectron2 network.
-        boxes: float32 (B, 4), the regions to describe in pixels of the original image; None for the network's own.
+        pixels: float32 (h, w, 3), resized: for the bottom-up-attention network BGR with the mean subtracted, for another
+            detectron2 network 0 to 255 with channels in the config's order.
+        boxes: float32 (B, 4), regions to describe in pixels of the original image; None for the network's proposals.
     """
 
     img_id: str
@@ -27,3 +28,7 @@ class PreparedImage:
     scale: float
     pixels: NDArray[np.float32]
     boxes: NDArray[np.float32] | None = None
+
+
+# Image id and decoded pixels, uint8 (H, W, 3) BGR -> the image for a network.
+Prepare = Callable[[str, NDArray[np.uint8]], PreparedImage]

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# float32 everywhere; products of tensor cores rounded to 10 bits; the regions' features computed in 16 bits.
+# float32 everywhere; tensor cores that round products to 10 bits; the regions' features computed in 16 bits.
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 FLOAT32 = "float32"
 # A CPU has no tensor cores, and no fast float16.
 CPU_PRECISIONS = ("float32", "bfloat16")
 
 
+def check_cpu_precision(precision: str) -> None:
+    """Refuse a precision that no CPU has.
+
+    Raises:
+        ValueError: names the precisions of a CPU.
+    """
+    if precision not in CPU_PRECISIONS:
+        raise ValueError(f"--precision {precision}: a CPU does {' or '.join(CPU_PRECISIONS)} only; use one of them")
+
+
 @dataclass(frozen=True)
 class SelectionRule:
-    """How many boxes an image gets: those over the threshold, at least `minimum`, at most `maximum`.
+    """How many regions an image keeps: those over the threshold, at least `minimum`, at most `maximum`.
 
     Raises:
         ValueError: the numbers contradict each other.
@@ -31,3 +41,6 @@ class SelectionRule:
             )
         if not 0.0 <= self.threshold <= 1.0:
             raise ValueError(f"expected conf_threshold between 0 and 1, got {self.threshold}")
+
+
+DEFAULT_SELECTION = SelectionRule()
