@@ -7,13 +7,11 @@ CORE = [
     "google-cloud-storage",
     "google-crc32c",
     "lmdb>=1.7",
-    "msgpack>=1",
     "numpy>=2",
     "protobuf",
     "pybase64",
     "pyyaml",
     "safetensors>=0.4",
-    "zstandard>=0.22",
 ]
 # detectron2 is missing here on purpose: it is not on the package index under its name. tools/detectron2_wheel.py makes
 # a pure-Python wheel of it, whose metadata brings what it imports; an official build serves in its place.

@@ -15,7 +15,7 @@ from beam_pipeline.output_folder import OutputFolder, Shard, open_output
 from beam_pipeline.usage import Parser, UsageError
 from region_features.formats.example import ImageExample, decode_example
 from region_features.formats.tfrecord import read_records
-from region_features.lmdb_store.open import DATA_FILE
+from region_features.lmdb_store.reader import DATA_FILE
 from region_features.lmdb_store.value_codecs import VOLTA
 from region_features.records.failure import Failure
 from region_features.records.key import lmdb_key

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from beam_pipeline.usage import Parser
 from region_features.detector.architecture import Architecture
-from region_features.detector.weights.safetensors_file import encode_safetensors
+from region_features.detector.weights.safetensors_file import encode_weights
 from region_features.detector.weights.state import Weights
 from region_features.detector.weights.weights_file import read_weights
 from transforms import files
@@ -70,7 +70,7 @@ def convert(source: str, target: str) -> str:
             raise ValueError(f"{target}: expected another file than the one that is converted")
         weights = read_weights(path, source)
         metadata = {SOURCE_SHA256: files.sha256_of(path), SOURCE_FORMAT: weights.format}
-        size = files.publish_bytes(target, encode_safetensors(weights.state, metadata))
+        size = files.publish_bytes(target, encode_weights(weights.state, metadata))
     return f"{target}: {size} bytes, {depth(weights.architecture)} from {weights.format}, {_attributes(weights)}"
 
 

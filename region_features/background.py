@@ -1,4 +1,4 @@
-"""Iteration in a second thread, so that reading and encoding overlap with writing."""
+"""Iteration in a second thread, to overlap reading and encoding with writing."""
 
 from __future__ import annotations
 
@@ -11,42 +11,39 @@ T = TypeVar("T")
 
 
 def in_background(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
-    """Iterates in a thread of its own, at most `ahead` items ahead.
+    """Yield the items in order, iterating over them in a thread of its own.
 
-    What the iteration raises is raised here. Once this generator has ended or is closed, so has the thread.
+    An exception of the iteration is raised here. The thread ends with this generator: close it.
 
     Args:
-        items: what to iterate; only that thread touches it.
-        ahead: items that may wait; the thread holds one more in its hand.
-
-    Yields:
-        The items in order.
+        items: used by that thread only.
+        ahead: maximum number of items in the queue; the thread holds one more.
     """
-    waiting: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(ahead)
+    fetched: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(ahead)
     stop = threading.Event()
 
     def work() -> None:
         end: BaseException | None = None
         try:
             for item in items:
-                waiting.put((item,))
+                fetched.put((item,))
                 if stop.is_set():
                     return
         except BaseException as error:
             end = error
-        waiting.put(end)
+        fetched.put(end)
 
     thread = threading.Thread(target=work, name="background-iteration", daemon=True)
     thread.start()
     try:
-        while (got := waiting.get()) is not None:
-            if isinstance(got, BaseException):
-                raise got
-            yield got[0]
+        while (entry := fetched.get()) is not None:
+            if isinstance(entry, BaseException):
+                raise entry
+            yield entry[0]
     finally:
         stop.set()
-        while thread.is_alive():  # make room for the put that it may be waiting in
+        while thread.is_alive():  # make room: the thread may be blocked in put
             try:
-                waiting.get(timeout=0.05)
+                fetched.get(timeout=0.05)
             except queue.Empty:
                 continue

@@ -10,8 +10,7 @@ from typing import Any
 from beam_pipeline.output_folder import OutputFolder
 from beam_pipeline.verify.shards import Finding
 from region_features.formats.annotations import AnnotationFile, decode_annotation_file
-from region_features.lmdb_store.open import DATA_FILE
-from region_features.lmdb_store.reader import LmdbReader
+from region_features.lmdb_store.reader import DATA_FILE, LmdbReader
 from region_features.lmdb_store.value_codecs import SOURCE_FILE
 from region_features.records.failure import Failure
 from region_features.records.plan import Plan, input_digest

@@ -15,7 +15,6 @@ from region_features.formats.annotations import caption_digest
 from region_features.formats.example import ImageExample, decode_example
 from region_features.formats.tfrecord import read_records
 from region_features.lmdb_store.reader import LmdbReader
-from region_features.lmdb_store.value_codecs import VALUE_CODECS
 from region_features.records.key import lmdb_key
 from region_features.records.region_record import RegionRecord
 from region_features.validation.captions import CaptionedId
@@ -128,7 +127,7 @@ def _in_lmdb(record: RegionRecord, shard: str, lmdb: LmdbReader) -> Iterator[Pro
         return
     if stored is None:
         yield Problem("lmdb", f"{lmdb.path}: expected key {key.decode()!r} for {record.img_id} of {shard}, found none")
-    elif names := differing_fields(VALUE_CODECS[lmdb.form].kept(record), stored):
+    elif names := differing_fields(lmdb.codec.kept(record), stored):
         where = f"{lmdb.path}, key {key.decode()!r}"
         yield Problem("lmdb", f"{where}: not the record of {record.img_id} in {shard}: {', '.join(names)} differ")
 

@@ -1,10 +1,10 @@
 """The record as a `tf.train.Example`, with its captions and its image's checksum.
 
-Feature names follow the TensorFlow Object Detection API for predictions; what must come back bit for bit stands as raw
-little-endian bytes under `region/NAME`, with `/shape` and `/dtype` beside it. K: boxes of the image.
+Feature names follow the TensorFlow Object Detection API for predictions; arrays that must come back bit for bit are raw
+little-endian bytes in `region/NAME`, with `/shape` and `/dtype` beside it. K: boxes of the image.
 
-The message class is built here from TensorFlow's public schema (tensorflow/core/example/{feature,example}.proto), so
-that no worker imports tensorflow; the bytes are the same.
+The message class is built from TensorFlow's public schema (tensorflow/core/example/{feature,example}.proto), so that no
+worker imports tensorflow; the bytes are the same.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from region_features.formats import REMEDY
 from region_features.records.region_record import ARRAY_FIELDS, ArrayField, RegionRecord
 
 
 @dataclass(frozen=True, eq=False)
 class ImageExample:
-    """All that a shard holds of one image.
+    """The content of a shard for one image.
 
     Attributes:
         record: the regions.
         filename: base name of the image file.
-        sha256: hex digest of the encoded image.
-        captions: raw sentences, as the caption file has them; empty when there are none.
-        caption_ids: their sentids, as many.
-        split: Karpathy's split; empty when there is none.
+        sha256: hex digest of the image file.
+        captions: raw sentences of the caption file, possibly none.
+        caption_ids: the sentid of each caption.
+        split: Karpathy's split; empty if there is none.
 
     Raises:
-        ValueError: captions and caption ids are not as many.
+        ValueError: the numbers of captions and caption ids differ.
     """
 
     record: RegionRecord
@@ -54,11 +55,11 @@ class ImageExample:
 
 
 def encode_example(example: ImageExample) -> bytes:
-    """Gives the bytes that `tf.train.Example.SerializeToString(deterministic=True)` writes for the image.
+    """Return the bytes that `tf.train.Example.SerializeToString(deterministic=True)` writes for the image.
 
-    Caption features and the split are left out when there are none: a `VarLenFeature` then reads an empty list and a
-    `FixedLenFeature` its default, while a present empty list breaks the latter. The lists of an image without boxes
-    are there, and empty.
+    Features of missing captions or a missing split are left out: `VarLenFeature` then reads an empty list and
+    `FixedLenFeature` its default, while a present empty list breaks the latter. An image without boxes has its lists,
+    empty.
 
     Raises:
         ValueError: the image has no size, or a text is not valid Unicode; names the image and the feature.
@@ -95,10 +96,10 @@ def encode_example(example: ImageExample) -> bytes:
 
 
 def open_example(data: bytes, source: str) -> tuple[str, FeatureReader]:
-    """Parses a message for readers that want but a part of it.
+    """Parse a message without decoding its features.
 
     Returns:
-        The img_id, and a reader whose errors name file and image.
+        The img_id, and a reader of the features whose errors name file and image.
 
     Raises:
         ValueError: the data is no `tf.train.Example`, or has no `image/source_id`.
@@ -106,13 +107,13 @@ def open_example(data: bytes, source: str) -> tuple[str, FeatureReader]:
     try:
         features = _EXAMPLE.FromString(data).features.feature
     except DecodeError as error:
-        raise ValueError(f"{source}: expected a tf.train.Example, got {len(data)} other bytes; {_REMEDY}") from error
+        raise ValueError(f"{source}: expected a tf.train.Example, got {len(data)} other bytes; {REMEDY}") from error
     img_id = FeatureReader(features, source).text("image/source_id")
     return img_id, FeatureReader(features, f"{source}, image {img_id}")
 
 
 def decode_example(data: bytes, source: str) -> ImageExample:
-    """Reads an example back, bit for bit.
+    """Read an example back, bit for bit.
 
     Args:
         data: the serialized example.
@@ -122,8 +123,7 @@ def decode_example(data: bytes, source: str) -> ImageExample:
         The example; its arrays are read-only views of the message's bytes.
 
     Raises:
-        ValueError: a feature is missing or has not the type, shape or byte count it must have; names file, image and
-            feature.
+        ValueError: a feature is missing or of a wrong type, shape or byte count; names file, image and feature.
     """
     img_id, reader = open_example(data, source)
     count = reader.number("region/count")
@@ -153,17 +153,16 @@ _DETECTION_LISTS = (
     ("image/detection/label", "int64_list"),
     ("image/detection/score", "float_list"),
 )
-_REMEDY = "the file is damaged or was written by another program: delete it and write it again"
 
 
 class _Writer:
-    """Fills a message's feature map; every list is present afterwards, also an empty one."""
+    """Fill a message's feature map; an empty list is present too."""
 
     def __init__(self, features: Any, img_id: str) -> None:
         self._features = features
         self._img_id = img_id
 
-    # Appending through the map is ten times as fast as building Feature messages and copying them in.
+    # Appending through the map is ten times as fast as copying Feature messages into it.
     def raw(self, name: str, value: bytes) -> None:
         self._features[name].bytes_list.value.append(value)
 
@@ -188,7 +187,7 @@ class _Writer:
 
 
 class FeatureReader:
-    """Takes checked values out of a message's feature map."""
+    """Read checked values from a message's feature map."""
 
     def __init__(self, features: Any, where: str) -> None:
         self._features = features
@@ -198,12 +197,12 @@ class FeatureReader:
         return name in self._features
 
     def error(self, name: str, expected: object, got: object) -> ValueError:
-        """An error that names file, image and feature, for the caller to raise."""
-        return ValueError(f"{self._where}, feature {name}: expected {expected}, got {got}; {_REMEDY}")
+        """Return an error that names file, image and feature."""
+        return ValueError(f"{self._where}, feature {name}: expected {expected}, got {got}; {REMEDY}")
 
     def values(self, name: str, kind: str, count: int | None = None) -> Any:
-        """The feature's list of that kind, of `count` values where given."""
-        if name not in self._features:  # looking it up would add it
+        """Return a feature's list of this kind, of `count` values if given."""
+        if name not in self._features:  # the look-up below would add it
             raise self.error(name, f"a {kind}", "nothing")
         feature = self._features[name]
         if feature.WhichOneof("kind") != kind:
@@ -214,25 +213,25 @@ class FeatureReader:
         return values
 
     def number(self, name: str) -> int:
-        """The feature's one whole number."""
+        """Return the whole number in a feature of one value."""
         number = int(self.values(name, "int64_list", 1)[0])
         if number < 0:
             raise self.error(name, "a number from 0", number)
         return number
 
     def texts(self, name: str, count: int | None = None) -> tuple[str, ...]:
-        """The feature's texts."""
+        """Return a feature's texts."""
         try:
             return tuple(value.decode() for value in self.values(name, "bytes_list", count))
         except UnicodeDecodeError as error:
             raise self.error(name, "UTF-8 text", f"the byte {error.object[error.start]:#04x}") from error
 
     def text(self, name: str) -> str:
-        """The feature's one text."""
+        """Return the text in a feature of one value."""
         return self.texts(name, 1)[0]
 
     def array(self, field: ArrayField, count: int) -> NDArray[Any]:
-        """The array of a field for `count` boxes, a read-only view of the message's bytes."""
+        """Return the array of a field for `count` boxes, a read-only view of the message's bytes."""
         name = f"region/{field.name}"
         dtype = np.dtype(field.dtype)
         stored = self.text(f"{name}/dtype")
@@ -249,7 +248,7 @@ class FeatureReader:
 
 
 def _example_class() -> Any:
-    """Builds `tensorflow.Example` in a pool of its own, which cannot clash with an imported tensorflow."""
+    """Build `tensorflow.Example` in a pool of its own, which cannot clash with an imported tensorflow."""
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
     lists = (("BytesList", field.TYPE_BYTES), ("FloatList", field.TYPE_FLOAT), ("Int64List", field.TYPE_INT64))

@@ -1,4 +1,4 @@
-"""The hard negatives' two files: a pickle for the consumers there are, an npz for those that unpickle nothing.
+"""The two files of hard negatives: a pickle as VOLTA reads it, and an npz to read without unpickling.
 
 N: images; P: columns of the pool.
 """
@@ -10,16 +10,16 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-from region_features.formats.portable_pickle import dump_portable
+from region_features.formats.pickles import dump_portable
 
 
 def encode_pickle(pool: NDArray[np.int64], coco_ids: NDArray[np.int64]) -> bytes:
-    """hard_negative.pkl's content, which numpy 1 and 2 read: a dict of an array (N, P) and a list of N int."""
+    """Return hard_negative.pkl, for numpy 1 and 2: a dict of an array (N, P) and a list of N int."""
     return dump_portable({"train_hard_pool": pool, "train_image_list": coco_ids.tolist()})
 
 
 def encode_npz(pool: NDArray[np.int64], coco_ids: NDArray[np.int64]) -> bytes:
-    """hard_negative.npz's content, read without pickle: the arrays (N, P) and (N,)."""
+    """Return hard_negative.npz, read without pickle: the arrays (N, P) and (N,)."""
     stream = io.BytesIO()
     np.savez(stream, train_hard_pool=pool, train_image_list=coco_ids)
     return stream.getvalue()

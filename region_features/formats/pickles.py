@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from region_features.formats import REMEDY
+
 PROTOCOL = 4  # the newest that Python 3.6, VOLTA's own, can load
 _MEMO_WRITERS = ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT")
 _TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
@@ -21,14 +23,14 @@ Admitted = Mapping[tuple[str, str], Callable[..., Any]]
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Loads plain containers, text, bytes and numbers; of classes and functions only what the caller admits.
+    """Load plain containers, text, bytes and numbers; of classes and functions only what the caller admits.
 
     A pickle is a program: without this guard it can call any function of any installed module.
 
     Args:
         stream: at the pickle's first byte.
         admitted: what the pickle may ask for, and the stand-ins that it gets.
-        storage: gives the stand-in of a persistent id; None where a pickle may refer to nothing outside itself.
+        storage: returns the stand-in of a persistent id; None if a pickle may refer to nothing outside itself.
         encoding: of the byte strings of Python 2's pickles.
 
     Raises:
@@ -60,6 +62,28 @@ class RestrictedUnpickler(pickle.Unpickler):
         return self._storage(pid)
 
 
+def load_restricted(data: bytes, kind: type, expected: str, source: str, admitted: Admitted | None = None) -> Any:
+    """Load a pickled container with `RestrictedUnpickler`.
+
+    Args:
+        data: the pickle.
+        kind: class of the container.
+        expected: its content in words, for messages.
+        source: the file's name, for messages.
+        admitted: see `RestrictedUnpickler`.
+
+    Raises:
+        ValueError: the pickle is damaged, asks for what is not admitted, or holds something else than a `kind`.
+    """
+    try:
+        value = RestrictedUnpickler(io.BytesIO(data), admitted).load()
+    except Exception as error:  # a damaged pickle raises whatever its opcodes stumble on
+        raise ValueError(f"{source}: expected {expected}, got {error!r}; {REMEDY}") from error
+    if not isinstance(value, kind):
+        raise ValueError(f"{source}: expected {expected}, got a {type(value).__name__}; {REMEDY}")
+    return value
+
+
 @dataclass(frozen=True, eq=False)
 class _Raw:
     """An array as a read-only view of its bytes, which `numpy.array` then copies into a writable one."""
@@ -79,7 +103,7 @@ class _PortablePickler(pickle.Pickler):
 
 
 def dump_portable(value: object) -> bytes:
-    """Pickle plain containers with arrays in them; an array becomes `numpy.array(numpy.ndarray(shape, dtype, bytes))`."""
+    """Pickle plain containers and arrays; an array becomes `numpy.array(numpy.ndarray(shape, dtype, bytes))`."""
     stream = io.BytesIO()
     _PortablePickler(stream, PROTOCOL).dump(value)
     return stream.getvalue()
@@ -93,7 +117,7 @@ def peek_text(data: bytes, name: str) -> str | None:
         name: the key.
 
     Returns:
-        The value; None where these bytes do not hold it.
+        The value; None if these bytes do not hold it.
     """
     named = False
     try:

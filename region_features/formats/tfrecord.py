@@ -7,38 +7,40 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import google_crc32c
+
+from region_features.formats import REMEDY
 
 _HEADER = struct.Struct("<QI")  # length, its CRC
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _MASK = 0xA282EAD8
 _MAX_RECORD = 2**31 - 1  # protobuf's largest message
-_CHUNK = 16 << 20  # memory follows the bytes that are there, never a length that is only claimed
+_CHUNK = 16 << 20  # bytes of one read: a damaged length must not reserve memory
 
 
 class ByteSink(Protocol):
-    """What records are written to; `write` takes all it is given."""
+    """A file to write records to; `write` takes all it is given."""
 
     def write(self, data: bytes, /) -> object: ...  # noqa: D102
 
 
 class ByteSource(Protocol):
-    """What records are read from; `read` gives nothing at the end only."""
+    """A file to read records from; `read` returns nothing only at its end."""
 
     def read(self, size: int, /) -> bytes: ...  # noqa: D102
 
 
 def masked_crc(data: bytes) -> int:
-    """Gives the CRC32C of `data`, rotated and offset as TFRecord stores it."""
+    """Return the CRC32C of `data`, rotated and offset as TFRecord stores it."""
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + _MASK) & 0xFFFFFFFF
 
 
 def write_record(stream: ByteSink, data: bytes) -> int:
-    """Writes one framed record.
+    """Write one framed record.
 
     Args:
         stream: a buffered binary file open for writing.
@@ -60,7 +62,7 @@ def write_record(stream: ByteSink, data: bytes) -> int:
 
 
 def read_records(stream: ByteSource, source: str) -> Iterator[bytes]:
-    """Reads framed records until the end of the file.
+    """Read framed records until the end of the file.
 
     Args:
         stream: a binary file open for reading, at a record's start.
@@ -75,11 +77,7 @@ def read_records(stream: ByteSource, source: str) -> Iterator[bytes]:
     offset = 0
     while header := _read(stream, _HEADER.size):
         where = f"{source}, record at byte {offset}"
-        _expect_bytes(header, _HEADER.size, "header", where)
-        length, length_crc = _HEADER.unpack(header)
-        _expect_crc(header[: _LENGTH.size], length_crc, "length", where)
-        if length > _MAX_RECORD:
-            raise ValueError(f"{where}: expected at most {_MAX_RECORD} bytes of data, got {length}; {_REMEDY}")
+        length = _data_length(header, where)
         data = _read(stream, length)
         _expect_bytes(data, length, "data", where)
         footer = _read(stream, _CRC.size)
@@ -89,11 +87,39 @@ def read_records(stream: ByteSource, source: str) -> Iterator[bytes]:
         offset += _HEADER.size + length + _CRC.size
 
 
-_REMEDY = "the file is damaged or no TFRecord file: delete it and write it again"
+def record_offsets(stream: BinaryIO, size: int, source: str) -> Iterator[int]:
+    """Yield the byte at which each record's header begins; only headers are read and checked.
+
+    Args:
+        stream: an unbuffered, seekable binary file.
+        size: its length in bytes.
+        source: its name, for messages.
+
+    Raises:
+        ValueError: a header is damaged, or the last record is cut off.
+    """
+    offset = 0
+    while offset < size:
+        where = f"{source}, record at byte {offset}"
+        stream.seek(offset)
+        end = offset + _HEADER.size + _data_length(_read(stream, _HEADER.size), where) + _CRC.size
+        if end > size:
+            raise ValueError(f"{where}: expected it to end at byte {end}, but the file has {size} bytes; {REMEDY}")
+        yield offset
+        offset = end
+
+
+def _data_length(header: bytes, where: str) -> int:
+    _expect_bytes(header, _HEADER.size, "header", where)
+    length, crc = _HEADER.unpack(header)
+    _expect_crc(header[: _LENGTH.size], crc, "length", where)
+    if length > _MAX_RECORD:
+        raise ValueError(f"{where}: expected at most {_MAX_RECORD} bytes of data, got {length}; {REMEDY}")
+    return length
 
 
 def _read(stream: ByteSource, size: int) -> bytes:
-    """Reads `size` bytes, fewer only at the end of the file."""
+    """Read `size` bytes, fewer only at the end of the file."""
     pieces = []
     while size and (piece := stream.read(min(size, _CHUNK))):
         pieces.append(piece)
@@ -103,10 +129,10 @@ def _read(stream: ByteSource, size: int) -> bytes:
 
 def _expect_bytes(data: bytes, size: int, part: str, where: str) -> None:
     if len(data) != size:
-        raise ValueError(f"{where}: expected {size} bytes of {part}, got {len(data)}; {_REMEDY}")
+        raise ValueError(f"{where}: expected {size} bytes of {part}, got {len(data)}; {REMEDY}")
 
 
 def _expect_crc(data: bytes, stored: int, part: str, where: str) -> None:
     actual = masked_crc(data)
     if actual != stored:
-        raise ValueError(f"{where}: expected checksum {stored:#010x} of the {part}, got {actual:#010x}; {_REMEDY}")
+        raise ValueError(f"{where}: expected checksum {stored:#010x} of the {part}, got {actual:#010x}; {REMEDY}")

@@ -1,4 +1,4 @@
-"""TSV rows of LXMERT and VOLTA, written by rule and read with the defects that old scripts left in them.
+"""TSV rows of LXMERT and VOLTA; the reader also accepts the defects of old extraction scripts.
 
 Tab separated, no header, no quoting; arrays as base64 of their raw little-endian bytes.
 """
@@ -12,17 +12,16 @@ from typing import BinaryIO, NamedTuple
 from region_features.formats.volta import record_from_strings, record_to_strings
 from region_features.records.region_record import ARRAY_FIELDS, FIELD_NAMES, RegionRecord
 
-# LXMERT reads the first ten; the last three hold the probabilities.
+# LXMERT reads the first ten; the last three are the probabilities.
 SHORT_COLUMNS = 10
 COLUMNS = (SHORT_COLUMNS, len(FIELD_NAMES))
-# What a row may hold at most: 300 boxes of every width, in base64.
-_MAX_ROW = 64 << 20
+_MAX_ROW = 64 << 20  # bytes: more than 300 boxes of all widths take in base64
 _WRAPPED = re.compile(r"""b(['"])(.*)\1""", re.DOTALL)
 _ARRAYS = frozenset(field.name for field in ARRAY_FIELDS) | {"classes"}
 
 
 class RowPlace(NamedTuple):
-    """Where a row lies in a file: its line number from 1, byte offset, length without the line's end, and its id."""
+    """Place of a row in a file: line number from 1, byte offset, length without the line's end; and its id."""
 
     line: int
     offset: int
@@ -31,7 +30,7 @@ class RowPlace(NamedTuple):
 
 
 def encode_tsv_row(record: RegionRecord, columns: int) -> bytes:
-    """One line with its end: the first `columns` fields in FIELD_NAMES order.
+    """Return one line with its end: the first `columns` fields in FIELD_NAMES order.
 
     Args:
         record: the image.
@@ -44,15 +43,15 @@ def encode_tsv_row(record: RegionRecord, columns: int) -> bytes:
 def decode_tsv_row(line: bytes, source: str) -> RegionRecord:
     """Read a row of ten or thirteen columns.
 
-    A base64 text wrapped as `b'...'`, and one whose padding is missing or too long, are read as what they stand for. A
-    row of ten columns comes back with probability arrays of width 0.
+    Base64 wrapped as `b'...'`, or with missing or excess padding, is accepted. A row of ten columns comes back with
+    probability arrays of width 0.
 
     Args:
         line: the row, with or without its line end.
         source: file and line, for messages.
 
     Raises:
-        ValueError: the row is damaged; the message says which field.
+        ValueError: the row is damaged; names the field.
     """
     try:
         cells = line.rstrip(b"\r\n").decode().split("\t")
@@ -75,9 +74,9 @@ def _mend_base64(text: str) -> str:
 
 
 def find_rows(stream: BinaryIO, source: str) -> Iterator[RowPlace | ValueError]:
-    """Where each row of a file lies, or what is wrong with it; empty lines are passed over.
+    """Yield the place of each row of a file, or an error for a damaged row; skip empty lines.
 
-    Only ids are looked at here: whether a row's arrays are whole shows when it is decoded.
+    Only the number of columns and the id are checked here, the arrays when the row is decoded.
 
     Args:
         stream: a binary file open at its start.

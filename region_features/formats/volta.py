@@ -1,28 +1,26 @@
-"""The record as VOLTA's LMDB holds it: a pickled dict of the strings that also make up a TSV row.
+"""The record in VOLTA's LMDB: a pickled dict of the strings that also make up a TSV row.
 
-Arrays stand as base64 of their raw little-endian bytes. K: boxes of the image.
+Arrays are base64 of their raw little-endian bytes. K: boxes of the image.
 """
 
 from __future__ import annotations
 
-import io
 import pickle
-import re
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pybase64
 from numpy.typing import NDArray
 
-from region_features.formats.portable_pickle import PICKLE_PROTOCOL
+from region_features.formats import REMEDY
+from region_features.formats.fields import image_of, number_field, record_from_fields, text_field
+from region_features.formats.pickles import PROTOCOL, load_restricted, peek_text
 from region_features.records.region_record import ARRAY_FIELDS, FIELD_NAMES, ArrayField, RegionRecord
-
-_WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def record_to_strings(record: RegionRecord) -> dict[str, str]:
-    """Gives the thirteen fields as text, in FIELD_NAMES order.
+    """Return the thirteen fields as text, in FIELD_NAMES order.
 
     `classes` is the same object as `cls_prob`, so a pickle stores it once.
     """
@@ -34,8 +32,8 @@ def record_to_strings(record: RegionRecord) -> dict[str, str]:
     return {name: strings[name] for name in FIELD_NAMES}
 
 
-def record_from_strings(strings: Mapping[str, str], source: str) -> RegionRecord:
-    """Reads the thirteen text fields back, bit for bit.
+def record_from_strings(strings: Mapping[str, object], source: str) -> RegionRecord:
+    """Read the thirteen text fields back, bit for bit.
 
     Widths follow from `num_boxes` and the byte counts, so an image without boxes comes back with arrays of width 0.
 
@@ -49,32 +47,22 @@ def record_from_strings(strings: Mapping[str, str], source: str) -> RegionRecord
     Raises:
         ValueError: a field is missing, no text, no number, no base64, or of a size that does not fit `num_boxes`.
     """
-    where = f"{source}, image {strings.get('img_id', '(unnamed)')}"
-    for name in FIELD_NAMES:
-        if not isinstance(strings.get(name), str):
-            got = type(strings[name]).__name__ if name in strings else "nothing"
-            raise ValueError(f"{where}, field {name}: expected text, got {got}; {_REMEDY}")
-    if not strings["img_id"]:
-        raise ValueError(f"{where}, field img_id: expected a file stem, got empty text; {_REMEDY}")
-    if strings["classes"] != strings["cls_prob"]:
-        raise ValueError(f"{where}, field classes: expected the text of cls_prob, got another; {_REMEDY}")
-    count = read_number(strings, "num_boxes", where)
-    arrays: dict[str, Any] = {field.name: _array(strings, field, count, where) for field in ARRAY_FIELDS}
-    return RegionRecord(
-        img_id=strings["img_id"],
-        img_h=read_number(strings, "img_h", where),
-        img_w=read_number(strings, "img_w", where),
-        **arrays,
-    )
+    where = image_of(strings, source)
+    texts = {name: text_field(strings, name, where) for name in FIELD_NAMES}
+    if texts["classes"] != texts["cls_prob"]:
+        raise ValueError(f"{where}, field classes: expected the text of cls_prob, got another; {REMEDY}")
+    count = number_field(texts, "num_boxes", where)
+    arrays = {field.name: _array(texts[field.name], field, count, where) for field in ARRAY_FIELDS}
+    return record_from_fields({**texts, **arrays}, source)
 
 
 def encode_volta(record: RegionRecord) -> bytes:
-    """Gives the value that VOLTA's reader unpickles: a plain dict of thirteen `str`, in FIELD_NAMES order."""
-    return pickle.dumps(record_to_strings(record), protocol=PICKLE_PROTOCOL)
+    """Return the value that VOLTA's reader unpickles: a plain dict of thirteen `str`, in FIELD_NAMES order."""
+    return pickle.dumps(record_to_strings(record), protocol=PROTOCOL)
 
 
 def decode_volta(data: bytes, source: str) -> RegionRecord:
-    """Reads a value of VOLTA's LMDB; a pickle that asks for any class or function is refused.
+    """Read a value of VOLTA's LMDB; a pickle that asks for any class or function is refused.
 
     Args:
         data: the pickled dict.
@@ -83,56 +71,42 @@ def decode_volta(data: bytes, source: str) -> RegionRecord:
     Raises:
         ValueError: the data is no such pickle, or a field is wrong (see `record_from_strings`).
     """
-    try:
-        value = _PlainUnpickler(io.BytesIO(data)).load()
-    except Exception as error:  # a damaged pickle raises whatever its opcodes stumble on
-        raise ValueError(f"{source}: expected a pickled dict of text, got {error!r}; {_REMEDY}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{source}: expected a pickled dict of text, got a {type(value).__name__}; {_REMEDY}")
-    return record_from_strings(value, source)
+    return record_from_strings(load_restricted(data, dict, "a pickled dict of text", source), source)
 
 
-_REMEDY = "the file is damaged or was written by another program: build it again"
+def peek_id(data: bytes) -> str | None:
+    """Return the image's id from the first bytes of a pickled value; None if they do not hold it."""
+    return peek_text(data, "img_id")
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Loads plain containers and text only."""
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}, and plain text needs no global")
+def encode_keys(keys: Sequence[bytes]) -> bytes:
+    """Return the value of VOLTA's record `keys`: a pickled list of all other keys."""
+    return pickle.dumps(list(keys), protocol=PROTOCOL)
 
 
-def read_number(strings: Mapping[str, str], name: str, where: str) -> int:
-    """The whole number that a field holds as text.
+def decode_keys(data: bytes, source: str) -> list[bytes]:
+    """Read the record `keys`; a pickle that asks for any class or function is refused.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: the data is no pickled list of bytes.
     """
-    text = strings[name]
-    if not _WHOLE_NUMBER.fullmatch(text):
-        raise ValueError(f"{where}, field {name}: expected a whole number, got {text[:40]!r}; {_REMEDY}")
-    return int(text)
+    source = f"{source}, record keys"
+    keys = load_restricted(data, list, "a pickled list", source)
+    if not all(isinstance(key, bytes) for key in keys):
+        raise ValueError(f"{source}: expected a list of bytes, got something else; {REMEDY}")
+    return keys
 
 
-def _array(strings: Mapping[str, str], field: ArrayField, count: int, where: str) -> NDArray[Any]:
+def _array(text: str, field: ArrayField, count: int, where: str) -> NDArray[Any]:
     where = f"{where}, field {field.name}"
     try:
-        raw = pybase64.b64decode(strings[field.name], validate=True)
+        raw = pybase64.b64decode(text, validate=True)
     except ValueError as error:
-        raise ValueError(f"{where}: expected base64, got text that is none ({error}); {_REMEDY}") from error
-    # One row is `columns` wide, or as wide as the bytes make it where any width will do.
-    unit = np.dtype(field.dtype).itemsize * (field.columns or 1)
-    columns = len(raw) // (unit * count) if count and field.columns == 0 else field.columns or 0
-    shape = (count,) if field.columns is None else (count, columns)
-    expected = count * (unit if field.columns != 0 else unit * columns)
-    if len(raw) != expected:
-        raise ValueError(
-            f"{where}: expected {field.dtype} of {count} boxes ({_size_text(field, count)}), "
-            f"got {len(raw)} bytes; {_REMEDY}"
-        )
-    return np.frombuffer(raw, dtype=field.dtype).reshape(shape)
-
-
-def _size_text(field: ArrayField, count: int) -> str:
-    unit = np.dtype(field.dtype).itemsize * count * (field.columns or 1)
-    return f"a multiple of {unit} bytes" if field.columns == 0 else f"{unit} bytes"
+        raise ValueError(f"{where}: expected base64, got text that is none ({error}); {REMEDY}") from error
+    row = np.dtype(field.dtype).itemsize * (field.columns or 1)  # bytes of a box; at least, if any width is allowed
+    any_width = field.columns == 0
+    if len(raw) % (count * row) if any_width and count else len(raw) != count * row:
+        size = f"a multiple of {count * row} bytes" if any_width else f"{count * row} bytes"
+        raise ValueError(f"{where}: expected {field.dtype} of {count} boxes ({size}), got {len(raw)} bytes; {REMEDY}")
+    array = np.frombuffer(raw, field.dtype)
+    return array if field.columns is None else array.reshape(count, field.columns or len(raw) // max(count * row, 1))

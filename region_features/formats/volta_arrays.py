@@ -1,29 +1,27 @@
-"""The record as an LMDB of the form volta-arrays holds it: VOLTA's pickled dict with arrays in place of base64 text.
+"""The record in an LMDB of the form volta-arrays: VOLTA's pickled dict with arrays in place of base64 text.
 
-Sizes and id stay the text that they are in VOLTA's own form. K: boxes of the image.
+Sizes and id stay the text that they are in VOLTA's own form.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import pickle
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from region_features.formats.portable_pickle import dump_portable
-from region_features.formats.volta import read_number
-from region_features.records.region_record import ARRAY_FIELDS, FIELD_NAMES, ArrayField, RegionRecord
+from region_features.formats import REMEDY
+from region_features.formats.fields import image_of, number_field, record_from_fields
+from region_features.formats.pickles import Admitted, dump_portable, load_restricted
+from region_features.records.region_record import ARRAY_FIELDS, FIELD_NAMES, RegionRecord
 
-_REMEDY = "the file is damaged or was written by another program: build it again"
 _DTYPES = frozenset(field.dtype for field in ARRAY_FIELDS)
 
 
 def encode_arrays(record: RegionRecord) -> bytes:
-    """Gives a pickled plain dict of the thirteen fields in FIELD_NAMES order: four `str`, nine arrays.
+    """Return a pickled plain dict of the thirteen fields in FIELD_NAMES order: four `str`, nine arrays.
 
     `classes` is the same array as `cls_prob`, so the pickle stores it once. Plain `pickle.loads` reads it wherever
     numpy is installed.
@@ -35,7 +33,7 @@ def encode_arrays(record: RegionRecord) -> bytes:
 
 
 def decode_arrays(data: bytes, source: str) -> RegionRecord:
-    """Reads a value back, bit for bit; a pickle that asks for anything but arrays of this form is refused.
+    """Read a value back, bit for bit; a pickle that asks for anything but arrays of this form is refused.
 
     Args:
         data: the pickled dict.
@@ -47,76 +45,34 @@ def decode_arrays(data: bytes, source: str) -> RegionRecord:
     Raises:
         ValueError: the data is no such pickle, or a field is missing or has not the type, dtype or shape it must have.
     """
-    try:
-        value = _ArraysUnpickler(io.BytesIO(data)).load()
-    except Exception as error:  # a damaged pickle raises whatever its opcodes stumble on
-        raise ValueError(f"{source}: expected a pickled dict of text and arrays, got {error!r}; {_REMEDY}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{source}: expected a pickled dict, got a {type(value).__name__}; {_REMEDY}")
-    where = f"{source}, image {value.get('img_id', '(unnamed)')}"
-    for name in ("img_id", "img_h", "img_w", "num_boxes"):
-        if not isinstance(value.get(name), str) or not value[name]:
-            raise ValueError(f"{where}, field {name}: expected text, got {_kind(value, name)}; {_REMEDY}")
-    count = read_number(value, "num_boxes", where)
-    arrays: dict[str, Any] = {field.name: _checked(value, field, count, where) for field in ARRAY_FIELDS}
-    if value.get("classes") is not value["cls_prob"]:
-        raise ValueError(f"{where}, field classes: expected the array of cls_prob, got another; {_REMEDY}")
-    return RegionRecord(
-        img_id=value["img_id"],
-        img_h=read_number(value, "img_h", where),
-        img_w=read_number(value, "img_w", where),
-        **arrays,
-    )
+    fields = load_restricted(data, dict, "a pickled dict of text and arrays", source, _ADMITTED)
+    record = record_from_fields(fields, source)
+    where = image_of(fields, source)
+    count = number_field(fields, "num_boxes", where)
+    if count != record.num_boxes:
+        raise ValueError(f"{where}, field num_boxes: expected {record.num_boxes} as in boxes, got {count}; {REMEDY}")
+    if fields.get("classes") is not fields["cls_prob"]:
+        raise ValueError(f"{where}, field classes: expected the array of cls_prob, got another; {REMEDY}")
+    return record
 
 
-def _kind(value: Mapping[str, Any], name: str) -> str:
-    return f"{type(value[name]).__name__} {str(value[name])[:40]!r}" if name in value else "nothing"
-
-
-def _checked(value: Mapping[str, Any], field: ArrayField, count: int, where: str) -> NDArray[Any]:
-    array = value.get(field.name)
-    where = f"{where}, field {field.name}"
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{where}: expected an array, got {_kind(value, field.name)}; {_REMEDY}")
-    rank = 1 if field.columns is None else 2
-    wanted = (count,) if rank == 1 else (count, field.columns or array.shape[-1] if array.ndim == rank else "any")
-    if array.dtype != np.dtype(field.dtype) or array.shape != wanted:
-        raise ValueError(
-            f"{where}: expected {field.dtype} of shape {wanted}, got {array.dtype.str} of {array.shape}; {_REMEDY}"
-        )
-    return array
-
-
-def _as_it_is(array: object) -> object:
-    """Stands for numpy.array, whose copy nobody needs here."""
+def _array_itself(array: object) -> object:
+    """Stand in for numpy.array, whose copy nobody needs here."""
     if not isinstance(array, np.ndarray):
         raise pickle.UnpicklingError(f"the pickle makes an array of a {type(array).__name__}")
     return array
 
 
 def _array_of_bytes(shape: object, dtype: object, raw: object) -> NDArray[Any]:
-    """Stands for numpy.ndarray; makes nothing that the pickle does not hold the bytes of."""
+    """Stand in for numpy.ndarray; an array is never larger than the bytes that the pickle holds."""
     if not isinstance(raw, bytes) or dtype not in _DTYPES or not isinstance(shape, tuple):
         raise pickle.UnpicklingError(f"the pickle asks for an array of {dtype!r}, shape {shape!r}")
     if not all(isinstance(side, int) and side >= 0 for side in shape) or len(shape) not in (1, 2):
         raise pickle.UnpicklingError(f"the pickle asks for an array of shape {shape!r}")
-    found = np.frombuffer(raw, str(dtype))
-    if math.prod(shape) != found.size:
+    values = np.frombuffer(raw, str(dtype))
+    if math.prod(shape) != values.size:
         raise pickle.UnpicklingError(f"the pickle asks for shape {shape!r} of {dtype!r}, and has {len(raw)} bytes")
-    return found.reshape(shape)
+    return values.reshape(shape)
 
 
-_ADMITTED: Mapping[tuple[str, str], Callable[..., object]] = {
-    ("numpy", "array"): _as_it_is,
-    ("numpy", "ndarray"): _array_of_bytes,
-}
-
-
-class _ArraysUnpickler(pickle.Unpickler):
-    """Loads plain containers, text, bytes and arrays of them."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ADMITTED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}, which is no array") from None
+_ADMITTED: Admitted = {("numpy", "array"): _array_itself, ("numpy", "ndarray"): _array_of_bytes}

@@ -20,7 +20,8 @@ def open_lmdb(folder: str, readahead: bool) -> Any:
 
     Args:
         folder: holds data.mdb.
-        readahead: let the system fetch the pages after those that are read; for whole values, of 100 pages and more.
+        readahead: fetch the pages after those that are read: else each of the 100 and more pages of a value is a disk
+            read of its own.
 
     Raises:
         ValueError: there is no LMDB, or it is cut off; names the folder.
@@ -114,7 +115,11 @@ class LmdbReader:
         return None if data is None else self.codec.decode(data, f"{self.path}, key {key!r}")
 
     def read_at(self, position: int) -> RegionRecord:
-        """See `region_features.reading.dataset.Source`."""
+        """Return the record at a position of the key list, from 0.
+
+        Raises:
+            ValueError: the value is missing or damaged.
+        """
         key = self.keys[position]
         record = self.read(key.encode())
         if record is None:
@@ -122,7 +127,12 @@ class LmdbReader:
         return record
 
     def read_named(self, name: str) -> RegionRecord:
-        """See `region_features.reading.dataset.Source`."""
+        """Return the record of an image id or key.
+
+        Raises:
+            KeyError: no image has this id or key.
+            ValueError: the value is damaged.
+        """
         try:
             key = lmdb_key(name)
         except ValueError as error:
@@ -135,7 +145,7 @@ class LmdbReader:
         return record
 
     def has(self, name: str) -> bool:
-        """See `region_features.reading.dataset.Source`."""
+        """Return whether an image has this id or key."""
         try:
             self.read_named(name)
         except KeyError:
@@ -176,12 +186,10 @@ class _Environment:
 
     def opened(self) -> Any:
         """Return the `lmdb.Environment`; the first call opens it."""
-        if self._handle is None:
-            with self._lock:
-                if self._handle is None:
-                    # A value is 100 pages and more: without readahead each page is a disk read of its own.
-                    self._handle = open_lmdb(self._path, readahead=True)
-        return self._handle
+        with self._lock:
+            if self._handle is None:
+                self._handle = open_lmdb(self._path, readahead=True)
+            return self._handle
 
     def release(self) -> None:
         """Close the file for the last reader, under the lock: the next one to open it waits."""

@@ -1,26 +1,14 @@
-"""The forms that an LMDB's values and key list come in; `docs/lmdb_forms.md` says which is for whom."""
+"""The forms of an LMDB's values and key list; `docs/lmdb_forms.md` describes them."""
 
 from __future__ import annotations
 
 import json
 import os
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from region_features.formats.compact import (
-    decode_compact,
-    decode_json_keys,
-    encode_compact,
-    encode_json_keys,
-    peek_compact,
-    to_float16,
-)
-from region_features.formats.key_list import decode_key_list
-from region_features.formats.pickle_peek import peek_pickle
-from region_features.formats.portable_pickle import PICKLE_PROTOCOL
-from region_features.formats.volta import decode_volta, encode_volta
+from region_features.formats import safetensors, volta
 from region_features.formats.volta_arrays import decode_arrays, encode_arrays
 from region_features.records.region_record import RegionRecord
 
@@ -28,66 +16,62 @@ SOURCE_FILE = "source.json"
 VOLTA = "volta"
 
 
-def _as_it_is(record: RegionRecord) -> RegionRecord:
+def _unchanged(record: RegionRecord) -> RegionRecord:
     return record
-
-
-def _pickled_keys(keys: Sequence[bytes]) -> bytes:
-    return pickle.dumps(list(keys), protocol=PICKLE_PROTOCOL)
 
 
 @dataclass(frozen=True)
 class ValueCodec:
-    """How records and the key list become bytes and come back.
+    """Encoding and decoding of an LMDB's records and of its key list.
 
     Attributes:
-        encode: the value of an image.
-        decode: a value, and a name for messages, back into the record; ValueError where it is damaged.
-        peek: the image's id from the first bytes of a value, None where they do not tell.
-        encode_keys, decode_keys: the record `keys` likewise.
-        kept: what of a record comes back: all of it, but where float16 is stored.
+        encode: returns the value of an image.
+        decode: returns the record of a value; takes a name for messages, raises ValueError if the value is damaged.
+        peek: returns the image's id from the first bytes of a value; None if they do not hold it.
+        encode_keys, decode_keys: the same for the record `keys`.
+        kept: returns a record as it comes back: rounded where float16 is stored, else unchanged.
     """
 
     encode: Callable[[RegionRecord], bytes]
     decode: Callable[[bytes, str], RegionRecord]
-    peek: Callable[[bytes], str | None]
-    encode_keys: Callable[[Sequence[bytes]], bytes] = _pickled_keys
-    decode_keys: Callable[[bytes, str], list[bytes]] = decode_key_list
-    kept: Callable[[RegionRecord], RegionRecord] = _as_it_is
+    peek: Callable[[bytes], str | None] = volta.peek_id
+    encode_keys: Callable[[Sequence[bytes]], bytes] = volta.encode_keys
+    decode_keys: Callable[[bytes, str], list[bytes]] = volta.decode_keys
+    kept: Callable[[RegionRecord], RegionRecord] = _unchanged
 
 
-def _compact(half: bool = False, zstd: bool = False) -> ValueCodec:
+def _safetensors(half: bool) -> ValueCodec:
     return ValueCodec(
-        encode=partial(encode_compact, half=half, zstd=zstd),
-        decode=decode_compact,
-        peek=peek_compact,
-        encode_keys=encode_json_keys,
-        decode_keys=decode_json_keys,
-        kept=to_float16 if half else _as_it_is,
+        encode=partial(safetensors.encode_record, half=half),
+        decode=safetensors.decode_record,
+        peek=safetensors.peek_id,
+        encode_keys=safetensors.encode_keys,
+        decode_keys=safetensors.decode_keys,
+        kept=safetensors.rounded_to_float16 if half else _unchanged,
     )
 
 
 VALUE_CODECS: Mapping[str, ValueCodec] = {
-    VOLTA: ValueCodec(encode_volta, decode_volta, peek_pickle),
-    "volta-arrays": ValueCodec(encode_arrays, decode_arrays, peek_pickle),
-    "compact": _compact(),
-    "compact-zstd": _compact(zstd=True),
-    "compact-float16": _compact(half=True),
-    "compact-float16-zstd": _compact(half=True, zstd=True),
+    VOLTA: ValueCodec(volta.encode_volta, volta.decode_volta),
+    "volta-arrays": ValueCodec(encode_arrays, decode_arrays),
+    "safetensors": _safetensors(half=False),
+    "safetensors-float16": _safetensors(half=True),
 }
 
 
-def form_of(folder: str) -> str:
-    """The form of an LMDB folder, as its source.json says; one that says nothing is VOLTA's.
+def codec_name_of(folder: str) -> str:
+    """Return the form of an LMDB folder from its source.json; `volta` if there is none, as in other programs' LMDBs.
 
     Raises:
-        ValueError: the form is not known here.
+        ValueError: this version does not know the form.
     """
     try:
         with open(os.path.join(folder, SOURCE_FILE), "rb") as stream:
-            form = json.load(stream).get("form", VOLTA)
-    except (OSError, ValueError, AttributeError):
-        return VOLTA  # other programs' LMDBs have no such file
+            note = json.load(stream)
+        settings = note.get("settings", {})
+        form = settings["form"] if "form" in settings else note.get("form", VOLTA)
+    except (OSError, ValueError, AttributeError, TypeError):
+        return VOLTA
     if not isinstance(form, str) or form not in VALUE_CODECS:
         raise ValueError(f"{folder}: expected a form of {', '.join(VALUE_CODECS)}, got {form!r}; update this program")
     return form

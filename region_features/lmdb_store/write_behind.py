@@ -1,4 +1,4 @@
-"""A growing file written out to disk while its writer goes on."""
+"""Flush a growing file to disk while its writer goes on."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _STEP_BYTES = 64 << 20
 
 
 class WriteBehind:
-    """Flushes a file in a thread of its own whenever it has grown by 64 MiB, and lets its pages in the cache go.
+    """Flush a file in a thread of its own whenever it has grown by 64 MiB, and drop its pages from the page cache.
 
-    The system takes the pages that are let go for what is written next. Fresh ones cost more than encoding what goes
-    into them, and a file larger than memory would push everything else out of the cache.
+    The system reuses the dropped pages for the next writes. Fresh pages cost more than encoding their content, and a
+    file larger than memory would evict everything else from the cache.
 
     Args:
-        path: the file; it must be there, and be replaced by no other meanwhile.
+        path: the file; it must exist, and must not be replaced before the end.
     """
 
     def __init__(self, path: str) -> None:
@@ -30,10 +30,10 @@ class WriteBehind:
         self._thread.start()
 
     def grew(self, num_bytes: int) -> None:
-        """Tells that the file is larger now.
+        """Count bytes that were appended to the file.
 
         Raises:
-            OSError: what was written earlier did not reach the disk.
+            OSError: an earlier flush failed.
         """
         self._check()
         self._pending += num_bytes
@@ -55,7 +55,7 @@ class WriteBehind:
             self._check()
 
     def _check(self) -> None:
-        # The system tells of a failed write once: who learns of it here must not lose it.
+        # The system reports a failed write to one fsync only: the later fsync of the writer would succeed.
         if self._error is not None:
             raise self._error
 
@@ -67,6 +67,6 @@ class WriteBehind:
                 if hasattr(os, "posix_fadvise"):  # not on macOS
                     os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_DONTNEED)
             except OSError as error:
-                told = f"{error.strerror}: what was written to {self._path} did not reach the disk"
-                self._error = OSError(error.errno, told)
+                message = f"{error.strerror}: what was written to {self._path} did not reach the disk"
+                self._error = OSError(error.errno, message)
                 return

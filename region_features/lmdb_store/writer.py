@@ -1,4 +1,4 @@
-"""Writes LMDB's data.mdb from items in key order, as large as its content and the same for the same items."""
+"""Write LMDB's data.mdb from items in key order: the same bytes for the same items, without unused pages."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from region_features.lmdb_store.open import DATA_FILE
+from region_features.lmdb_store.reader import DATA_FILE
 from region_features.lmdb_store.write_behind import WriteBehind
 from region_features.records.key import KEYS_RECORD
 
 
 class LmdbItem(NamedTuple):
-    """One image's key and value, and the shard that it comes from, for messages."""
+    """Key and value of an image; for messages, the shard that it comes from."""
 
     key: bytes
     value: bytes
@@ -26,14 +26,14 @@ def write_lmdb(
     encode_keys: Callable[[Sequence[bytes]], bytes],
     on_commit: Callable[[int], None] | None = None,
 ) -> int:
-    """Writes `folder`/data.mdb: the items, and the record `keys`, the list of their keys.
+    """Write `folder`/data.mdb: the items, and the record `keys`, the list of their keys.
 
     Args:
         folder: an empty folder that nobody else uses.
         batches: items in ascending order of key; each batch is one transaction, held in memory until its commit.
         map_size: upper bound of the file in bytes.
-        encode_keys: gives the value of the record `keys`.
-        on_commit: called after each batch with the items written so far.
+        encode_keys: returns the value of the record `keys`.
+        on_commit: called after each batch with the number of items written so far.
 
     Returns:
         The number of items.
@@ -41,12 +41,12 @@ def write_lmdb(
     Raises:
         ValueError: a key does not come after the one before; names both and the shard.
         lmdb.Error: the file cannot be written.
-        OSError: what was written did not reach the disk.
+        OSError: writing to the disk failed.
     """
     with _open(folder, map_size):
-        pass  # makes the file
-    with WriteBehind(os.path.join(folder, DATA_FILE)) as behind:
-        keys = _write_batches(folder, batches, map_size, behind, on_commit)
+        pass  # create the file
+    with WriteBehind(os.path.join(folder, DATA_FILE)) as write_behind:
+        keys = _write_batches(folder, batches, map_size, write_behind, on_commit)
     with _open(folder, map_size) as env:
         with env.begin(write=True) as transaction:
             transaction.put(KEYS_RECORD, encode_keys(keys))
@@ -58,22 +58,22 @@ def _write_batches(
     folder: str,
     batches: Iterable[Sequence[LmdbItem]],
     map_size: int,
-    behind: WriteBehind,
+    write_behind: WriteBehind,
     on_commit: Callable[[int], None] | None,
 ) -> list[bytes]:
     keys: list[bytes] = []
     for batch in batches:
-        # Opened anew each time: a lasting map keeps every page that a transaction starts from, and memory grows.
+        # Reopen for each batch: one lasting map keeps the pages of every transaction, and memory grows.
         with _open(folder, map_size) as env, env.begin(write=True) as transaction:
             for item in batch:
-                # py-lmdb answers False, and raises nothing, for a key that does not come last.
+                # py-lmdb returns False, and raises nothing, for a key that does not come last.
                 if not transaction.put(item.key, item.value, append=True):
                     raise ValueError(
                         f"{item.shard}: expected ascending LMDB keys, got {item.key!r} after {keys[-1]!r}; "
                         "delete the shard and write it again"
                     )
                 keys.append(item.key)
-        behind.grew(sum(len(item.value) for item in batch))
+        write_behind.grew(sum(len(item.value) for item in batch))
         if on_commit:
             on_commit(len(keys))
     return keys
@@ -85,19 +85,18 @@ def _open(folder: str, map_size: int) -> Any:
     return lmdb.open(
         folder,
         map_size=map_size,
-        lock=False,  # one writer, no reader: no lock.mdb is made
+        lock=False,  # one writer, no reader: create no lock.mdb
         readahead=False,
-        sync=False,  # once, at the end
+        sync=False,  # write_lmdb syncs at the end
         metasync=False,
-        meminit=True,  # no left-overs of memory in the file: equal items, equal bytes
+        meminit=True,  # zero unused bytes of a page: equal items, equal files
     )
 
 
 def map_size_for(shard_bytes: int) -> int:
-    """Gives an upper bound in bytes of the LMDB that TFRecord shards of `shard_bytes` become.
+    """Return an upper bound in bytes of the LMDB that is built from TFRecord shards of `shard_bytes`.
 
-    Base64 makes 4/3 of the raw arrays, and whole pages of 4 KiB at worst twice the example, where a small value just
-    misses one page; the rest is for the tree, the key list and replaced pages. Address space only: without a writable
-    map the file is as large as its content.
+    Base64 takes 4/3 of the raw arrays; rounding a value up to whole pages of 4 KiB at most doubles it; the rest is for
+    the tree, the key list and replaced pages. It costs address space only: the file is as large as its content.
     """
     return 3 * shard_bytes + (256 << 20)

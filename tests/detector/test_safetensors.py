@@ -9,14 +9,14 @@ import pytest
 
 from region_features.detector import WeightsError
 from region_features.detector.weights.caffe_weights import read_caffe_weights
-from region_features.detector.weights.safetensors_file import encode_safetensors
+from region_features.detector.weights.safetensors_file import encode_weights
 from region_features.detector.weights.state import Weights, state_shapes
 from region_features.detector.weights.weights_file import read_weights
 from tests.detector.conftest import TINY
 
 
 def write_ours(path: Path, weights: Weights, **metadata: str) -> None:
-    path.write_bytes(b"".join(encode_safetensors(weights.state, metadata)))
+    path.write_bytes(b"".join(encode_weights(weights.state, metadata)))
 
 
 def test_our_safetensors_are_the_same_bytes_every_time_and_the_library_reads_them(tmp_path: Path) -> None:

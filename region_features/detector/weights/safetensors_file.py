@@ -1,8 +1,7 @@
-"""`.safetensors`: read with its own library, written here so that the same weights always give the same bytes."""
+"""Weights as a `.safetensors` file in this project's layout: the state's arrays by name."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from region_features.detector.errors import WeightsError
+from region_features.formats.safetensors import LAYOUT_KEY, encode_safetensors
 
-LAYOUT_KEY = "layout"
 LAYOUT = "region-features-1"
 
 
 def read_safetensors(path: str | Path, where: str) -> tuple[dict[str, NDArray[Any]], Mapping[str, str]]:
-    """Every array by name, and the file's metadata.
+    """Return every array by name, and the file's metadata.
 
     Args:
         path: local file.
         where: the file's name, for errors.
 
     Raises:
-        WeightsError: damaged, or written for another layout than this one.
+        WeightsError: the file is damaged, or of another layout than this one.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -43,20 +42,11 @@ def read_safetensors(path: str | Path, where: str) -> tuple[dict[str, NDArray[An
     return arrays, metadata
 
 
-def encode_safetensors(state: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]) -> Iterator[bytes]:
-    """A file's bytes in pieces; the library's writer orders the metadata by chance, this one by name.
+def encode_weights(state: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]) -> Iterator[bytes]:
+    """Yield a file's bytes in pieces, the same for the same weights.
 
     Args:
         state: name -> float32 array.
-        metadata: what the file says of itself, LAYOUT added.
+        metadata: what the file says of itself; the layout is added.
     """
-    header: dict[str, Any] = {"__metadata__": dict(sorted({**metadata, LAYOUT_KEY: LAYOUT}.items()))}
-    end = 0
-    for name, array in sorted(state.items()):
-        begin, end = end, end + array.nbytes
-        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # so that the numbers are aligned
-    yield len(text).to_bytes(8, "little") + text
-    for _, array in sorted(state.items()):
-        yield np.ascontiguousarray(array, "<f4").tobytes()
+    return encode_safetensors(state, {**metadata, LAYOUT_KEY: LAYOUT})

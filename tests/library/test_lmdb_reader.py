@@ -1,4 +1,4 @@
-"""LMDBs that other programs left behind, whole and not."""
+"""LMDBs of other programs, whole and damaged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from region_features.lmdb_store.open import open_lmdb
+from region_features.lmdb_store.reader import open_lmdb
 
 
 def make_lmdb(folder: Path) -> Path:
@@ -24,7 +24,7 @@ def test_a_whole_lmdb_is_read(readahead: bool, tmp_path: Path) -> None:
         assert transaction.get(b"7") == b"\7" * 10_000
 
 
-def test_an_lmdb_that_was_cut_off_is_refused_and_not_read_beyond_its_end(tmp_path: Path) -> None:
+def test_a_cut_off_lmdb_is_refused(tmp_path: Path) -> None:
     path = make_lmdb(tmp_path)
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[: size // 2])
@@ -32,10 +32,13 @@ def test_an_lmdb_that_was_cut_off_is_refused_and_not_read_beyond_its_end(tmp_pat
         open_lmdb(str(tmp_path), readahead=True)
 
 
-def test_what_is_no_lmdb_is_one_line(tmp_path: Path) -> None:
+def test_a_folder_without_data_mdb_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected a folder with data.mdb, found none in it"):
         open_lmdb(str(tmp_path), readahead=True)
-    for content in (b"", b"text", b"\0" * 9000):
-        (tmp_path / "data.mdb").write_bytes(content)
-        with pytest.raises(ValueError, match=r"expected an LMDB that can be opened, got .*; is it damaged"):
-            open_lmdb(str(tmp_path), readahead=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\0" * 9000])
+def test_a_file_that_is_no_lmdb_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "data.mdb").write_bytes(content)
+    with pytest.raises(ValueError, match=r"expected an LMDB that can be opened, got .*; is it damaged"):
+        open_lmdb(str(tmp_path), readahead=True)
