@@ -1,4 +1,4 @@
-"""The format that `convert` writes."""
+"""Weights as `.safetensors`: what `convert` writes, read by the package and by our reader."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from region_features.detector.weights.weights_file import read_weights
 from tests.detector.conftest import TINY
 
 
-def write_ours(path: Path, weights: Weights, **metadata: str) -> None:
+def write_weights(path: Path, weights: Weights, **metadata: str) -> None:
     path.write_bytes(b"".join(encode_weights(weights.state, metadata)))
 
 
-def test_our_safetensors_are_the_same_bytes_every_time_and_the_library_reads_them(tmp_path: Path) -> None:
+def test_the_same_weights_give_the_same_bytes_which_the_package_reads(tmp_path: Path) -> None:
     from safetensors import safe_open
 
     weights = read_caffe_weights(TINY)
     metadata = {"source_sha256": "ab", "source_format": "caffemodel", "more": "é"}
-    write_ours(tmp_path / "a", weights, **metadata)
-    write_ours(tmp_path / "b", weights, **dict(reversed(metadata.items())))
+    write_weights(tmp_path / "a", weights, **metadata)
+    write_weights(tmp_path / "b", weights, **dict(reversed(metadata.items())))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     with safe_open(tmp_path / "a", framework="pt") as file:
         assert file.metadata() == {**metadata, "layout": "region-features-1"}
         assert {name: tuple(file.get_tensor(name).shape) for name in file.keys()} == state_shapes(  # noqa: SIM118
             weights.architecture
         )
-    found = read_weights(tmp_path / "a")
-    assert found.metadata["more"] == "é"
+    read_back = read_weights(tmp_path / "a")
+    assert read_back.metadata["more"] == "é" and read_back.state.keys() == weights.state.keys()
     for name, array in weights.state.items():
-        np.testing.assert_array_equal(found.state[name], array)
+        np.testing.assert_array_equal(read_back.state[name], array)
 
 
 def test_a_later_layout_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "later.safetensors"
-    write_ours(path, read_caffe_weights(TINY))
+    write_weights(path, read_caffe_weights(TINY))
     path.write_bytes(path.read_bytes().replace(b"region-features-1", b"region-features-2"))
     with pytest.raises(WeightsError, match="expected layout region-features-1, got region-features-2"):
         read_weights(path)

@@ -1,3 +1,5 @@
+"""Iteration in another thread: order, errors, bound and end."""
+
 from __future__ import annotations
 
 import threading
@@ -8,7 +10,7 @@ import pytest
 from region_features.background import in_background
 
 
-def test_order_and_thread() -> None:
+def test_items_come_in_order_from_one_other_thread() -> None:
     threads = []
 
     def items() -> Iterator[int]:
@@ -20,7 +22,7 @@ def test_order_and_thread() -> None:
     assert set(threads).isdisjoint({threading.current_thread()}) and len(set(threads)) == 1
 
 
-def test_exceptions_cross_after_the_items_before_them() -> None:
+def test_an_exception_is_raised_after_the_items_before_it() -> None:
     def items() -> Iterator[int]:
         yield 1
         raise KeyError("from the other thread")
@@ -32,14 +34,14 @@ def test_exceptions_cross_after_the_items_before_them() -> None:
 
 
 @pytest.mark.parametrize("ahead", [1, 3])
-def test_no_further_ahead_and_closing_ends_the_thread(ahead: int) -> None:
+def test_the_thread_runs_at_most_ahead_and_ends_on_close(ahead: int) -> None:
     made: list[int] = []
     full = threading.Event()
 
     def items() -> Iterator[int]:
         while True:
             made.append(len(made))
-            if len(made) == ahead + 2:  # one taken, `ahead` waiting, one in the thread's hand
+            if len(made) == ahead + 2:  # one taken, `ahead` in the queue, one held by the thread
                 full.set()
             yield made[-1]
 

@@ -1,3 +1,5 @@
+"""The tf.train.Example of an image: the bytes of tensorflow, read back bit for bit, damage named."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -27,7 +29,7 @@ def test_round_trip(boxes: int, captions: tuple[str, ...]) -> None:
         assert getattr(back, name) == getattr(example, name)
 
 
-def test_odd_floats_come_back_bit_for_bit() -> None:
+def test_nan_infinity_and_negative_zero_come_back_bit_for_bit() -> None:
     record = make_record("a")
     features = np.array([[np.nan, -0.0, np.inf, 1e-45]] * 3, dtype=np.float32)
     features.view(np.uint32)[0, 0] |= 1  # a NaN with a payload
@@ -41,7 +43,7 @@ def test_strided_arrays_are_written_in_c_order() -> None:
     assert encode_example(make_example(turned)) == encode_example(make_example(record))
 
 
-def test_decoded_arrays_share_the_message_bytes() -> None:
+def test_decoded_arrays_are_read_only_views_of_the_message() -> None:
     record = decode_example(encode_example(make_example(make_record("a"))), "x").record
     assert record.features.base is not None
     assert not record.features.flags.writeable
@@ -49,12 +51,12 @@ def test_decoded_arrays_share_the_message_bytes() -> None:
 
 @pytest.mark.parametrize("boxes", [0, 36])
 @pytest.mark.parametrize("captions", [(), ("one", "two")])
-def test_bytes_are_those_of_tensorflow(boxes: int, captions: tuple[str, ...]) -> None:
+def test_tensorflow_serializes_to_the_same_bytes(boxes: int, captions: tuple[str, ...]) -> None:
     data = encode_example(make_example(make_record("COCO_val2014_000000000042", boxes), captions))
     assert parsed(data).SerializeToString(deterministic=True) == data
 
 
-def test_features_are_those_of_the_format() -> None:
+def test_an_example_holds_exactly_the_documented_features() -> None:
     record = make_record("COCO_val2014_000000000042", boxes=2)
     features = parsed(encode_example(make_example(record))).features.feature
     stored = {name: list(getattr(feature, feature.WhichOneof("kind")).value) for name, feature in features.items()}
@@ -94,7 +96,7 @@ def test_features_are_those_of_the_format() -> None:
 
 @pytest.mark.parametrize("boxes", [0, 2])
 @pytest.mark.parametrize("captions", [(), ("one", "two")])
-def test_tensorflow_parses_with_one_feature_spec(boxes: int, captions: tuple[str, ...]) -> None:
+def test_tensorflow_parses_all_images_with_one_feature_spec(boxes: int, captions: tuple[str, ...]) -> None:
     import tensorflow as tf
 
     record = make_record("a", boxes)
@@ -177,7 +179,7 @@ def test_other_bytes_are_refused() -> None:
         decode_example(b"\xff\xff\xff", "s.tfrecord")
 
 
-def test_bad_text_and_sizes_are_refused() -> None:
+def test_invalid_unicode_missing_size_and_unpaired_captions_are_refused() -> None:
     record = make_record("a")
     with pytest.raises(ValueError, match=r"image 'a', feature image/caption: expected valid Unicode, got '\\ud83d'"):
         encode_example(make_example(record, ("\ud83d",)))

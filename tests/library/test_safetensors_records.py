@@ -1,4 +1,4 @@
-"""LMDB values that are safetensors files: other programs read them, float16 is exact to the rounding, damage is named."""
+"""LMDB values that are safetensors files: read by the package itself, rounded to float16 or not, damage named."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_wrong_values_are_named(data: bytes, message: str) -> None:
         decode_record(data, "v")
 
 
-def test_any_damage_is_an_error_or_another_record() -> None:
+def test_random_damage_is_refused_or_decodes_to_a_record() -> None:
     random = np.random.default_rng(0)
     refused = 0
     for _ in range(3000):

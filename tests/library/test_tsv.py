@@ -1,4 +1,4 @@
-"""TSV rows: written by rule, read with the old scripts' defects."""
+"""TSV rows: as LXMERT reads them, and with the defects of old extraction scripts."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ def test_thirteen_columns_round_trip(boxes: int) -> None:
     assert (back.img_id, back.img_h, back.img_w) == (record.img_id, record.img_h, record.img_w)
 
 
-def test_ten_columns_as_lxmert_reads_them() -> None:
+def test_lxmert_reads_ten_columns_and_the_first_ten_of_thirteen() -> None:
     record = make_record("photo_7", boxes=3)
     text = encode_tsv_row(record, 10).decode() + encode_tsv_row(record, 13).decode()
-    for row in csv.DictReader(io.StringIO(text), FIELD_NAMES[:10], delimiter="\t"):
+    rows = list(csv.DictReader(io.StringIO(text), FIELD_NAMES[:10], delimiter="\t"))
+    assert len(rows) == 2
+    for row in rows:
         features = np.frombuffer(base64.b64decode(row["features"]), np.float32).reshape(int(row["num_boxes"]), -1)
         np.testing.assert_array_equal(features, record.features)
     back = decode_tsv_row(encode_tsv_row(record, 10), "a.tsv, line 1")
@@ -37,7 +39,7 @@ def test_ten_columns_as_lxmert_reads_them() -> None:
     assert encode_tsv_row(back, 10) == encode_tsv_row(record, 10)
 
 
-def mangle(row: bytes, change: str) -> bytes:
+def with_defect(row: bytes, change: str) -> bytes:
     cells = row.rstrip(b"\n").split(b"\t")
     for index, name in enumerate(FIELD_NAMES):
         if name in {field.name for field in ARRAY_FIELDS} | {"classes"}:
@@ -51,9 +53,9 @@ def mangle(row: bytes, change: str) -> bytes:
 
 
 @pytest.mark.parametrize("change", ["wrapped", "unpadded", "overpadded", "crlf"])
-def test_defects_of_old_scripts_are_mended(change: str) -> None:
+def test_a_row_with_a_defect_of_old_scripts_is_read(change: str) -> None:
     record = make_record("photo_7", boxes=2)
-    back = decode_tsv_row(mangle(encode_tsv_row(record, 13), change), "a.tsv, line 1")
+    back = decode_tsv_row(with_defect(encode_tsv_row(record, 13), change), "a.tsv, line 1")
     assert encode_tsv_row(back, 13) == encode_tsv_row(record, 13)
 
 
@@ -65,19 +67,19 @@ def test_defects_of_old_scripts_are_mended(change: str) -> None:
         (b"a\tx\t2" + b"\t" * 7, "field num_boxes: expected a whole number"),
     ],
 )
-def test_damaged_rows_say_why(row: bytes, message: str) -> None:
+def test_a_damaged_row_is_named(row: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         decode_tsv_row(row, "a.tsv, line 7")
 
 
-def test_torn_arrays_name_the_field() -> None:
+def test_a_torn_array_is_named() -> None:
     cells = encode_tsv_row(make_record("photo_7", boxes=2), 10).rstrip().split(b"\t")
     cells[9] = cells[9][:40]
     with pytest.raises(ValueError, match=r"a.tsv, line 7, image .*, field features"):
         decode_tsv_row(b"\t".join(cells), "a.tsv, line 7")
 
 
-def test_find_rows_gives_places_and_what_is_wrong() -> None:
+def test_find_rows_yields_places_and_errors() -> None:
     good = encode_tsv_row(make_record("x_1", boxes=1), 10)
     data = good + b"\r\n" + b"torn\t1\n" + good.rstrip(b"\n") + b"\r\n" + b"\t" * 9 + b"\n" + good[:-30]
     rows = list(find_rows(io.BytesIO(data), "a.tsv"))

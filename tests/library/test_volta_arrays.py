@@ -88,7 +88,10 @@ def with_call(*call: Any) -> bytes:
         (with_field(num_boxes=3), "^v, image a, field num_boxes: expected text, got int 3"),
         (with_field(num_boxes="4"), "field num_boxes: expected 3 as in boxes, got 4"),
         (with_field(img_h="x"), "field img_h: expected a whole number, got 'x'"),
-        (with_field(features=np.zeros(3, np.float32)), r"field features: expected an array of rank 2, got shape \(3,\)"),
+        (
+            with_field(features=np.zeros(3, np.float32)),
+            r"field features: expected an array of rank 2, got shape \(3,\)",
+        ),
         (with_field(boxes=np.zeros((3, 5), np.float32)), r"field boxes: expected <f4 of shape \(3, 4\)"),
         (with_field(attrs=np.zeros((3, 5), np.int64)), "field attrs: expected <f4 of shape .*, got <i8"),
         (with_field(classes=np.zeros((3, 7), np.float32)), "field classes: expected the array of cls_prob"),

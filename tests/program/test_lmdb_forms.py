@@ -10,7 +10,7 @@ import pytest
 from beam_pipeline.pipeline import main
 from beam_pipeline.show import main as inspect_output
 from tests.conftest import tree_bytes
-from tests.program.test_pipeline import VOLTA, run
+from tests.samples.program import VOLTA, run
 
 
 def test_another_lmdb_form_leaves_the_shards_alone(
