@@ -12,9 +12,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from region_features.detector import Detector
+from region_features.detector import DetectionError, Detector
 from region_features.detector.preprocess import prepare
 from region_features.records.prepared_image import PreparedImage
+from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 from region_features.records.settings import SelectionRule
 from tests.conftest import ROOT, TINY_WEIGHTS, recording
 
@@ -59,6 +60,19 @@ def golden(name: str) -> Golden:
     image = image_file(name)
     arrays = COMMITTED / f"{name}.npz" if image.parent == COMMITTED else recording(f"tiny/{name}.npz")
     return Golden(read(image), read_arrays(arrays))
+
+
+def noise(seed: int, height: int, width: int) -> PreparedImage:
+    """Make an image of random blocks of 16 pixels."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8)
+    return prepare(f"noise{seed}", blocks.repeat(16, axis=0).repeat(16, axis=1)[:height, :width])
+
+
+def assert_identical(one: RegionRecord | DetectionError, two: RegionRecord | DetectionError) -> None:
+    """Require two records whose arrays are equal bit for bit."""
+    assert isinstance(one, RegionRecord) and isinstance(two, RegionRecord)
+    for field in ARRAY_FIELDS:
+        np.testing.assert_array_equal(getattr(one, field.name), getattr(two, field.name), err_msg=field.name)
 
 
 @pytest.fixture(scope="session")

@@ -7,21 +7,9 @@ import pytest
 
 from region_features.detector import DetectionError, Detector
 from region_features.detector.preprocess import prepare
-from region_features.records.prepared_image import PreparedImage
-from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
+from region_features.records.region_record import RegionRecord
 from region_features.records.settings import SelectionRule
-from tests.detector.conftest import TINY, golden
-
-
-def noise(seed: int, height: int, width: int) -> PreparedImage:
-    blocks = np.random.default_rng(seed).integers(0, 256, (height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8)
-    return prepare(f"noise{seed}", blocks.repeat(16, axis=0).repeat(16, axis=1)[:height, :width])
-
-
-def assert_identical(one: RegionRecord | DetectionError, two: RegionRecord | DetectionError) -> None:
-    assert isinstance(one, RegionRecord) and isinstance(two, RegionRecord)
-    for field in ARRAY_FIELDS:
-        np.testing.assert_array_equal(getattr(one, field.name), getattr(two, field.name), err_msg=field.name)
+from tests.detector.conftest import TINY, assert_identical, golden, noise
 
 
 def test_alone_together_and_reversed_are_bit_for_bit_equal(detector: Detector) -> None:

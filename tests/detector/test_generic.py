@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data.transforms import ResizeShortestEdge
-from detectron2.layers import FrozenBatchNorm2d
 from numpy.typing import NDArray
 
 from region_features.detector import DetectionError, Detectron2Detector, WeightsError
-from region_features.detector.detectron2.config_file import read_config
 from region_features.detector.detectron2.detector import CLASS_NMS, build_detectron2_network, check_checkpoint
 from region_features.detector.detectron2.preprocess import InputSettings, prepare
 from region_features.detector.errors import ConfigError
@@ -28,24 +26,17 @@ from region_features.records.prepared_image import PreparedImage
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 from region_features.records.settings import SelectionRule
 from tests.conftest import NO_BFLOAT16
+from tests.samples.detectron2_models import (
+    CONFIGS,
+    FEATURE_WIDTHS,
+    SMALL_CONFIG,
+    photo,
+    random_state,
+    read_config_file,
+)
 
-CONFIGS = {"c4": "COCO-Detection/faster_rcnn_R_50_C4_1x.yaml", "fpn": "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"}
-WIDTHS = {"c4": 2048, "fpn": 1024}
-# Smaller images and fewer proposals, for speed; RGB and a deviation, so that neither can be forgotten.
-SMALL = """
-_BASE_: {base}
-INPUT: {{MIN_SIZE_TEST: 96, MAX_SIZE_TEST: 160, FORMAT: RGB}}
-MODEL:
-  RPN: {{PRE_NMS_TOPK_TEST: 300, POST_NMS_TOPK_TEST: 70}}
-  PIXEL_MEAN: [120.0, 110.0, 100.0]
-  PIXEL_STD: [57.0, 58.0, 59.0]
-"""
 BOXES = SelectionRule(5, 20, 0.014)
 DETECTOR = "region_features.detector.detectron2.detector"
-
-
-def read(path: object) -> DetectorConfig:
-    return read_config(str(path), lambda name: Path(name).read_bytes())
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
@@ -56,19 +47,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def config(kind: str, tmp_path_factory: pytest.TempPathFactory) -> DetectorConfig:
     path = tmp_path_factory.mktemp("config") / f"{kind}.yaml"
-    path.write_text(SMALL.format(base=CONFIGS[kind]))
-    return read(path)
-
-
-def random_state(config: DetectorConfig) -> dict[str, torch.Tensor]:
-    """Weights under which numbers neither grow through the residual blocks nor are all alike."""
-    torch.manual_seed(0)
-    network = build_detectron2_network(config, "cpu")
-    for name, module in network.named_modules():
-        if isinstance(module, FrozenBatchNorm2d) and name.endswith("conv3.norm"):
-            module.weight.fill_(0.3)
-    network.roi_heads.box_predictor.cls_score.weight.mul_(30)
-    return network.state_dict()
+    path.write_text(SMALL_CONFIG.format(base=CONFIGS[kind]))
+    return read_config_file(path)
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +62,6 @@ def weights(config: DetectorConfig, tmp_path_factory: pytest.TempPathFactory) ->
 def detector(config: DetectorConfig, weights: Path) -> Detectron2Detector:
     torch.set_num_threads(2)
     return Detectron2Detector.load(config, str(weights), "cpu", BOXES)
-
-
-def photo(seed: int, height: int, width: int) -> NDArray[np.uint8]:
-    blocks = np.random.default_rng(seed).integers(0, 256, (height // 9 + 1, width // 9 + 1, 3), dtype=np.uint8)
-    return blocks.repeat(9, axis=0).repeat(9, axis=1)[:height, :width]
 
 
 def one(detector: Detectron2Detector, image: PreparedImage) -> RegionRecord:
@@ -135,7 +110,7 @@ def test_records_hold_what_detectron2_computes(detector: Detectron2Detector, kin
     np.testing.assert_allclose(found.cls_prob, probs[rows], rtol=1e-3, atol=1e-5)
     np.testing.assert_array_equal(found.objects_id, wanted["probs"][rows, :-1].argmax(axis=1))
     np.testing.assert_array_equal(found.objects_conf, found.cls_prob[:, 1:].max(axis=1))
-    assert found.features.shape[1] == WIDTHS[kind] and found.cls_prob.shape[1] == 81
+    assert found.features.shape[1] == FEATURE_WIDTHS[kind] and found.cls_prob.shape[1] == 81
     assert (found.img_id, found.img_h, found.img_w) == ("a", *size)
     assert np.ptp(found.cls_prob[:, 1:], axis=0).max() > 0.01 and np.ptp(found.features, axis=0).max() > 0.1
 
@@ -256,8 +231,9 @@ def test_numbers_that_are_not_finite_are_an_error(config: DetectorConfig, weight
 
 
 def test_masks_and_keypoints_ask_for_no_weights() -> None:
-    names = build_detectron2_network(read("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"), "meta").state_dict()
-    plain = build_detectron2_network(read(CONFIGS["fpn"]), "meta").state_dict()
+    panoptic = read_config_file("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml")
+    names = build_detectron2_network(panoptic, "meta").state_dict()
+    plain = build_detectron2_network(read_config_file(CONFIGS["fpn"]), "meta").state_dict()
     assert set(names) == set(plain)
 
 

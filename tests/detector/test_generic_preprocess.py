@@ -12,7 +12,7 @@ from detectron2.data.transforms import ResizeShortestEdge
 from region_features.detector.detectron2.preprocess import InputSettings, input_settings, prepare, resized_size
 from region_features.detector.errors import ConfigError
 from region_features.records.detector_config import DetectorConfig
-from tests.detector.test_generic import photo
+from tests.samples.detectron2_models import photo
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ from region_features.records.prepared_image import PreparedImage
 from region_features.records.region_record import RegionRecord
 from region_features.records.settings import PRECISIONS, SelectionRule
 from tests.conftest import NO_GPU
-from tests.detector.conftest import TINY, golden
-from tests.detector.test_batches import noise
+from tests.detector.conftest import TINY, golden, noise
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
 # Of the mean feature, of the median region: a box that moves by a fraction of a pixel may fall into other cells, and

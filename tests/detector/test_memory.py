@@ -13,8 +13,7 @@ from region_features.detector.device_loss import detect_device_loss
 from region_features.detector.errors import DeviceLostError
 from region_features.detector.oom_backoff import run_with_oom_backoff
 from region_features.records.settings import SelectionRule
-from tests.detector.conftest import TINY
-from tests.detector.test_batches import assert_identical, noise
+from tests.detector.conftest import TINY, assert_identical, noise
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 

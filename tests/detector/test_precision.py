@@ -12,8 +12,7 @@ from region_features.detector.torch_private import cpu_has_bfloat16
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 from region_features.records.settings import CPU_PRECISIONS, PRECISIONS, SelectionRule
 from tests.conftest import NO_BFLOAT16
-from tests.detector.conftest import TINY, golden
-from tests.detector.test_batches import noise
+from tests.detector.conftest import TINY, golden, noise
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 needs_bfloat16 = pytest.mark.skipif(not cpu_has_bfloat16(), reason=NO_BFLOAT16)

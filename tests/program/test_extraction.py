@@ -20,10 +20,10 @@ from region_features.formats.tfrecord import read_records
 from region_features.formats.volta import decode_volta
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 from tests.conftest import ROOT, TINY_WEIGHTS, karpathy_row, tree_bytes, write_photo
-from tests.detector.test_generic import CONFIGS, SMALL, WIDTHS, random_state, read
+from tests.samples.detectron2_models import CONFIGS, FEATURE_WIDTHS, SMALL_CONFIG, random_state, read_config_file
+from tests.samples.program import VOLTA
 
 GOLDENS = ROOT / "tests" / "detector" / "goldens"
-VOLTA = Path("resnet101_faster_rcnn_genome_imgfeats") / "volta"
 
 
 def run(*flags: object, weights: Path = TINY_WEIGHTS) -> int:
@@ -225,8 +225,8 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """A config of the model zoo made small, and random weights for it."""
     folder = tmp_path_factory.mktemp(request.param)
     config, weights = folder / "config.yaml", folder / "model.pth"
-    config.write_text(SMALL.format(base=CONFIGS[request.param]))
-    torch.save({"model": random_state(read(config))}, weights)
+    config.write_text(SMALL_CONFIG.format(base=CONFIGS[request.param]))
+    torch.save({"model": random_state(read_config_file(config))}, weights)
     return request.param, config, weights
 
 
@@ -242,7 +242,7 @@ def test_another_detectron2_network_fills_the_same_records(
     found, stored = read_tfrecords(out), read_lmdb(out / VOLTA / "photos_feat.lmdb")
     assert set(found) == {"p_0", "p_1", "p_2", "small_20"} == set(stored)
     for name, record in found.items():
-        assert 1 <= record.num_boxes <= 12 and record.features.shape[1] == WIDTHS[kind]
+        assert 1 <= record.num_boxes <= 12 and record.features.shape[1] == FEATURE_WIDTHS[kind]
         assert record.cls_prob.shape[1] == 81 and record.attrs.shape[1] == 401 and not record.attrs.any()
         assert_same(record, stored[name])
     manifest = json.loads((out / "manifest.json").read_text())

@@ -15,14 +15,8 @@ from region_features.formats.example import ImageExample, decode_example
 from region_features.formats.tfrecord import read_records
 from region_features.images.decode import decode_image
 from tests.conftest import TINY_WEIGHTS, tree_bytes, write_photo
-from tests.samples.fakes import FakeHandler, fake_prepare, fake_record
-
-VOLTA = Path("resnet101_faster_rcnn_genome_imgfeats") / "volta"
-
-
-def run(*flags: object) -> int:
-    argv = [str(flag) for flag in flags]
-    return main([*argv, "--weights", str(TINY_WEIGHTS)], FakeHandler(), fake_prepare)
+from tests.samples.fakes import fake_prepare, fake_record
+from tests.samples.program import VOLTA, run
 
 
 def read_shard(path: Path) -> list[ImageExample]:

@@ -12,7 +12,7 @@ from beam_pipeline import verify
 from beam_pipeline.pipeline import main as run_pipeline
 from region_features.validation.record import Problem
 from tests.conftest import TINY_WEIGHTS, write_photo
-from tests.program.test_gs import bucket, copy_up  # noqa: F401
+from tests.samples.buckets import upload
 from tests.samples.damage import (  # noqa: F401
     LMDB,
     SHARD,
@@ -104,15 +104,15 @@ def test_captions_of_other_sets_are_found_by_their_sentences(
     assert status == 1 and "expected a line for image dog_0" in lines[0]
 
 
-def test_a_remote_output(bucket: str, out: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_a_remote_output(bucket: str, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in out.rglob("*"):
         if path.is_file():
-            copy_up(path, f"{bucket}/out/{path.relative_to(out)}")
+            upload(path, f"{bucket}/out/{path.relative_to(out)}")
     status, lines = verified(f"{bucket}/out", capsys)
     assert status == 0, lines
     assert lines[0].startswith("note: the LMDBs are remote") and "14 records in 6 shards" in lines[1]
     flip_byte(out)
-    copy_up(out / SHARD, f"{bucket}/out/{SHARD}")
+    upload(out / SHARD, f"{bucket}/out/{SHARD}")
     status, lines = verified(f"{bucket}/out", capsys)
     assert status == 1 and "expected checksum" in lines[0]
     assert verify.main([f"{bucket}/none"]) == 2

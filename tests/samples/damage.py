@@ -21,9 +21,9 @@ from region_features.formats.tfrecord import read_records, write_record
 from region_features.records.stats import ShardStats
 from tests.conftest import TINY_WEIGHTS
 from tests.samples.fakes import FakeHandler, fake_prepare
+from tests.samples.program import VOLTA
 from transforms import files
 
-VOLTA = Path("resnet101_faster_rcnn_genome_imgfeats") / "volta"
 SHARD = Path("tfrecord") / "train2014-00000-of-00002.tfrecord"
 LMDB = VOLTA / "trainval_feat.lmdb"
 SECOND = "COCO_train2014_000000000011"

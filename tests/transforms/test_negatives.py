@@ -17,9 +17,9 @@ from sklearn.neighbors import BallTree
 from region_features.negatives.mean_features import decode_mean_features, train_images
 from region_features.negatives.neighbours import cpu_product, nearest_neighbours
 from region_features.records.stats import STATS_SUFFIX
+from tests.samples.buckets import BucketFileSystem
 from tests.samples.negatives import FILES, img_id_of, in_caption_order, job_of, load, make_job, means_of, record_of
 from tests.samples.records import make_record
-from tests.transforms.test_lmdb_remote import BucketFileSystem
 from transforms import files, metrics, negatives
 from transforms.annotations import read_captions
 from transforms.negatives import BuildNegatives, NegativesJob, NegativesResult, build_negatives

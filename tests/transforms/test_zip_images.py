@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beam_pipeline.pipeline import main
 from region_features.images.zip_archive import split_zip_uri
 from region_features.records.failure import ImageFailure
 from region_features.records.plan import ImageRef
-from tests.conftest import TINY_WEIGHTS, write_photo
-from tests.samples.fakes import FakeHandler, fake_prepare
+from tests.conftest import write_photo
+from tests.samples.program import run
 from tests.samples.zips import patched, with_directory_field, zip_bytes, zip_folder
 from transforms import files
 from transforms.images import read_image
@@ -249,11 +248,6 @@ def test_many_threads_read_many_zips_and_parse_each_once(here: Path, monkeypatch
     links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
     opened = [os.readlink(link) for link in links if os.path.lexists(link)]
     assert len([path for path in opened if path.startswith(str(here))]) <= 32
-
-
-def run(*flags: object) -> int:
-    argv = [str(flag) for flag in flags]
-    return main([*argv, "--weights", str(TINY_WEIGHTS)], FakeHandler(), fake_prepare)
 
 
 def test_a_zip_gives_the_records_of_its_folder(corpus: Path, tmp_path: Path) -> None:

@@ -1,0 +1,16 @@
+"""The whole program with a fake network, and the folder of its LMDBs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from beam_pipeline.pipeline import main
+from tests.conftest import TINY_WEIGHTS
+from tests.samples.fakes import FakeHandler, fake_prepare
+
+VOLTA = Path("resnet101_faster_rcnn_genome_imgfeats") / "volta"
+
+
+def run(*flags: object) -> int:
+    """Run the program with these flags; return its exit status."""
+    return main([*map(str, flags), "--weights", str(TINY_WEIGHTS)], FakeHandler(), fake_prepare)
