@@ -4,6 +4,7 @@ from setuptools import find_namespace_packages, setup
 
 CORE = [
     "apache-beam[gcp]>=2.77",
+    "filelock",
     "google-cloud-storage",
     "google-crc32c",
     "lmdb>=1.7",

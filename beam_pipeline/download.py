@@ -1,51 +1,27 @@
-"""`python -m beam_pipeline.download`: the official COCO archives, fetched, checked and unpacked."""
+"""`python -m beam_pipeline.download`: download, check and unpack COCO's images and Karpathy's captions."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import sys
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from beam_pipeline.transfer_progress import TransferProgress
+from filelock import FileLock, Timeout
+
+from beam_pipeline.progress import TransferProgress
 from beam_pipeline.usage import Parser, UsageError
 from region_features.download.http import discard, download, forget, probe
 from region_features.download.unzip import check_archive, check_room, count_entries, unpack_file, unpack_folder
+from region_features.records.coco import ARCHIVES, CAPTIONS_FILE, IMAGE_SETS, IMAGES_FOLDER, Archive
 
-
-@dataclass(frozen=True)
-class Archive:
-    """One official archive: its name, where it is, and what it becomes below the corpus folder."""
-
-    name: str
-    url: str
-    target: str
-
-    @property
-    def filename(self) -> str:
-        """The archive's file name."""
-        return f"{self.name}.zip"
-
-
-# COCO's host shows the certificate of another name, so that https fails.
-ARCHIVES = (
-    Archive(
-        "caption_datasets",
-        "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip",
-        "dataset_coco.json",
-    ),
-    Archive("val2014", "http://images.cocodataset.org/zips/val2014.zip", "images/val2014"),
-    Archive("test2015", "http://images.cocodataset.org/zips/test2015.zip", "images/test2015"),
-    Archive("train2014", "http://images.cocodataset.org/zips/train2014.zip", "images/train2014"),
-)
+LOCK_FILE = ".download.lock"
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for: the folder, the archives with their addresses, and whether to unpack them."""
+    """The command line: the corpus folder, the archives with their addresses, and whether to unpack them."""
 
     corpus: str
     archives: tuple[Archive, ...]
@@ -61,14 +37,15 @@ def parse_args(argv: Sequence[str]) -> Options:
     """
     parser = Parser(
         prog="python -m beam_pipeline.download",
-        allow_abbrev=False,
-        description="Fetch COCO's images and Karpathy's captions. A download that was cut goes on when the same "
-        "command is given again; what is whole is left alone.",
+        description="Download COCO's images and Karpathy's captions. Run the same command again to go on after a cut; "
+        "whole files are left alone.",
         epilog="Exit status: 0 done, 1 the download failed, 2 wrong use.",
     )
     names = [archive.name for archive in ARCHIVES]
-    parser.add_argument("--corpus", metavar="DIR", help="local folder for the archives, and for what is in them")
-    parser.add_argument("--unzip", action="store_true", help="also unpack into DIR/images and DIR/dataset_coco.json")
+    parser.add_argument("--corpus", metavar="DIR", help="local folder for the archives and their content")
+    parser.add_argument(
+        "--unzip", action="store_true", help=f"also unpack into DIR/{IMAGES_FOLDER} and DIR/{CAPTIONS_FILE}"
+    )
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"some of {', '.join(names)}")
     parser.add_argument("--base_url", metavar="URL", help="a mirror with URL/NAME.zip (default: the official hosts)")
     args = parser.parse_args(argv)
@@ -76,32 +53,35 @@ def parse_args(argv: Sequence[str]) -> Options:
         raise UsageError("--corpus DIR is missing: where the archives go; see --help")
     if "://" in args.corpus:
         raise UsageError(f"--corpus {args.corpus}: expected a local folder; fetch there, then copy it up")
-    wanted = tuple(archive for archive in ARCHIVES if args.only is None or archive.name in args.only)
+    archives = tuple(archive for archive in ARCHIVES if args.only is None or archive.name in args.only)
     if args.base_url is not None:
         parts = urllib.parse.urlsplit(args.base_url)
         if parts.scheme not in ("http", "https") or not parts.netloc or any(sign <= " " for sign in args.base_url):
             raise UsageError(f"--base_url: expected http://HOST/PATH or https://HOST/PATH, got {args.base_url!r}")
         base = args.base_url.rstrip("/")
-        wanted = tuple(Archive(each.name, f"{base}/{each.filename}", each.target) for each in wanted)
-    return Options(args.corpus, wanted, args.unzip)
+        archives = tuple(archive._replace(url=f"{base}/{archive.filename}") for archive in archives)
+    return Options(args.corpus, archives, args.unzip)
 
 
 def run(options: Options) -> None:
-    """Fetch what is missing, then check it, name it, and unpack it.
+    """Download, check and unpack what is missing.
 
     Raises:
-        OSError, ValueError: it cannot be done; the message is one line for the user.
+        OSError, ValueError: with one line for the user.
     """
     os.makedirs(options.corpus, exist_ok=True)
-    with _alone(options.corpus):
-        pending = [archive for archive in options.archives if not _is_finished(archive, options)]
-        _check_disk(pending, options)
-        for archive in pending:
-            path = _path(options.corpus, archive.filename)
-            if not os.path.exists(path):
-                _fetch(archive, path)
-            if options.unzip:
-                _unpack(archive, path, options.corpus)
+    try:
+        with FileLock(os.path.join(options.corpus, LOCK_FILE), timeout=0):
+            pending = [archive for archive in options.archives if not _is_finished(archive, options)]
+            _check_disk(pending, options)
+            for archive in pending:
+                path = os.path.join(options.corpus, archive.filename)
+                if not os.path.exists(path):
+                    _download(archive, path)
+                if options.unzip:
+                    _unpack(archive, path, options.corpus)
+    except Timeout as error:
+        raise OSError(f"{options.corpus}: another download is writing to it; wait for it to end") from error
 
 
 def main(argv: Sequence[str]) -> int:
@@ -119,7 +99,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _end("interrupted; run the same command again to go on", 130)
     except (OSError, ValueError) as error:
-        # The system's own errors name no file where a disk is full.
+        # The system's own errors name no file if the disk is full.
         system = isinstance(error, OSError) and error.strerror
         where = f"--corpus {options.corpus}: " if system else ""
         return _end(f"{where}{error}", 1)
@@ -131,34 +111,14 @@ def _end(message: str, status: int) -> int:
     return status
 
 
-def _path(corpus: str, *names: str) -> str:
-    return os.path.join(corpus, *names)
-
-
 def _part(path: str) -> str:
     folder, name = os.path.split(path)
     return os.path.join(folder, f".tmp-{name}.part")
 
 
-@contextlib.contextmanager
-def _alone(folder: str) -> Iterator[None]:
-    """Two downloads into one folder would write to the same file."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OSError(f"{folder}: another download is writing to it; wait for it to end") from error
-        except OSError:
-            pass  # some network file systems lock no folders
-        yield
-    finally:
-        os.close(handle)
-
-
 def _is_finished(archive: Archive, options: Options) -> bool:
-    """Whether nothing is left to do; says so. An archive that was deleted after it was unpacked is not missed."""
-    path, target = _path(options.corpus, archive.filename), _path(options.corpus, archive.target)
+    """Whether there is nothing to do, which is printed; an archive may be deleted once it is unpacked."""
+    path, target = (os.path.join(options.corpus, name) for name in (archive.filename, archive.target))
     if os.path.exists(path):
         try:
             count_entries(path)
@@ -176,19 +136,19 @@ def _is_finished(archive: Archive, options: Options) -> bool:
 def _check_disk(pending: Sequence[Archive], options: Options) -> None:
     needed = 0
     for archive in pending:
-        path = _path(options.corpus, archive.filename)
+        path = os.path.join(options.corpus, archive.filename)
         if os.path.exists(path):
             size = os.path.getsize(path)
         else:
-            size = probe(archive.url, _note).size or 0
+            size = probe(archive.url, lambda text: print(text, file=sys.stderr)).size or 0
             part = _part(path)
             needed += size - min(size, os.path.getsize(part) if os.path.exists(part) else 0)
-        if options.unzip and not os.path.lexists(_path(options.corpus, archive.target)):
+        if options.unzip and not os.path.lexists(os.path.join(options.corpus, archive.target)):
             needed += size  # photographs hardly shrink in a zip; unpacking itself counts exactly
     check_room(options.corpus, needed)
 
 
-def _fetch(archive: Archive, path: str) -> None:
+def _download(archive: Archive, path: str) -> None:
     part = _part(path)
     with TransferProgress(archive.filename, sys.stderr) as progress:
         download(archive.url, part, progress, progress.note)
@@ -206,18 +166,15 @@ def _fetch(archive: Archive, path: str) -> None:
 
 
 def _unpack(archive: Archive, path: str, corpus: str) -> None:
-    parent, name = os.path.split(_path(corpus, archive.target))
-    if archive.target.startswith("images/"):
+    target = os.path.join(corpus, archive.target)
+    parent, name = os.path.split(target)
+    if archive.name in IMAGE_SETS:
         with TransferProgress(f"{archive.target}, unpacking", sys.stderr) as progress:
             count = unpack_folder(path, parent, name, progress)
-        print(f"{_path(corpus, archive.target)}: {count} images")
+        print(f"{target}: {count} images")
     else:
         unpack_file(path, name, parent)
-        print(f"{_path(corpus, archive.target)}: unpacked")
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr)
+        print(f"{target}: unpacked")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A file over HTTP: resumed where it was cut, started over where it changed, tried a bounded number of times."""
+"""Download a file over HTTP, resumed after a cut, started over after a change, with a bounded number of tries."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-# How often in a row nothing may come before it is given up; the pauses between add up to half a minute.
+# Tries in a row that may bring nothing; the pauses between them add up to half a minute.
 TRIES = 6
 _LONGEST_PAUSE = 16
 _TIMEOUT = 60.0
 _CHUNK = 1 << 20
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
-_RANGE_NOT_THERE = 416
+_TEMPORARY_STATUS = (408, 425, 429, 500, 502, 503, 504)
+_RANGE_NOT_SATISFIABLE = 416
 _HEADERS = {"User-Agent": "region-features-beam", "Accept-Encoding": "identity"}
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
 class DownloadError(OSError):
-    """The file cannot be had; the message is one line for the user."""
+    """The file cannot be downloaded; the message is one line for the user."""
 
 
-class _PassingError(Exception):
-    """Trying again may help."""
+class _TemporaryError(Exception):
+    """Another try may succeed."""
 
 
 class SecureRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to anything else, which could be changed on the way."""
+    """Follow redirects, but never from https to another scheme, where the content may be changed on its way."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        """The request to go on with."""
+        """Return the redirected request."""
         if req.type == "https" and not newurl.lower().startswith("https:"):
             raise urllib.error.HTTPError(req.full_url, code, f"to {newurl}, which is not https", headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 @dataclass(frozen=True)
-class Remote:
-    """What a server says of a file.
+class RemoteFile:
+    """A file as a server describes it.
 
     Attributes:
-        url: where it is.
-        size: bytes, None where the server does not say.
-        validator: what changes when the file does: its strong ETag, else its Last-Modified, else None.
+        url: its address.
+        size: bytes; None if the server does not say.
+        validator: its strong ETag, else its Last-Modified, which change with the file; None if it has neither.
     """
 
     url: str
@@ -60,60 +60,65 @@ class Remote:
     validator: str | None
 
 
-def probe(url: str, note: Callable[[str], None]) -> Remote:
-    """Ask the server for a file's size, and read nothing of it.
+def probe(url: str, note: Callable[[str], None]) -> RemoteFile:
+    """Ask the server for a file's size and version.
 
     Raises:
         DownloadError: the server has no such file, or does not answer.
     """
 
-    def ask() -> Remote:
-        # Not by HEAD, which some mirrors refuse.
+    def ask() -> RemoteFile:
+        # Some mirrors refuse HEAD.
         with _open(url, {}) as response:
             return _describe(url, response)
 
-    return _persist(ask, lambda: 0, url, note)
+    return _retry(ask, lambda: 0, url, note)
 
 
-def download(url: str, part: str, progress: Callable[[int, int | None], None], note: Callable[[str], None]) -> None:
-    """Fetch a file into `part`, going on with what is there if the file is still the same one on the server.
+def download(
+    url: str, part: str, progress: Callable[[int, int | None], None], note: Callable[[str], None]
+) -> int | None:
+    """Download a file to `part`; continue an earlier download if the server's file is still the same.
 
-    What tells the file's version stands beside it in `part` + `.json` until `forget` removes it. A file whose server
-    gives neither a strong ETag nor Last-Modified is never resumed, since the two halves may be of two files.
+    The file's description is kept in `part` + `.json` until `forget` deletes it. A file without a strong ETag and
+    Last-Modified is always downloaded as a whole.
 
     Args:
         url: http or https.
-        part: local path; whole on return.
-        progress: is told the bytes that are there and the whole size, None where the server does not say.
-        note: is told of every new try, in one line.
+        part: local path.
+        progress: called with the bytes in `part` and the bytes of the file, None if the server does not say.
+        note: called with one line before every further try.
+
+    Returns:
+        Bytes of the file, None if the server does not say.
 
     Raises:
-        DownloadError: the server has no such file, or nothing more came in `TRIES` tries; what came stays.
+        DownloadError: the server has no such file, or `TRIES` tries brought nothing more; `part` stays.
         OSError: `part` cannot be written.
     """
-    _persist(lambda: _fetch(url, part, progress), lambda: _length(part), url, note)
+    return _retry(lambda: _fetch(url, part, progress), lambda: _length(part), url, note)
 
 
 def forget(part: str) -> None:
-    """Delete what `download` keeps beside `part`."""
+    """Delete the description beside `part`."""
     with contextlib.suppress(FileNotFoundError):
-        os.remove(_notes_of(part))
+        os.remove(_description_path(part))
 
 
 def discard(part: str) -> None:
-    """Delete `part` and what stands beside it."""
+    """Delete `part` and its description."""
     forget(part)
     with contextlib.suppress(FileNotFoundError):
         os.remove(part)
 
 
-def _persist(attempt: Callable[[], T], reached: Callable[[], int], url: str, note: Callable[[str], None]) -> T:
-    """`attempt`, again after passing errors until `TRIES` in a row have not got further than any before."""
+def _retry(attempt: Callable[[], T], reached: Callable[[], int], url: str, note: Callable[[str], None]) -> T:
+    """Repeat `attempt` after temporary errors, until `TRIES` in a row have not reached more bytes."""
     furthest, failed = reached(), 0
     while True:
         try:
             return attempt()
-        except _PassingError as error:
+        except _TemporaryError as error:
             now = reached()
             failed = 1 if now > furthest else failed + 1
             furthest = max(furthest, now)
@@ -126,30 +131,30 @@ def _persist(attempt: Callable[[], T], reached: Callable[[], int], url: str, not
             time.sleep(pause)
 
 
-def _fetch(url: str, part: str, progress: Callable[[int, int | None], None]) -> None:
-    known = _recall(part, url)
-    have = _length(part) if known else 0
-    if known and known.size is not None and have == known.size:
-        return
-    resumed = known.validator if known and have else None
-    headers = {"Range": f"bytes={have}-", "If-Range": resumed} if resumed else {}
+def _fetch(url: str, part: str, progress: Callable[[int, int | None], None]) -> int | None:
+    begun = _load_description(part, url)
+    have = _length(part) if begun else 0
+    if begun and have == begun.size:
+        return begun.size
+    validator = begun.validator if begun and have else None
     try:
-        response = _open(url, headers)
+        response = _open(url, {"Range": f"bytes={have}-", "If-Range": validator} if validator else {})
     except urllib.error.HTTPError as error:
         error.close()
         discard(part)
-        raise _PassingError(f"the server has no byte {have}, the file there must have changed") from error
+        raise _TemporaryError(f"the server has no byte {have}, the file there must have changed") from error
     with response:
-        if response.status == http.client.PARTIAL_CONTENT and known:
-            size = known.size
-            if not _goes_on(response, known, have):
+        remote = _describe(url, response)
+        if response.status == http.client.PARTIAL_CONTENT and begun:
+            size = begun.size
+            if not _continues(response, begun, have):
                 discard(part)
-                raise _PassingError("the file on the server changed, starting over")
+                raise _TemporaryError("the file on the server changed, starting over")
         else:
-            have, size = 0, _describe(url, response).size
+            have, size = 0, remote.size
         with open(part, "ab" if have else "wb") as stream:
             if not have:
-                _remember(part, _describe(url, response))
+                _save_description(part, remote)
             progress(have, size)
             while chunk := _read(response):
                 stream.write(chunk)
@@ -158,80 +163,80 @@ def _fetch(url: str, part: str, progress: Callable[[int, int | None], None]) -> 
     if size is not None and have > size:
         discard(part)
     if size is not None and have != size:
-        raise _PassingError(f"expected {size} bytes, got {have} before the connection ended")
+        raise _TemporaryError(f"expected {size} bytes, got {have} before the connection ended")
+    return size
 
 
 def _open(url: str, headers: dict[str, str]) -> Any:
-    """The server's answer, its body not yet read.
+    """Send a GET request; the body of the response is not yet read.
 
     Raises:
-        HTTPError: 416, a range that the file has not.
-        _PassingError, DownloadError: anything else but the file.
+        HTTPError: 416, the file has no such range.
+        _TemporaryError, DownloadError: any other response without the file.
     """
     try:
         opener = urllib.request.build_opener(SecureRedirects)
         return opener.open(urllib.request.Request(url, headers={**_HEADERS, **headers}), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == _RANGE_NOT_THERE and headers:
+        if error.code == _RANGE_NOT_SATISFIABLE and headers:
             raise
         error.close()
-        if error.code in _PASSING:
-            raise _PassingError(f"the server answers {error.code} {error.reason}") from error
-        raise DownloadError(
-            f"{url}: expected the file, the server answers {error.code} {error.reason}; check the address"
-        ) from error
+        answer = f"the server answers {error.code} {error.reason}"
+        if error.code in _TEMPORARY_STATUS:
+            raise _TemporaryError(answer) from error
+        raise DownloadError(f"{url}: expected the file, {answer}; check the address") from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise DownloadError(f"{url}: expected a certificate that can be trusted, got: {error.reason}") from error
-        raise _PassingError(f"no connection: {error.reason}") from error
+        raise _TemporaryError(f"no connection: {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise _PassingError(f"no connection: {error!r}") from error
+        raise _TemporaryError(f"no connection: {error!r}") from error
 
 
 def _read(response: Any) -> bytes:
     try:
         return response.read(_CHUNK)
     except (OSError, http.client.HTTPException) as error:
-        raise _PassingError(f"the connection was cut: {error!r}") from error
+        raise _TemporaryError(f"the connection was cut: {error!r}") from error
 
 
-def _describe(url: str, response: Any) -> Remote:
+def _describe(url: str, response: Any) -> RemoteFile:
     length = response.headers.get("Content-Length", "")
     tag = response.headers.get("ETag", "")
     # RFC 9110, 13.1.5: a weak tag (W/"...") must not be used to resume.
     validator = tag if tag.startswith('"') else response.headers.get("Last-Modified")
-    return Remote(url, int(length) if length.isdecimal() else None, validator)
+    return RemoteFile(url, int(length) if length.isdecimal() else None, validator)
 
 
-def _goes_on(response: Any, known: Remote, have: int) -> bool:
-    """Whether the rest that the server sends belongs to the part that is here."""
-    field = "ETag" if known.validator and known.validator.startswith('"') else "Last-Modified"
-    now = response.headers.get(field, known.validator)  # the answer to If-Range may leave it out
+def _continues(response: Any, begun: RemoteFile, have: int) -> bool:
+    """Whether a partial response starts at byte `have` of the file that was begun."""
+    field = "ETag" if begun.validator and begun.validator.startswith('"') else "Last-Modified"
+    validator = response.headers.get(field, begun.validator)  # a response to If-Range may leave it out
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    return match is not None and now == known.validator and (int(match[1]), int(match[2])) == (have, known.size)
+    return match is not None and validator == begun.validator and (int(match[1]), int(match[2])) == (have, begun.size)
 
 
-def _remember(part: str, remote: Remote) -> None:
+def _save_description(part: str, remote: RemoteFile) -> None:
     if remote.size is None or remote.validator is None:
         forget(part)
         return
-    with open(_notes_of(part), "w", encoding="utf-8") as stream:
+    with open(_description_path(part), "w", encoding="utf-8") as stream:
         json.dump(asdict(remote), stream)
 
 
-def _recall(part: str, url: str) -> Remote | None:
-    """What was noted when `part` was begun; None where there is no part, or of another address."""
+def _load_description(part: str, url: str) -> RemoteFile | None:
+    """Read how the server described `part` when it was begun; None if there is no part, or one of another address."""
     if not os.path.exists(part):
         return None
     try:
-        with open(_notes_of(part), encoding="utf-8") as stream:
-            known = Remote(**json.load(stream))
+        with open(_description_path(part), encoding="utf-8") as stream:
+            begun = RemoteFile(**json.load(stream))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    return known if known.url == url else None
+    return begun if begun.url == url else None
 
 
-def _notes_of(part: str) -> str:
+def _description_path(part: str) -> str:
     return f"{part}.json"
 
 

@@ -1,4 +1,4 @@
-"""COCO's and Karpathy's names: image sets, splits, files, archives, ids. No other file spells one out."""
+"""Names of COCO and of Karpathy's captions: image sets, splits, files, archives, ids. No other file spells them out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CAPTIONS_ARCHIVE = "caption_datasets"
 TEST1K_FILE = "test1k_ids.txt"
 IMAGES_FOLDER = "images"
 
-# Karpathy's splits, each with the annotation file that holds it; a file holds its splits in this order.
+# Karpathy's splits, and the start of the annotation file that each goes to; a file holds its splits in this order.
 ANNOTATION_OF_SPLIT: Mapping[str, str] = {"train": "train", "restval": "train", "val": "valid", "test": "test"}
 ANNOTATION_SUFFIX = "_ann.jsonl"
 TEST1K_ANNOTATION = "test1k"
@@ -23,15 +23,14 @@ _SET_OF_ID = re.compile(r"COCO_([a-z]+[0-9]{4})_")
 
 
 class ImageSet(NamedTuple):
-    """One of COCO's image sets, and what VOLTA and LXMERT call its LMDB and its TSV."""
+    """VOLTA's name for the LMDB of an image set of COCO, and LXMERT's name for its TSV."""
 
-    name: str
     lmdb: str
     tsv: str
 
 
 class Archive(NamedTuple):
-    """One official archive: its name, its address, and what it becomes below the corpus folder."""
+    """An official zip archive: its name, its address, and the file or folder in the corpus that it is unpacked to."""
 
     name: str
     url: str
@@ -44,19 +43,16 @@ class Archive(NamedTuple):
 
 
 IMAGE_SETS: Mapping[str, ImageSet] = {
-    image_set.name: image_set
-    for image_set in (
-        # VOLTA reads training and validation images from one LMDB.
-        ImageSet("train2014", lmdb="trainval", tsv="train"),
-        ImageSet("val2014", lmdb="trainval", tsv="valid"),
-        ImageSet("test2015", lmdb="test", tsv="test"),
-    )
+    # VOLTA reads training and validation images from one LMDB.
+    "train2014": ImageSet(lmdb="trainval", tsv="train"),
+    "val2014": ImageSet(lmdb="trainval", tsv="valid"),
+    "test2015": ImageSet(lmdb="test", tsv="test"),
 }
-# COCO's host shows the certificate of another name, so https fails there. Small archives come first.
+# Small archives come first. COCO's host shows the certificate of another host, so https fails there.
 ARCHIVES = (
     Archive(
-        "caption_datasets",
-        "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip",
+        CAPTIONS_ARCHIVE,
+        f"https://cs.stanford.edu/people/karpathy/deepimagesent/{CAPTIONS_ARCHIVE}.zip",
         CAPTIONS_FILE,
     ),
     *(
@@ -67,29 +63,29 @@ ARCHIVES = (
 
 
 def lmdb_name(set_name: str) -> str:
-    """The LMDB that holds a set: `trainval` or `test` for COCO's sets, else the set's own name."""
+    """Return the name of the LMDB that holds a set: `trainval` or `test` for COCO's sets, else the set's own name."""
     return IMAGE_SETS[set_name].lmdb if set_name in IMAGE_SETS else set_name
 
 
 def tsv_name(set_name: str) -> str:
-    """The start of a set's TSV name: `train`, `valid` or `test` for COCO's sets, else the set's own name."""
+    """Return the start of a set's TSV name: `train`, `valid` or `test` for COCO's sets, else the set's own name."""
     return IMAGE_SETS[set_name].tsv if set_name in IMAGE_SETS else set_name
 
 
-def annotation_files() -> dict[str, tuple[str, ...]]:
-    """Annotation file -> the splits that it holds, in its order; the file of the 1K test set is not among them."""
-    files: dict[str, tuple[str, ...]] = {}
-    for split, name in ANNOTATION_OF_SPLIT.items():
-        files[name + ANNOTATION_SUFFIX] = (*files.get(name + ANNOTATION_SUFFIX, ()), split)
+def annotation_files() -> dict[str, list[str]]:
+    """Return the splits that each annotation file holds, in the file's order; the 1K test set's file is left out."""
+    files: dict[str, list[str]] = {}
+    for split, start in ANNOTATION_OF_SPLIT.items():
+        files.setdefault(start + ANNOTATION_SUFFIX, []).append(split)
     return files
 
 
 def set_of_id(img_id: str) -> str | None:
-    """The image set that an id of COCO names, `train2014` of `COCO_train2014_...`; None for another id."""
+    """Return the image set in an id of COCO, `train2014` of `COCO_train2014_...`; None for any other id."""
     match = _SET_OF_ID.match(img_id)
     return match[1] if match else None
 
 
 def is_coco_id(img_id: str) -> bool:
-    """Whether the file stem carries a coco id, as `COCO_val2014_000000000042` does."""
+    """Whether a file stem has the form `COCO_val2014_000000000042`."""
     return _ID.fullmatch(img_id) is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import subprocess
@@ -13,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from beam_pipeline.download import ARCHIVES, main, parse_args
+from beam_pipeline.download import LOCK_FILE, main, parse_args
 from beam_pipeline.pipeline import main as run_pipeline
-from beam_pipeline.transfer_progress import TransferProgress, transfer_line
 from beam_pipeline.usage import UsageError
+from region_features.records.coco import ARCHIVES
 from tests.conftest import TINY_WEIGHTS, tree_bytes
 from tests.samples.fakes import FakeHandler, fake_prepare
 from tests.samples.file_server import Answer, FileServer, serving
@@ -45,7 +44,8 @@ def fetch(server: FileServer, folder: Path, *flags: str) -> int:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    """The files in a corpus, the lock left out."""
+    return sorted(path.name for path in folder.iterdir() if path.name != LOCK_FILE)
 
 
 def test_fetched_and_unpacked_it_is_the_corpus(
@@ -253,37 +253,3 @@ def test_the_official_addresses() -> None:
     assert [archive.name for archive in parse_args(["--corpus", "c"]).archives] == [each.name for each in ARCHIVES]
     with pytest.raises(UsageError):
         parse_args(["--corpus", "c", "--only", "captions"])
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_is_a_line_every_half_minute_or_a_bar() -> None:
-    now = [0.0]
-    for stream, seconds in ((io.StringIO(), 10.0), (Terminal(), 0.2)):
-        with TransferProgress("a.zip", stream, lambda: now[0]) as progress:
-            for done in range(10):
-                now[0] += seconds
-                progress((10 + done) * 1_000_000, 20_000_000)
-            progress.note("cut")
-        text = stream.getvalue()
-        if stream.isatty():
-            assert text.count("\r") == 5 and text.endswith("\n") and "\r\x1b[Kcut\n" in text
-            assert "[######################..] a.zip: 19.0 of 20.0 MB, 4.5 MB/s, 0:00:00 left" in text
-        else:
-            assert [line.partition(",")[0] for line in text.splitlines()] == [
-                "a.zip: 12.0 of 20.0 MB",
-                "a.zip: 15.0 of 20.0 MB",
-                "a.zip: 18.0 of 20.0 MB",
-                "cut",
-            ]
-
-
-def test_a_transfer_in_one_line() -> None:
-    assert transfer_line("a", 0, 10**6, 0, 0.0) == "a: 0.0 of 1.0 MB, 0.0 MB/s, -:--:-- left"
-    assert (
-        transfer_line("a", 6 * 10**6, 13_510_000_000, 2 * 10**6, 1.0) == "a: 6.0 of 13510.0 MB, 2.0 MB/s, 1:52:32 left"
-    )
-    assert transfer_line("a", 3 * 10**6, None, 3 * 10**6, 2.0) == "a: 3.0 MB, 1.5 MB/s"
