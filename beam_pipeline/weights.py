@@ -1,4 +1,4 @@
-"""`python -m beam_pipeline.weights`: what a weights file is, and any of them as .safetensors."""
+"""`python -m beam_pipeline.weights`: describe a weights file, or convert it to .safetensors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from beam_pipeline.usage import Parser
+from beam_pipeline.usage import Parser, one_line
 from region_features.detector.architecture import Architecture
 from region_features.detector.weights.safetensors_file import encode_weights
 from region_features.detector.weights.state import Weights
@@ -24,19 +24,20 @@ def main(argv: Sequence[str]) -> int:
         argv: the command line without the program's name.
 
     Returns:
-        Exit status: 0 done, 2 wrong use or a file that cannot be used.
+        Exit status: 0 done, 2 wrong use or an unusable file.
     """
     parser = Parser(
         prog="python -m beam_pipeline.weights",
-        allow_abbrev=False,
         description="Weights of the bottom-up-attention network: a .caffemodel, a detectron2 pickle, a torch .pth or "
         ".bin, or a .safetensors, told apart by content; local, gs:// or https://...[#sha256=HEX].",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    convert_parser = commands.add_parser("convert", allow_abbrev=False, help="write weights as .safetensors")
+    convert_parser = commands.add_parser("convert", help="write weights as .safetensors")
     convert_parser.add_argument("source", metavar="IN", help="weights of any known format")
-    convert_parser.add_argument("target", metavar="OUT.safetensors", help="where they go, replaced; local or gs://")
-    inspect_parser = commands.add_parser("inspect", allow_abbrev=False, help="say what a weights file is")
+    convert_parser.add_argument(
+        "target", metavar="OUT.safetensors", help="the file to write or replace, local or gs://"
+    )
+    inspect_parser = commands.add_parser("inspect", help="describe a weights file")
     inspect_parser.add_argument("source", metavar="FILE", help="weights of any known format")
     try:
         args = parser.parse_args(argv)
@@ -46,24 +47,24 @@ def main(argv: Sequence[str]) -> int:
         print(f"beam_pipeline.weights: {error.filename or args.source}: {reason}", file=sys.stderr)
         return 2
     except ValueError as error:
-        print(f"beam_pipeline.weights: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"beam_pipeline.weights: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 
 
 def convert(source: str, target: str) -> str:
-    """Write weights as .safetensors; whoever runs them gets the records that the source gives, bit for bit.
+    """Convert weights to .safetensors; both files give the same records, bit for bit.
 
     Args:
         source: weights of any known format, local or remote.
-        target: local path or gs:// URI; holds the whole file or what it held before.
+        target: local path or gs:// URI; written under a temporary name first.
 
     Returns:
         One line for the user.
 
     Raises:
         ValueError: the source cannot be used, or is the target.
-        OSError: one of them cannot be read, fetched or written.
+        OSError: a file cannot be read, fetched or written.
     """
     with local_copy(source) as path:
         if not files.is_remote(target) and os.path.exists(target) and os.path.samefile(path, target):
@@ -75,11 +76,11 @@ def convert(source: str, target: str) -> str:
 
 
 def inspect(source: str) -> str:
-    """What a weights file is, a line each for format, depth, widths, classes, attributes, origin, size and hash.
+    """Describe a weights file, with a line each for format, depth, widths, classes, attributes, size, hash and source.
 
     Raises:
-        ValueError: it cannot be used.
-        OSError: it cannot be read or fetched.
+        ValueError: the file cannot be used.
+        OSError: the file cannot be read or fetched.
     """
     with local_copy(source) as path:
         weights = read_weights(path, source)
@@ -100,7 +101,7 @@ def inspect(source: str) -> str:
 
 
 def depth(net: Architecture) -> str:
-    """The network's name by its number of convolutions: three a block, conv1 and, as ever, the classifier."""
+    """Name a ResNet by its layers with weights: conv1, three convolutions per block, and the classifier."""
     return f"ResNet-{3 * sum(stage.blocks for stage in net.stages) + 2}"
 
 

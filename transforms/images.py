@@ -1,4 +1,4 @@
-"""Images of a shard: read, checked, decoded and prepared ahead of the detector, in key order."""
+"""Read, decode and prepare the images of a shard ahead of the detector, in LMDB key order."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ from region_features.records.failure import ImageFailure
 from region_features.records.given_boxes import check_inside
 from region_features.records.item import CaptionedImage, ImageItem
 from region_features.records.plan import ImageRef, ShardKey, decode_plan
-from region_features.records.prepared_image import PreparedImage
+from region_features.records.prepared_image import Prepare, PreparedImage
 from transforms import files
 
-Prepare = Callable[[str, NDArray[np.uint8]], PreparedImage]
-# No real image needs more encoded bytes for each pixel that it may have, and for its metadata.
+# Most encoded bytes of a real image: for each pixel, and for its metadata.
 _BYTES_PER_PIXEL = 8
 _METADATA_BYTES = 16 << 20
 
 
 class _ImageBatchCoder(beam.coders.Coder):
-    """Beam asks for the size of some elements; its own coder would pickle hundreds of megabytes to know it."""
+    """Pickles batches as Beam's own coder does, but does not pickle hundreds of megabytes to estimate their size."""
 
     _pickle = beam.coders.PickleCoder()
 
@@ -47,7 +46,7 @@ beam.coders.registry.register_coder(ImageBatch, _ImageBatchCoder)
 
 
 def read_plan(plan_uri: str, todo: frozenset[str]) -> Iterator[tuple[str, tuple[ShardKey, ImageRef]]]:
-    """(img_id, (shard, image)) of every planned image whose shard's file name is in `todo`."""
+    """Yield (img_id, (shard, image)) of every planned image whose shard's file name is in `todo`."""
     plan = decode_plan(files.read_bytes(plan_uri), plan_uri)
     for key, refs in plan.shards.items():
         if key.filename in todo:
@@ -56,7 +55,7 @@ def read_plan(plan_uri: str, todo: frozenset[str]) -> Iterator[tuple[str, tuple[
 
 
 def read_image(uri: str, pixel_limit: int, exif: bool = False) -> tuple[str, NDArray[np.uint8]]:
-    """Read and decode one image, see `decode_image`.
+    """Read one image, and decode it as `decode_image` does.
 
     Returns:
         Hex SHA-256 of the encoded file, and uint8 (H, W, 3) BGR pixels.
@@ -68,7 +67,7 @@ def read_image(uri: str, pixel_limit: int, exif: bool = False) -> tuple[str, NDA
         data = files.read_bytes(uri, limit=pixel_limit * _BYTES_PER_PIXEL + _METADATA_BYTES)
     except OSError as error:
         raise ImageFailure("read", error.strerror or str(error)) from error
-    except Exception as error:  # remote file systems raise classes of their own
+    except Exception as error:  # remote file systems raise their own classes
         raise ImageFailure("read", f"{type(error).__name__}: {error}") from error
     return hashlib.sha256(data).hexdigest(), decode_image(data, pixel_limit, exif)
 
@@ -76,7 +75,7 @@ def read_image(uri: str, pixel_limit: int, exif: bool = False) -> tuple[str, NDA
 def load_item(
     shard: ShardKey, image: CaptionedImage, prepare: Prepare, pixel_limit: int, exif: bool = False
 ) -> tuple[ImageItem, PreparedImage | ImageFailure]:
-    """One image as the detector takes it, with the boxes that were given for it, or why there is none."""
+    """Load and prepare one image with its given boxes, or return its failure."""
     try:
         sha256, pixels = read_image(image.ref.uri, pixel_limit, exif)
         boxes = check_inside(image.boxes, *pixels.shape[:2]) if image.boxes else None
@@ -84,12 +83,12 @@ def load_item(
         return ImageItem(shard, image, sha256), prepared if boxes is None else replace(prepared, boxes=boxes)
     except ImageFailure as failure:
         return ImageItem(shard, image, ""), failure
-    except Exception as error:  # whatever one image does to a library must not reach its neighbours
+    except Exception as error:  # an image that breaks a library must not fail its batch
         return ImageItem(shard, image, ""), ImageFailure("decode", f"{type(error).__name__}: {error}")
 
 
 class _LoadShard(beam.DoFn):
-    """Gives a shard's batches when the next shard is known, so that the detector does not wait between the two."""
+    """Holds back a shard until the next one is known, so that the detector does not wait between the two."""
 
     def __init__(self, prepare: Prepare, pixel_limit: int, batch_size: Callable[[], int], exif: bool) -> None:
         self._load = functools.partial(load_item, prepare=prepare, pixel_limit=pixel_limit, exif=exif)
@@ -124,13 +123,13 @@ class _LoadShard(beam.DoFn):
 
 @dataclass
 class LoadImages(beam.PTransform):
-    """(shard, images) -> batches of (ImageItem, PreparedImage or ImageFailure); a batch never leaves its shard.
+    """(shard, images) -> batches of (ImageItem, PreparedImage or ImageFailure), each of images of one shard.
 
     Attributes:
         prepare: the detector's preprocessing, run in the reader threads.
         pixel_limit: largest allowed width x height.
-        batch_size: gives the images a batch; asked on the worker, whose device decides.
-        exif: turn images as their EXIF orientation says.
+        batch_size: returns the images per batch; called on the worker, whose device decides.
+        exif: rotate images by their EXIF orientation.
     """
 
     prepare: Prepare
@@ -139,6 +138,6 @@ class LoadImages(beam.PTransform):
     exif: bool = False
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        """Apply the DoFn."""
+        """Load each shard."""
         load = _LoadShard(self.prepare, self.pixel_limit, self.batch_size, self.exif)
         return shards | "LoadShard" >> beam.ParDo(load).with_output_types(ImageBatch)

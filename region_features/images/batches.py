@@ -1,4 +1,4 @@
-"""Batches of images, loaded by threads ahead of the detector."""
+"""Load batches of images in threads, ahead of the detector."""
 
 from __future__ import annotations
 
@@ -16,23 +16,21 @@ _THREADS = 8
 
 
 class ImageBatch(list[Loaded]):
-    """Images of one shard that go to the detector together, and those that could not be loaded."""
+    """Images of one shard that go to the detector together, and failures of images that could not be loaded."""
 
 
 class BatchLoader:
-    """Batches of one shard after the other, in LMDB key order; threads keep one batch ahead of who takes them.
+    """Loads the batches of one shard after the other, in LMDB key order, with threads that stay one batch ahead.
 
-    They go on with the next shard, if it is known, while the last batch of a shard is taken. Memory holds at most two
-    batches of prepared images.
+    If the next shard is known, its first batch is loaded while the last batch of a shard is in use. Memory holds at
+    most two batches of prepared images.
+
+    Args:
+        load: loads one image or returns its failure; called in threads, its exceptions are raised by `batches`.
+        batch_size: images per batch; the last batch of a shard may be smaller.
     """
 
     def __init__(self, load: Callable[[ShardKey, CaptionedImage], Loaded], batch_size: int) -> None:
-        """Takes what loads one image; called in threads.
-
-        Args:
-            load: gives the image, or the failure that it is; what it raises reaches who takes the batches.
-            batch_size: images a batch; a shard's last may be smaller.
-        """
         self._load, self._batch_size = load, batch_size
         self._pool = ThreadPoolExecutor(_THREADS)
         self._counts: deque[int] = deque()
@@ -40,7 +38,7 @@ class BatchLoader:
         self._loading: deque[Future[Loaded]] = deque()
 
     def add(self, shard: ShardKey, images: Iterable[CaptionedImage]) -> None:
-        """Line up the images of a shard, in any order."""
+        """Queue the images of a shard, given in any order."""
         ordered = sorted(images, key=lambda image: image.ref.key)
         self._counts.append(len(ordered))
         self._waiting.extend((shard, image) for image in ordered)
@@ -48,20 +46,20 @@ class BatchLoader:
 
     @property
     def shards(self) -> int:
-        """How many have been added and not been taken."""
+        """Number of shards that were added and not yet taken."""
         return len(self._counts)
 
     def batches(self) -> Iterator[ImageBatch]:
-        """The batches of the shard that has waited longest."""
+        """Take the shard that was added first, and yield its batches."""
         left = self._counts.popleft()
         while left:
             batch = ImageBatch(self._next() for _ in range(min(left, self._batch_size)))
             left -= len(batch)
             yield batch
-            del batch
+            del batch  # before the next batch is made
 
     def close(self) -> None:
-        """Leave no thread behind; images that nobody took are dropped."""
+        """Stop the threads, and drop the images that were not taken."""
         self._pool.shutdown(cancel_futures=True)
 
     def _next(self) -> Loaded:

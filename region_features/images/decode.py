@@ -1,4 +1,4 @@
-"""Encoded image bytes to BGR pixels, with a guard against hostile and damaged files."""
+"""Decode image files to BGR pixels, and refuse hostile and damaged ones."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from region_features.records.failure import ImageFailure
 
-_ORIENTATION = 0x0112
-# What a photo collection holds; PIL's other readers (PostScript, FITS, ...) are attack surface.
+_ORIENTATION = 0x0112  # EXIF's tag
+# The formats of photo collections; PIL's other readers (PostScript, FITS, ...) are attack surface.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-# PIL warns of damaged EXIF, which real collections are full of and which touches no pixel. Once and for all:
-# catch_warnings is not safe in reader threads.
+# Real collections are full of damaged EXIF, which changes no pixel. The filter is global, since catch_warnings is not
+# safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -23,14 +23,14 @@ def decode_image(data: bytes, pixel_limit: int, exif: bool = False) -> NDArray[n
     """Decode an image as cv2.imread(IMREAD_COLOR | IMREAD_IGNORE_ORIENTATION) would, but strictly.
 
     Grayscale becomes three equal channels, alpha is dropped, 16-bit samples keep their high byte, CMYK and palettes
-    are converted to RGB, an animation gives its first frame, EXIF rotation is not applied unless asked for (a TIFF's
-    own orientation tag is, as in cv2). A file that ends before its last pixel is an error, and so is a JPEG without its
-    end marker; damage inside JPEG data that keeps the marker shows in the pixels only, and passes as it does in cv2.
+    become RGB, and an animation its first frame. A TIFF's own orientation tag is applied, as in cv2. A file that ends
+    before its last pixel and a JPEG without its end marker are errors; damage inside JPEG data only shows in the
+    pixels, as in cv2.
 
     Args:
-        data: the encoded file.
-        pixel_limit: largest allowed width x height, checked before any pixel is decoded.
-        exif: turn and mirror the image as its EXIF orientation says.
+        data: content of the file.
+        pixel_limit: largest allowed width x height, checked before pixels are decoded.
+        exif: rotate and mirror the image by its EXIF orientation.
 
     Returns:
         uint8 (H, W, 3), BGR.
@@ -42,7 +42,7 @@ def decode_image(data: bytes, pixel_limit: int, exif: bool = False) -> NDArray[n
 
     if not data:
         raise ImageFailure("decode", "the file is empty (0 bytes)")
-    Image.MAX_IMAGE_PIXELS = None  # the limit below is ours, and a failure instead of a warning
+    Image.MAX_IMAGE_PIXELS = None  # pixel_limit is checked below; PIL would only warn
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             width, height = image.size
@@ -58,21 +58,20 @@ def decode_image(data: bytes, pixel_limit: int, exif: bool = False) -> NDArray[n
         raise
     except UnidentifiedImageError as error:
         raise ImageFailure("decode", f"not an image of a known format; it begins with {data[:8]!r}") from error
-    except Exception as error:  # PIL's readers raise OSError, SyntaxError, ValueError, struct.error, ... on bad files
+    except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, struct.error, ...
         raise ImageFailure("decode", f"damaged image: {error}") from error
 
 
 def upright(pixels: NDArray[np.uint8], orientation: object) -> NDArray[np.uint8]:
-    """Turns and mirrors pixels as stored into what a viewer shows, as `PIL.ImageOps.exif_transpose` does.
+    """Rotate and mirror pixels by an EXIF orientation, as `PIL.ImageOps.exif_transpose` does.
 
     Args:
-        pixels: uint8 (H, W, 3).
-        orientation: EXIF's, 1 to 8; anything else changes nothing.
+        pixels: uint8 (H, W, 3), as stored.
+        orientation: 1 to 8; any other value changes nothing.
 
     Returns:
         A view, uint8 (H, W, 3) or (W, H, 3).
     """
-    # From 5 on rows and columns change places; then, by orientation: the rows in reverse, the columns in reverse.
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -85,19 +84,19 @@ def upright(pixels: NDArray[np.uint8], orientation: object) -> NDArray[np.uint8]
 def _orientation(image: Any) -> object:
     try:
         return image.getexif().get(_ORIENTATION)
-    except Exception:  # damaged EXIF raises SyntaxError, ValueError, struct.error, ... and touches no pixel
+    except Exception:  # damaged EXIF raises SyntaxError, ValueError, struct.error, ...
         return None
 
 
 def _to_bgr(image: Any) -> NDArray[np.uint8]:
     image.load()
-    if image.mode == "I" and image.format == "TIFF":  # what white is, only its writer knows
+    if image.mode == "I" and image.format == "TIFF":  # the value of white is unknown
         raise ImageFailure("decode", "32-bit or signed samples (mode I); convert it to unsigned 8 or 16 bit")
-    if image.mode.startswith("I"):  # 16-bit grayscale, which PIL would clip to white instead of scaling
+    if image.mode.startswith("I"):  # 16-bit grayscale, which PIL would clip instead of scaling
         gray = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(gray[:, :, None], 3, axis=2)
     if image.mode == "F":
         raise ImageFailure("decode", "floating-point samples (mode F); convert it to 8 bit")
-    image.info.pop("transparency", None)  # convert would warn of what is dropped here
+    image.info.pop("transparency", None)  # dropped; convert() would warn
     rgb = np.asarray(image.convert("RGB"))
     return np.ascontiguousarray(rgb[:, :, ::-1])

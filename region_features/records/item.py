@@ -1,4 +1,4 @@
-"""What travels beside an image from the join to the shard writer."""
+"""The data that accompany an image from the join with its annotations to the shard writer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from region_features.records.plan import ImageRef, ShardKey
 
 @dataclass(frozen=True)
 class ImageCaptions:
-    """The captions of one image in dataset_coco.json: its COCO id, split, raw sentences and their ids."""
+    """An image's row in dataset_coco.json: its COCO id, split, raw sentences and their ids."""
 
     img_id: str
     coco_id: int
@@ -21,7 +21,7 @@ class ImageCaptions:
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """An image joined with what was given for it: captions, None where it has none, and boxes in a run with --boxes."""
+    """An image with its captions, None if it has none, and its given boxes, None in a run without them."""
 
     ref: ImageRef
     captions: ImageCaptions | None
@@ -30,7 +30,7 @@ class CaptionedImage:
 
 @dataclass(frozen=True)
 class ImageItem:
-    """An image on its way into a shard; `sha256` is that of the encoded file, empty where it was not read."""
+    """An image and its shard; `sha256` is the hex digest of the image file, empty if the file was not read."""
 
     shard: ShardKey
     image: CaptionedImage
