@@ -24,6 +24,7 @@ EXPECTED_SKIPS = (
     ("tests/detector/test_generic.py", NO_BFLOAT16),
     ("tests/detector/test_precision.py", NO_BFLOAT16),
     ("tests/detector/test_private_apis.py", NO_ONEDNN),
+    ("tests/detector/test_private_apis.py", NO_ONEDNN),
     ("tests/detector/test_parity.py", NO_RECORDINGS),
     ("tests/detector/test_stages.py", NO_RECORDINGS),
     ("tests/detector/test_stages.py", NO_ONEDNN),

@@ -42,7 +42,8 @@ def imported_modules(path: Path) -> set[str]:
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module and node.level == 0, f"{path}, line {node.lineno}: a relative import"
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
     return names
 
@@ -53,8 +54,16 @@ def room_of(name: str) -> str:
     return parts[1] if len(parts) > 1 and parts[1] in ROOMS else "__init__"
 
 
-def test_every_layer_has_files() -> None:
+def test_every_layer_and_room_has_files() -> None:
     assert {path.parts[0] for path in FILES} == set(LAYERS)
+    library = [path.with_suffix("").parts[1] for path in FILES if path.parts[0] == "region_features"]
+    assert set(library) == set(ROOMS)
+
+
+def test_an_import_at_any_place_of_a_file_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text("import a\n\ndef f():\n    from b.c import d\n    import e.f\n")
+    assert imported_modules(path) == {"a", "b.c.d", "e.f"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
@@ -65,10 +74,9 @@ def test_imports_run_down_through_the_layers(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] == "region_features"], ids=str)
 def test_imports_inside_the_library_run_towards_the_records(path: Path) -> None:
-    own = room_of(".".join(path.with_suffix("").parts))
-    for name in imported_modules(path):
-        if name.split(".")[0] == "region_features":
-            assert ROOMS.index(room_of(name)) <= ROOMS.index(own), f"{path} imports {name}"
+    own = ROOMS.index(room_of(".".join(path.with_suffix("").parts)))
+    library = [name for name in imported_modules(path) if name.split(".")[0] == "region_features"]
+    assert [name for name in library if ROOMS.index(room_of(name)) > own] == []
 
 
 @pytest.mark.parametrize("module", ["beam_pipeline.pipeline", "beam_pipeline.options"])

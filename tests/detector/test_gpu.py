@@ -24,7 +24,7 @@ DEVIATION = {"float32": 1e-4, "tf32": 5e-3, "bfloat16": 1e-2, "float16": 5e-3}
 
 def records(detector: Detector, images: Sequence[PreparedImage]) -> list[RegionRecord]:
     found = detector.detect(images)
-    assert all(isinstance(record, RegionRecord) for record in found), found
+    assert len(found) == len(images) and all(isinstance(record, RegionRecord) for record in found), found
     return [record for record in found if isinstance(record, RegionRecord)]
 
 

@@ -40,7 +40,7 @@ IMAGES = ("s20x20", "s32x64", "s37x900")
 
 def records(path: Path) -> list[RegionRecord]:
     found = Detector.load(str(path), "cpu", SelectionRule()).detect([golden(name).image for name in IMAGES])
-    assert all(isinstance(record, RegionRecord) for record in found)
+    assert len(found) == len(IMAGES) and all(isinstance(record, RegionRecord) for record in found)
     return [record for record in found if isinstance(record, RegionRecord)]
 
 

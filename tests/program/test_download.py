@@ -71,8 +71,10 @@ def test_fetched_and_unpacked_it_is_the_corpus(
         run_pipeline(["--corpus", str(folder), "--output", str(tmp_path / "b"), *flags], FakeHandler(), fake_prepare)
         == 0
     )
-    for found in (tmp_path / "a" / "tfrecord").glob("*.tfrecord"):
-        assert found.read_bytes() == (tmp_path / "b" / "tfrecord" / found.name).read_bytes()
+    shards = sorted((tmp_path / "a" / "tfrecord").glob("*.tfrecord"))
+    assert len(shards) == 6
+    for shard in shards:
+        assert shard.read_bytes() == (tmp_path / "b" / "tfrecord" / shard.name).read_bytes()
 
 
 def test_what_is_whole_is_skipped_without_a_request(

@@ -46,6 +46,7 @@ def detect(photos: Path, weights: object, out: Path) -> tuple[dict[str, Any], di
     argv = ["--images", str(photos), "--weights", str(weights), "--output", str(out), "--outputs", "tfrecord"]
     assert run_pipeline([*argv, "--device", "cpu"]) == 0
     shards = {path.name: path.read_bytes() for path in (out / "tfrecord").glob("*.tfrecord")}
+    assert shards
     return json.loads((out / "manifest.json").read_text()), shards
 
 
