@@ -65,7 +65,7 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
-def test_one_command_measures_and_rewrites_its_own_rows(
+def test_the_command_rewrites_the_rows_of_its_own_machine(
     narrow: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_photo(tmp_path / "photo.png", 1, (120, 160))
@@ -120,7 +120,7 @@ def test_weights_that_detectron2_cannot_build_are_named(capsys: pytest.CaptureFi
     assert "(1, 1, 2, 2) blocks" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_the_port_gives_what_the_detector_gives() -> None:
+def test_the_straight_port_gives_the_detectors_records() -> None:
     torch.set_num_threads(2)
     photos = [prepare(f"photo_{i}", image) for i, image in enumerate(photographs([]))]
     port = straight_port.load(str(TINY_WEIGHTS), "cpu")
@@ -140,7 +140,7 @@ def test_the_program_is_measured_from_jpegs_to_shards() -> None:
     assert found["peak"] is not None and found["peak"] > 1e8
 
 
-def test_a_network_that_waits_is_fed_by_the_whole_program(tmp_path: Path) -> None:
+def test_the_program_feeds_a_network_that_only_waits(tmp_path: Path) -> None:
     for number in range(70):
         write_photo(tmp_path / "photos" / f"{number}.png", number)
     reached, busy = feeding.measure(tmp_path / "photos", rate=1000)

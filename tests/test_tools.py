@@ -190,7 +190,7 @@ def test_corpus_has_karpathys_schema(corpus: Path) -> None:
     assert {int(line) for line in (corpus / "test1k_ids.txt").read_text().splitlines()} < test_ids
 
 
-def test_corpus_images_are_the_ones_named(corpus: Path) -> None:
+def test_corpus_has_the_images_that_its_captions_name(corpus: Path) -> None:
     data = json.loads((corpus / "dataset_coco.json").read_text(encoding="utf-8"))
     named = {corpus / "images" / image["filepath"] / image["filename"] for image in data["images"]}
     assert set(corpus.glob("images/*/*")) == named

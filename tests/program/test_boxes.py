@@ -41,7 +41,7 @@ def load(path: Path, boxes: GivenBoxes | None, exif: bool = False) -> PreparedIm
     return load_item(SHARD, image, fake_prepare, 10**6, exif)[1]
 
 
-def test_an_image_carries_its_boxes_or_why_they_cannot_be(tmp_path: Path) -> None:
+def test_an_image_carries_its_given_boxes_or_why_they_are_refused(tmp_path: Path) -> None:
     write_photo(tmp_path / "a.png", 1, (30, 40))
     good = GivenBoxes("a", np.array([[0, 0, 40, 30], [1, 1, 2, 2]], np.float32))
     found = load(tmp_path / "a.png", good)
@@ -74,7 +74,7 @@ def test_boxes_are_shuffled_with_the_ids_and_stay_out_of_the_graph(tmp_path: Pat
     assert b"1.2345" not in graph.SerializeToString()
 
 
-def test_the_flags_reach_the_config() -> None:
+def test_the_flags_of_given_boxes_reach_the_config() -> None:
     config, rest = parse_args([*BASE, "--boxes", "b.jsonl", "--detector_config", "c.yaml", "--exif"])
     assert (config.given_boxes, config.detector_config, config.exif) == ("b.jsonl", "c.yaml", True)
     assert config.boxes == SelectionRule() and rest == []
@@ -83,13 +83,13 @@ def test_the_flags_reach_the_config() -> None:
 
 
 @pytest.mark.parametrize("flag", [("--min_boxes", "10"), ("--max_boxes", "100"), ("--conf_threshold", "0.5")])
-def test_a_number_of_boxes_beside_given_ones_is_wrong_use(flag: tuple[str, str]) -> None:
+def test_a_number_of_boxes_with_given_boxes_is_wrong_use(flag: tuple[str, str]) -> None:
     with pytest.raises(UsageError, match="--boxes: every box given is described: expected no --min_boxes"):
         parse_args([*BASE, "--boxes", "b.jsonl", *flag])
 
 
 @pytest.mark.parametrize("flag", [("--boxes", "b.jsonl"), ("--detector_config", "c.yaml"), ("--exif",)])
-def test_imported_records_are_taken_as_they_are(flag: tuple[str, ...]) -> None:
+def test_flags_of_the_detector_are_refused_with_imported_records(flag: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match=f"^{flag[0]}: imported records are taken as they are"):
         parse_args(["--import_tsv", "a.tsv", "--output", "out", *flag])
 

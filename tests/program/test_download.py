@@ -48,7 +48,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != LOCK_FILE)
 
 
-def test_fetched_and_unpacked_it_is_the_corpus(
+def test_fetched_and_unpacked_archives_are_the_corpus(
     server: FileServer, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "new" / "mscoco"
@@ -95,7 +95,9 @@ def test_what_is_whole_is_skipped_without_a_request(
     assert f"{tmp_path}/c/images/val2014: is there" in capsys.readouterr().out
 
 
-def test_a_cut_is_resumed_and_noted(server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_download_that_is_cut_off_is_resumed_with_a_note(
+    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.script = [Answer(), Answer(cut=1000), Answer(status=503), Answer(cut=500)]
     assert fetch(server, tmp_path / "c", "--only", "val2014") == 0
     assert [asked for _, asked, _ in server.log] == [None, None, "bytes=1000-", "bytes=1000-", "bytes=1500-"]
@@ -112,7 +114,9 @@ def test_a_file_that_changes_in_between_is_fetched_anew(server: FileServer, corp
     assert (tmp_path / "c" / "val2014.zip").read_bytes() == other
 
 
-def test_a_file_that_is_not_there(server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_archive_that_the_server_lacks_is_named_before_any_download(
+    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     del server.files["/coco/test2015.zip"]
     assert fetch(server, tmp_path / "c") == 1
     error = capsys.readouterr().err
@@ -148,7 +152,7 @@ def test_evil_archives_unpack_nothing(server: FileServer, tmp_path: Path, capsys
     assert not list(tmp_path.rglob("evil.jpg"))
 
 
-def test_an_archive_of_other_origin_that_is_cut_is_named(
+def test_a_damaged_archive_from_elsewhere_is_named_and_kept(
     server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "val2014.zip").write_bytes(server.files["/coco/val2014.zip"][:-50])
@@ -157,7 +161,7 @@ def test_an_archive_of_other_origin_that_is_cut_is_named(
     assert server.log == []
 
 
-def test_too_small_a_disk_is_told_before_the_start(
+def test_too_small_a_disk_is_refused_before_any_download(
     server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = sum(map(len, server.files.values()))
@@ -173,7 +177,7 @@ def test_too_small_a_disk_is_told_before_the_start(
     assert fetch(server, tmp_path / "c") == 0
 
 
-def test_a_killed_download_goes_on(server: FileServer, tmp_path: Path) -> None:
+def test_a_killed_download_is_resumed(server: FileServer, tmp_path: Path) -> None:
     big = zip_bytes([("val2014/1.jpg", os.urandom(30_000_000))])
     server.files["/coco/val2014.zip"] = big
     server.script = [Answer(), Answer(cut=20_000_000), *[Answer(status=503)] * 3]
@@ -246,7 +250,7 @@ def test_wrong_use_is_one_line_and_status_2(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_official_addresses() -> None:
+def test_archives_come_from_the_official_addresses() -> None:
     options = parse_args(["--corpus", "c", "--only", "train2014", "caption_datasets"])
     assert [archive.url for archive in options.archives] == [
         "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip",

@@ -28,7 +28,7 @@ def by_pillow(data: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_all_eight_orientations_are_pillows(orientation: int, kind: str) -> None:
+def test_all_eight_orientations_turn_as_pillow_turns_them(orientation: int, kind: str) -> None:
     data = tagged(orientation, kind)
     stored, turned = decode_image(data, LIMIT), decode_image(data, LIMIT, exif=True)
     np.testing.assert_array_equal(turned, by_pillow(data))
@@ -48,7 +48,7 @@ def test_orientation_6_is_a_clockwise_quarter_turn() -> None:
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 77])
-def test_an_orientation_that_is_none_changes_nothing(orientation: int) -> None:
+def test_an_unknown_orientation_changes_nothing(orientation: int) -> None:
     data = tagged(orientation)
     np.testing.assert_array_equal(decode_image(data, LIMIT, exif=True), decode_image(data, LIMIT))
 
@@ -61,7 +61,7 @@ def test_damaged_exif_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16"])
-def test_every_kind_of_pixel_turns(mode: str) -> None:
+def test_every_pixel_format_is_turned(mode: str) -> None:
     if mode == "I;16":
         gray = np.arange(13 * 21, dtype=np.uint16).reshape(13, 21) * 200
         exif = Image.Exif()

@@ -88,7 +88,7 @@ def test_the_adaptive_model_gives_each_image_its_own_number_of_boxes(photos: Pat
         assert_same(record, stored[name])
 
 
-def test_a_low_threshold_is_held_at_the_maximum(photos: Path, tmp_path: Path) -> None:
+def test_a_low_threshold_keeps_max_boxes(photos: Path, tmp_path: Path) -> None:
     flags = ("--min_boxes", 10, "--max_boxes", 100, "--conf_threshold", 0.01)
     assert run("--images", photos / "p_0.png", "--output", tmp_path / "out", *flags) == 0
     (record,) = read_tfrecords(tmp_path / "out").values()
@@ -129,7 +129,7 @@ def test_the_networks_own_boxes_given_back_are_the_same_records(
     assert "boxes_sha256 was " in capsys.readouterr().err
 
 
-def test_every_box_without_features_is_accounted_for(
+def test_images_without_usable_boxes_are_failures_and_counted(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = write_boxes(
@@ -177,7 +177,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     ("content", "words"),
     [(None, "--boxes {}: expected a readable file"), (b"", "got: an empty file"), (b"[1]\n", "{}, line 1: expected a")],
 )
-def test_a_boxes_file_that_is_none_is_wrong_use(
+def test_an_unreadable_boxes_file_is_wrong_use(
     content: bytes | None, words: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = tmp_path / "b.jsonl"
@@ -188,7 +188,7 @@ def test_a_boxes_file_that_is_none_is_wrong_use(
     assert not (tmp_path / "out").exists()
 
 
-def test_given_boxes_and_their_number_contradict_each_other(
+def test_a_number_of_boxes_with_given_boxes_is_one_line(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = write_boxes(tmp_path / "b.jsonl", ("p_0", [[0, 0, 5, 5]]))
@@ -230,7 +230,7 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return request.param, config, weights
 
 
-def test_another_detectron2_network_fills_the_same_records(
+def test_a_detectron2_network_fills_records_of_the_same_form(
     network: tuple[str, Path, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kind, config, weights = network

@@ -33,7 +33,9 @@ def inspected(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, l
     return status, captured.out.splitlines(), captured.err
 
 
-def test_a_folder(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_is_summed_up_by_sets_failures_settings_and_files(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, lines, err = inspected(capsys, out)
     assert (status, err) == (0, "")
     assert lines[0] == f"{out}: done: 13 of 15 images written, 2 failed"
@@ -48,7 +50,7 @@ def test_a_folder(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert described in lines
 
 
-def test_damaged_rows_are_told_too(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_caption_rows_are_listed_with_the_failures(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = {"uri": "c.json", "img_id": "", "stage": "captions", "reason": "c.json, images[3]: missing field 'split'"}
     with (out / "failures.jsonl").open("a") as stream:
         stream.write(json.dumps(row) + "\n")
@@ -60,7 +62,7 @@ def test_damaged_rows_are_told_too(out: Path, capsys: pytest.CaptureFixture[str]
     assert status == 2 and "failures.jsonl: expected a failure a line" in err
 
 
-def test_a_run_that_has_not_ended(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_has_not_ended_is_shown_as_such(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (out / "manifest.json").unlink()
     (out / "tfrecord" / "train2014-00000-of-00001.tfrecord").unlink()
     status, lines, _ = inspected(capsys, out)
@@ -70,7 +72,9 @@ def test_a_run_that_has_not_ended(out: Path, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("name", ["COCO_train2014_000000000009", "9"])
-def test_an_image(name: str, out: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_is_shown_with_its_captions_and_regions(
+    name: str, out: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, lines, err = inspected(capsys, out, name)
     assert (status, err) == (0, "")
     photo = corpus / "images" / "train2014" / "COCO_train2014_000000000009.jpg"
@@ -86,7 +90,7 @@ def test_an_image(name: str, out: Path, corpus: Path, capsys: pytest.CaptureFixt
         np.testing.assert_allclose([float(word) for word in line.split()], wanted, atol=0.051)
 
 
-def test_an_image_without_captions(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_without_captions_is_shown_as_such(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, lines, _ = inspected(capsys, out, "COCO_test2015_000000000002")
     assert lines[3] == "  no captions"
 
@@ -103,7 +107,7 @@ def test_an_id_of_two_sets_shows_both(tmp_path: Path, capsys: pytest.CaptureFixt
     ]
 
 
-def test_unknown_ids_get_the_nearest_names(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_id_is_answered_with_the_nearest_ones(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, lines, err = inspected(capsys, out, "COCO_train2014_00000000009")
     assert (status, lines) == (2, [])
     assert "no image 'COCO_train2014_00000000009' among the 13 of" in err
@@ -112,14 +116,14 @@ def test_unknown_ids_get_the_nearest_names(out: Path, capsys: pytest.CaptureFixt
     assert status == 2 and "gave no record: decode: the file is empty" in err
 
 
-def test_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = inspected(capsys, tmp_path)
     assert status == 2 and "expected the --output of a run" in err
     assert show.main([]) == 2
     assert capsys.readouterr().err == "inspect: the following arguments are required: OUT\n"
 
 
-def test_the_module_runs_beside_the_library_of_its_name(out: Path) -> None:
+def test_the_module_runs_as_a_command(out: Path) -> None:
     command = [sys.executable, "-m", "beam_pipeline.show", str(out), "9"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("COCO_train2014_000000000009 in ")

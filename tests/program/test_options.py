@@ -56,7 +56,7 @@ def usage_error(*argv: str) -> str:
     return message
 
 
-def test_defaults() -> None:
+def test_defaults_of_the_flags() -> None:
     config, beam_flags = parse_args(BASE)
     assert beam_flags == []
     assert config == Config(
@@ -125,11 +125,11 @@ def test_help_has_a_line_for_every_flag_and_imports_nothing_heavy() -> None:
     assert all(line.startswith("import time:") for line in done.stderr.splitlines())
 
 
-def test_the_flags_are_those_of_the_help() -> None:
+def test_the_parser_has_these_flags_and_no_others() -> None:
     assert set(_parser()._option_string_actions) == {*FLAGS, "-h", "--help"}
 
 
-def test_none_of_our_flags_is_beams() -> None:
+def test_no_flag_of_ours_is_also_beams() -> None:
     assert not set(FLAGS) & set(_beam_parser()._option_string_actions)
 
 
@@ -181,39 +181,39 @@ def test_a_misspelt_output_is_named_before_it_is_missed() -> None:
     assert usage_error(*BASE[:4]).startswith("--output DIR is missing")
 
 
-def test_a_flag_like_no_other_points_to_the_help() -> None:
+def test_an_unknown_flag_without_a_near_name_points_to_the_help() -> None:
     assert usage_error(*BASE, "--zzqqxx") == "unknown flag --zzqqxx; see --help"
 
 
-def test_a_stray_word_is_told_how_to_be_right() -> None:
+def test_a_word_that_belongs_to_no_flag_is_refused_with_a_remedy() -> None:
     message = usage_error(*BASE, "photos/b.jpg")
     assert message.startswith("expected a flag, got 'photos/b.jpg'") and "after one --images" in message
 
 
 @pytest.mark.parametrize("flag", ["--min_boxes", "--max_boxes", "--num_shards", "--batch_size", "--pixel_limit"])
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "1e3", "nan", "inf", "", "x", " "])
-def test_a_count_that_is_none(flag: str, value: str) -> None:
+def test_a_count_that_is_not_whole_or_below_1_is_refused(flag: str, value: str) -> None:
     message = usage_error(*BASE, f"{flag}={value}")
     assert message == f"argument {flag}: expected a whole number of at least 1, got {value!r}"
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-0.1", "1.0001", "1%", "", "x"])
-def test_a_failure_threshold_that_is_no_share(value: str) -> None:
+def test_a_failure_threshold_outside_0_to_1_is_refused(value: str) -> None:
     message = usage_error(*BASE, f"--failure_threshold={value}")
     assert message == f"argument --failure_threshold: expected a share between 0 and 1, got {value!r}"
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-0.1", "1.0001"])
-def test_a_confidence_that_is_none(value: str) -> None:
+def test_a_confidence_outside_0_to_1_is_refused(value: str) -> None:
     assert "expected conf_threshold between 0 and 1, got" in usage_error(*BASE, f"--conf_threshold={value}")
 
 
 @pytest.mark.parametrize("value", ["x", "", "20%"])
-def test_a_confidence_that_is_no_number(value: str) -> None:
+def test_a_confidence_that_is_not_a_number_is_refused(value: str) -> None:
     assert usage_error(*BASE, f"--conf_threshold={value}").startswith("argument --conf_threshold: ")
 
 
-def test_box_counts_that_contradict_each_other() -> None:
+def test_min_boxes_above_max_boxes_is_refused() -> None:
     assert "expected 1 <= min_boxes <= max_boxes, got 40 and 36" in usage_error(*BASE, "--min_boxes", "40")
     assert "got 36 and 10" in usage_error(*BASE, "--max_boxes", "10")
 
@@ -247,7 +247,7 @@ def test_an_empty_path_is_an_error(flag: str) -> None:
         ((*BASE, "--retry_failed=yes"), "argument --retry_failed: ignored explicit argument 'yes'"),
     ],
 )
-def test_wrong_use(argv: tuple[str, ...], words: str) -> None:
+def test_wrong_flags_are_refused_in_one_line(argv: tuple[str, ...], words: str) -> None:
     assert words in usage_error(*argv)
 
 
@@ -270,7 +270,7 @@ def test_without_detection_neither_images_nor_weights_are_needed() -> None:
     assert config.captions == "c.json"
 
 
-def test_several_images_and_odd_names() -> None:
+def test_images_takes_several_paths_with_odd_names() -> None:
     names = ("a b.jpg", "*.jpg", "photos/[1]", "50%.jpg", "käse.txt", "gs://b/x y/*.jpg")
     config, beam_flags = parse_args(["--images", *names, "--output", "o", "--weights", "w", "--runner", "r"])
     assert config.images == names and beam_flags == ["--runner", "r"]

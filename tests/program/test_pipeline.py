@@ -32,7 +32,9 @@ def read_lmdb(path: Path) -> dict[str, dict[str, str]]:
         return {key.decode(): pickle.loads(txn.get(key) or b"") for key in keys}
 
 
-def test_corpus_to_every_output(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_corpus_becomes_shards_lmdbs_captions_and_a_manifest(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     assert run("--corpus", corpus, "--output", out, "--num_shards", 2, "--batch_size", 3) == 0
     captured = capsys.readouterr()
@@ -97,7 +99,7 @@ def test_rerun_changes_nothing_and_other_settings_are_refused(
     assert len(read_lmdb(out / VOLTA / "trainval_feat.lmdb")) == 13
 
 
-def test_overwrite_leaves_strangers_files(corpus: Path, tmp_path: Path) -> None:
+def test_overwrite_keeps_files_that_are_not_the_programs(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run("--corpus", corpus, "--output", out) == 0
     (out / "tfrecord" / "notes.txt").write_text("mine")
@@ -106,7 +108,7 @@ def test_overwrite_leaves_strangers_files(corpus: Path, tmp_path: Path) -> None:
     assert len(list((out / "tfrecord").glob("*.tfrecord"))) == 3
 
 
-def test_bad_images_cost_one_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_bad_image_is_one_line_of_the_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = tmp_path / "photos"
     for number in range(6):
         write_photo(photos / f"good_{number}.png", number)
@@ -152,7 +154,9 @@ def test_too_many_failures_end_with_status_1_and_can_be_retried(
     assert (out / "failures.jsonl").read_text() == ""
 
 
-def test_shared_key_is_an_error_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_images_with_one_lmdb_key_are_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out"
     write_photo(photos / "a_7.png", 1)
     write_photo(photos / "b_007.png", 2)
@@ -200,7 +204,7 @@ def test_wrong_weights_are_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "bad.caffemodel" in error and "none" in error and len(error.splitlines()) == 2
 
 
-def test_outputs_apart(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_output_can_be_made_alone(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert main(["--corpus", str(corpus), "--output", str(out), "--outputs", "captions"]) == 0
     assert sorted(tree_bytes(out)) == [
@@ -243,7 +247,7 @@ def test_full_disk_is_one_line_and_keeps_what_is_whole(
     assert len(published) == 2 and not [name for name in published if name.startswith(".tmp-")]
 
 
-def test_a_defect_shows_its_stack(
+def test_a_defect_of_the_program_prints_a_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_photo(tmp_path / "photos" / "p_1.png", 1)
@@ -253,7 +257,9 @@ def test_a_defect_shows_its_stack(
     assert "Traceback" in error and "object is not callable" in error.splitlines()[-1]
 
 
-def test_tsvs_and_hard_negatives(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tsvs_and_hard_negatives_are_made_of_the_shards(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     every = "tfrecord,captions,lmdb,tsv,negatives"
     flags = ["--corpus", corpus, "--output", out, "--outputs", every, "--negatives_pool", 4]

@@ -66,7 +66,7 @@ def test_shards_do_not_depend_on_the_order_of_the_input() -> None:
     assert list(assign_shards(shuffled, 3).items()) == list(assign_shards(images, 3).items())
 
 
-def test_each_set_is_cut_by_itself() -> None:
+def test_each_set_has_shards_of_its_own() -> None:
     shards = assign_shards([*refs(2, "val2014"), *refs(5, "train2014")], 3)
     assert [key.filename for key in shards] == [
         "train2014-00000-of-00003.tfrecord",
@@ -109,7 +109,7 @@ def test_no_images_give_no_shards() -> None:
     ("set_name", "name"),
     [("train2014", "trainval"), ("val2014", "trainval"), ("test2015", "test"), ("photos", "photos"), ("Test", "Test")],
 )
-def test_lmdb_name(set_name: str, name: str) -> None:
+def test_train_and_val_images_share_one_lmdb_and_other_sets_have_their_own(set_name: str, name: str) -> None:
     assert lmdb_name(set_name) == name
 
 
@@ -148,7 +148,7 @@ def test_an_image_that_cannot_have_a_key_is_named(img_id: str) -> None:
 HOSTILE = ["50%", "a b", "käse", "line\u2028break", 'quo"te', "back\\slash", "[1]*?", "new\nline", "emoji😀", "tab\t"]
 
 
-def test_a_plan_comes_back_as_it_was() -> None:
+def test_a_plan_is_decoded_as_it_was_encoded() -> None:
     plan = plan_of([*refs(5, "train2014"), *map(ref, HOSTILE)], 2, weights_sha256=None, conf_threshold=0.1)
     again = decode_plan(encode_plan(plan), "plan.jsonl")
     assert again.settings == plan.settings
@@ -156,7 +156,7 @@ def test_a_plan_comes_back_as_it_was() -> None:
     assert encode_plan(again) == encode_plan(plan)
 
 
-def test_an_empty_plan_comes_back() -> None:
+def test_an_empty_plan_is_decoded_as_it_was_encoded() -> None:
     assert decode_plan(encode_plan(Plan({"a": 1}, {})), "plan.jsonl") == Plan({"a": 1}, {})
 
 
@@ -199,7 +199,7 @@ def test_a_resumed_run_sees_no_change() -> None:
         (plan_of(refs(4), 2), plan_of(refs(4), 3), "cut into 2 shards, now it would be 3"),
     ],
 )
-def test_a_change_is_described(old: Plan, new: Plan, words: str) -> None:
+def test_a_change_of_settings_images_or_shards_is_described(old: Plan, new: Plan, words: str) -> None:
     assert words in (describe_change(old, new) or "")
 
 

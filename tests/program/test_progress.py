@@ -36,7 +36,7 @@ class Terminal(io.StringIO):
         ((5, 5, 0, 5, 1.0, 4), "5/5 images, 5.00 images/s, 0:00 left, 0 failed, LMDB 4 records"),
     ],
 )
-def test_progress_line(values: tuple[Any, ...], line: str) -> None:
+def test_a_line_shows_images_rate_time_left_and_failures(values: tuple[Any, ...], line: str) -> None:
     assert progress_line(*values) == line
 
 
@@ -79,7 +79,7 @@ def test_a_bar_never_reaches_the_terminals_last_column(monkeypatch: pytest.Monke
         assert shown.startswith("[") == (columns >= 100)
 
 
-def test_elsewhere_lines_come_in_long_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_plain_lines_come_in_long_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress._LINE_SECONDS == 30.0
     stream, counts = io.StringIO(), Counts()
     with Progress(10, 0, counts, stream):
@@ -95,7 +95,7 @@ def test_elsewhere_lines_come_in_long_intervals(monkeypatch: pytest.MonkeyPatch)
     assert "\r" not in stream.getvalue() and "\x1b" not in stream.getvalue()
 
 
-def test_the_thread_ends_with_the_run_also_where_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_display_thread_ends_with_the_run_even_if_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_BAR_SECONDS", 0.001)
     before = set(threading.enumerate())
     with pytest.raises(RuntimeError, match="the run failed"), Progress(1, 0, dict, Terminal()):
@@ -103,7 +103,7 @@ def test_the_thread_ends_with_the_run_also_where_it_fails(monkeypatch: pytest.Mo
     assert not set(threading.enumerate()) - before
 
 
-def test_the_rate_is_that_of_the_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rate_leaves_out_the_time_of_the_lmdbs(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     counts: dict[str, int] = {}
@@ -116,7 +116,7 @@ def test_the_rate_is_that_of_the_images_alone(monkeypatch: pytest.MonkeyPatch) -
     assert shown._line()[1].startswith("100/100 images, 0.10 images/s, 0:00 left, 50 failed")
 
 
-def test_more_than_everything_is_never_shown() -> None:
+def test_images_counted_twice_by_a_runner_never_exceed_the_total() -> None:
     # A runner that repeats a bundle counts its images twice.
     done, line = Progress(10, 5, lambda: {IMAGES_WRITTEN: 9}, io.StringIO())._line()
     assert done == 10 and line.startswith("10/10 images")

@@ -33,7 +33,7 @@ def test_a_good_output_is_good(out: Path, capsys: pytest.CaptureFixture[str]) ->
     assert status == 0
 
 
-def test_outputs_that_the_manifest_does_not_list_are_not_missed(
+def test_outputs_that_were_not_asked_for_are_not_reported_missing(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--corpus", corpus, "--weights", TINY_WEIGHTS, "--output", tmp_path / "o", "--outputs", "tfrecord"]
@@ -44,7 +44,9 @@ def test_outputs_that_the_manifest_does_not_list_are_not_missed(
     assert verified(tmp_path / "c", capsys)[0] == 0
 
 
-def test_an_lmdb_of_damaged_records_but_current_is_compared(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nan_in_shards_is_no_difference_of_an_lmdb_built_from_them(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """NaN compares as itself: an LMDB built from shards with NaN equals them."""
     with_array("features", (0, 0), np.nan)(out)
     shards = tuple(
@@ -67,7 +69,9 @@ def test_problems_of_a_kind_are_counted_from_the_twentieth_on() -> None:
 
 
 @pytest.mark.parametrize("content", [None, "strangers"])
-def test_wrong_use(content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_no_output_is_wrong_use(
+    content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "none"
     if content:
         folder.mkdir()
@@ -76,9 +80,7 @@ def test_wrong_use(content: str | None, tmp_path: Path, capsys: pytest.CaptureFi
     assert f"verify: {folder}: expected the --output of a run" in capsys.readouterr().err
 
 
-def test_captions_of_other_sets_are_found_by_their_sentences(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_lost_caption_line_of_another_set_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = tmp_path / "photos"
     rows = []
     for number in range(3):
@@ -104,7 +106,9 @@ def test_captions_of_other_sets_are_found_by_their_sentences(
     assert status == 1 and "expected a line for image dog_0" in lines[0]
 
 
-def test_a_remote_output(bucket: str, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_remote_output_is_verified_but_for_its_lmdbs(
+    bucket: str, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in out.rglob("*"):
         if path.is_file():
             upload(path, f"{bucket}/out/{path.relative_to(out)}")
