@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from beam_pipeline.progress import TransferProgress
 from beam_pipeline.usage import Parser, UsageError
 from region_features.download.http import discard, download, forget, probe
-from region_features.download.unzip import check_archive, check_room, count_entries, unpack_file, unpack_folder
+from region_features.download.unzip import check_archive, check_room, list_files, unpack_file, unpack_folder
 from region_features.records.coco import ARCHIVES, CAPTIONS_FILE, IMAGE_SETS, IMAGES_FOLDER, Archive
 
 LOCK_FILE = ".download.lock"
@@ -92,10 +92,9 @@ def main(argv: Sequence[str]) -> int:
     """
     try:
         options = parse_args(argv)
+        run(options)
     except UsageError as error:
         return _end(str(error), 2)
-    try:
-        run(options)
     except KeyboardInterrupt:
         return _end("interrupted; run the same command again to go on", 130)
     except (OSError, ValueError) as error:
@@ -118,19 +117,19 @@ def _part(path: str) -> str:
 
 def _is_finished(archive: Archive, options: Options) -> bool:
     """Whether there is nothing to do, which is printed; an archive may be deleted once it is unpacked."""
-    path, target = (os.path.join(options.corpus, name) for name in (archive.filename, archive.target))
+    path = os.path.join(options.corpus, archive.filename)
     if os.path.exists(path):
         try:
-            count_entries(path)
+            list_files(path)
         except ValueError as error:
             raise ValueError(f"{error}; delete it or move it away") from error
-        if not options.unzip:
-            print(f"{path}: is there")
-        return not options.unzip
-    if options.unzip and os.path.lexists(target):
-        print(f"{target}: is there")
-        return True
-    return False
+        finished = not options.unzip
+    else:
+        path = os.path.join(options.corpus, archive.target)
+        finished = options.unzip and os.path.lexists(path)
+    if finished:
+        print(f"{path}: is there")
+    return finished
 
 
 def _check_disk(pending: Sequence[Archive], options: Options) -> None:

@@ -1,12 +1,10 @@
 """Import records that other programs computed: TSV rows or an LMDB in place of images.
 
-An imported record is named by a URI as an image is: a row by `FILE#line=..&offset=..&length=..`, an LMDB's record by
-`FOLDER#key=KEY`.
+The URI of an imported record is `FILE#line=..&offset=..&length=..` for a TSV row, `FOLDER#key=KEY` for an LMDB's key.
 """
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
-from region_features.formats.tsv import RowPlace, decode_tsv_row, find_rows
+from region_features.formats.tsv import decode_tsv_row, find_rows
 from region_features.lmdb_store.reader import LmdbReader, open_lmdb
 from region_features.lmdb_store.value_codecs import VALUE_CODECS, codec_name_of
 from region_features.records.coco import set_of_id
@@ -24,7 +22,7 @@ from region_features.records.key import KEYS_RECORD, lmdb_key
 from region_features.records.plan import ImageRef, ShardKey
 from region_features.records.region_record import RegionRecord
 from transforms import files
-from transforms.listing import Listing, set_of_path
+from transforms.listing import Listing, expand_pattern, set_of_path
 
 _PEEKED_BYTES = 4096  # start of an LMDB's value, which holds the image's id
 _ROW_URI = re.compile(r"(?P<file>.*)#line=(?P<line>\d+)&offset=(?P<offset>\d+)&length=(?P<length>\d+)", re.DOTALL)
@@ -51,7 +49,9 @@ def list_tsv_rows(patterns: Sequence[str]) -> Listing:
                     if isinstance(place, ValueError):
                         failures.append(Failure(path, "", IMPORT_STAGE, str(place)))
                         continue
-                    ref = _row_ref(path, place)
+                    uri = f"{path}#line={place.line}&offset={place.offset}&length={place.length}"
+                    set_name = set_of_id(place.img_id) or set_of_path(path)
+                    ref = ImageRef(set_name, place.img_id, uri, place.length)
                     earlier = refs.setdefault(ref.img_id, ref)
                     if earlier is ref:
                         continue
@@ -73,46 +73,19 @@ def list_tsv_rows(patterns: Sequence[str]) -> Listing:
 
 def _tsv_paths(patterns: Sequence[str]) -> Iterator[str]:
     for pattern in patterns:
-        if files.is_remote(pattern):
-            paths = [entry.path for entry in files.match(pattern)]
-        elif os.path.exists(pattern):
-            paths = [pattern]
-        else:
-            paths = glob.glob(pattern, recursive=True)
+        paths = sorted(path for path, _ in expand_pattern(pattern))
         if not paths:
             raise ValueError(f"--import_tsv {pattern}: expected TSV files, found none; check the path or the pattern")
-        yield from sorted(paths)
-
-
-def _row_ref(path: str, place: RowPlace) -> ImageRef:
-    uri = f"{path}#line={place.line}&offset={place.offset}&length={place.length}"
-    return ImageRef(set_of_id(place.img_id) or set_of_path(path), place.img_id, uri, place.length)
+        yield from paths
 
 
 def _read_problem(ref: ImageRef) -> str | None:
     """Return why a row cannot be read, None if it can."""
     try:
-        read_tsv_row(ref.uri)
+        read_imported_record(ref.uri, {})
     except ImageFailure as failure:
         return failure.reason
     return None
-
-
-def read_tsv_row(uri: str) -> RegionRecord:
-    """Read the record of a row's URI.
-
-    Raises:
-        ImageFailure: stage `import`; the reason names file and line.
-    """
-    match = _ROW_URI.fullmatch(uri)
-    if not match:
-        raise ImageFailure(IMPORT_STAGE, f"{uri}: expected FILE#line=..&offset=..&length=..")
-    try:
-        with files.open_stream(match["file"]) as stream:
-            stream.seek(int(match["offset"]))
-            return decode_tsv_row(stream.read(int(match["length"])), f"{match['file']}, line {match['line']}")
-    except (OSError, ValueError) as error:
-        raise ImageFailure(IMPORT_STAGE, str(error)) from error
 
 
 def list_lmdb_records(folder: str) -> Listing:
@@ -151,22 +124,26 @@ def list_lmdb_records(folder: str) -> Listing:
     return Listing(tuple(refs), (), tuple(failures))
 
 
-def read_lmdb_record(uri: str, lmdbs: dict[str, LmdbReader]) -> RegionRecord:
-    """Read the record of a key's URI.
+def read_imported_record(uri: str, lmdbs: dict[str, LmdbReader]) -> RegionRecord:
+    """Read the record that a URI names.
 
     Args:
-        uri: FOLDER#key=KEY.
+        uri: of a TSV row or an LMDB's key.
         lmdbs: the LMDBs read so far by folder; a new one is added.
 
     Raises:
-        ImageFailure: stage `import`, with the reason.
+        ImageFailure: stage `import`; the reason names file and line, or folder and key.
     """
-    match = _KEY_URI.fullmatch(uri)
-    if not match:
-        raise ImageFailure(IMPORT_STAGE, f"{uri}: expected FOLDER#key=KEY")
+    row, key = _ROW_URI.fullmatch(uri), _KEY_URI.fullmatch(uri)
     try:
-        lmdb = lmdbs.get(match["folder"]) or lmdbs.setdefault(match["folder"], LmdbReader(match["folder"]))
-        value = lmdb.get(match["key"].encode())
+        if row:
+            with files.open_stream(row["file"]) as stream:
+                stream.seek(int(row["offset"]))
+                return decode_tsv_row(stream.read(int(row["length"])), f"{row['file']}, line {row['line']}")
+        if not key:
+            raise ValueError(f"{uri}: expected FILE#line=..&offset=..&length=.. or FOLDER#key=KEY")
+        lmdb = lmdbs.get(key["folder"]) or lmdbs.setdefault(key["folder"], LmdbReader(key["folder"]))
+        value = lmdb.get(key["key"].encode())
         if value is None:
             raise ValueError(f"{uri}: the key is gone")
         return lmdb.codec.decode(value, uri)
@@ -177,12 +154,11 @@ def read_lmdb_record(uri: str, lmdbs: dict[str, LmdbReader]) -> RegionRecord:
 def read_imported_shard(
     shard: ShardKey, images: Iterable[CaptionedImage], lmdbs: dict[str, LmdbReader]
 ) -> Iterator[tuple[ImageItem, RegionRecord | ImageFailure]]:
-    """Yield the imported records of a shard in LMDB key order, or their failures; `lmdbs` as in `read_lmdb_record`."""
+    """Yield a shard's records in LMDB key order, or their failures; `lmdbs` as in `read_imported_record`."""
     for image in sorted(images, key=lambda image: image.ref.key):
-        uri = image.ref.uri
         item = ImageItem(shard, image, "")
         try:
-            yield item, read_tsv_row(uri) if _ROW_URI.fullmatch(uri) else read_lmdb_record(uri, lmdbs)
+            yield item, read_imported_record(image.ref.uri, lmdbs)
         except ImageFailure as failure:
             yield item, failure
 

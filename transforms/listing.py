@@ -88,6 +88,16 @@ def set_of_path(path: str) -> str:
     return os.path.basename(folder) or IMAGES_FOLDER
 
 
+def expand_pattern(pattern: str) -> Iterator[tuple[str, int]]:
+    """Yield (URI, size) of every file that a glob pattern or a single URI names."""
+    if not glob.has_magic(pattern) or files.split_zip(pattern) or os.path.lexists(pattern):
+        yield from _with_sizes([pattern])
+    elif files.is_remote(pattern):
+        yield from ((entry.path, entry.size_in_bytes) for entry in files.match(pattern))
+    else:
+        yield from _with_sizes(sorted(glob.glob(pattern, recursive=True)))
+
+
 def _expand(source: str, notes: list[str]) -> Iterator[tuple[str, int]]:
     """Yield (URI, size) of every file that a source names; zip archives are not opened."""
     if source.lower().endswith(".txt"):
@@ -95,12 +105,8 @@ def _expand(source: str, notes: list[str]) -> Iterator[tuple[str, int]]:
     elif _is_folder(source):
         images = _only_images(source, _folder_entries(source), notes)
         yield from ((files.join(source, name), size) for name, size in images)
-    elif not glob.has_magic(source) or files.split_zip(source) or os.path.lexists(source):
-        yield from _with_sizes([source])
-    elif files.is_remote(source):
-        yield from ((entry.path, entry.size_in_bytes) for entry in files.match(source))
     else:
-        yield from _with_sizes(sorted(glob.glob(source, recursive=True)))
+        yield from expand_pattern(source)
 
 
 def _expand_zips(uris: Iterable[tuple[str, int]], notes: list[str]) -> Iterator[tuple[str, int]]:

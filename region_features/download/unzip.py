@@ -19,13 +19,16 @@ _UNFINISHED = ".tmp-"
 Progress = Callable[[int, int], None]
 
 
-def count_entries(path: str) -> int:
-    """Count the files in an archive's directory.
+def list_files(path: str) -> list[ZipInfo]:
+    """List the files of an archive.
 
     Raises:
         ValueError: the file is not a zip archive, or cut off.
     """
-    return len(_files(path))
+    try:
+        return list_entries(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a zip archive, got: {error}") from error
 
 
 def check_archive(path: str, progress: Progress) -> int:
@@ -37,7 +40,7 @@ def check_archive(path: str, progress: Progress) -> int:
     Raises:
         ValueError: the file is not a zip archive, or damaged.
     """
-    entries = _files(path)
+    entries = list_files(path)
     done, total = 0, sum(info.file_size for info in entries)
     with zipfile.ZipFile(path) as archive:
         for info in entries:
@@ -97,7 +100,7 @@ def unpack_file(path: str, name: str, folder: str) -> None:
         ValueError: the archive is damaged, does not hold the file once, or differs from a file that exists.
         OSError: the disk is too small, or cannot be written.
     """
-    entries = [info for info in _files(path) if os.path.basename(info.filename) == name]
+    entries = [info for info in list_files(path) if os.path.basename(info.filename) == name]
     if len(entries) != 1:
         raise ValueError(f"{path}: expected one file {name} in it, found {len(entries)}")
     target, work = os.path.join(folder, name), os.path.join(folder, f"{_UNFINISHED}{name}")
@@ -125,17 +128,10 @@ def check_room(folder: str, needed: int) -> None:
         )
 
 
-def _files(path: str) -> list[ZipInfo]:
-    try:
-        return list_entries(path)
-    except ValueError as error:
-        raise ValueError(f"{path}: expected a zip archive, got: {error}") from error
-
-
 def _plain_files(path: str, name: str) -> dict[str, ZipInfo]:
     """Return the archive's files by their paths below the folder `name`, and refuse all others."""
     entries: dict[str, ZipInfo] = {}
-    for info in _files(path):
+    for info in list_files(path):
         if info.filename.startswith(f"{MAC_LEFTOVERS}/"):
             continue
         top, _, relative = info.filename.partition("/")
