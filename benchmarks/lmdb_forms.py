@@ -1,9 +1,9 @@
-"""Times the forms of an LMDB on records of full size: bytes on disk, building from shards, reading at random.
+"""Compare the forms of an LMDB on records of full size: bytes on disk, building from shards, random reads.
 
-Reads are those of RegionFeatures, by image id, each item's arrays copied out: with the file in the system's cache, and
-of records that are not (`cold`, what a corpus larger than memory meets; the disk below may have a cache of its own).
-The last line reads VOLTA's own form as its reader does: unpickle, and decode the base64 of four arrays. The build rate
-is the best of all rounds, the read rates are the medians.
+Reads are `RegionFeatures` by image id, each item's arrays copied: from the system's page cache, and from the disk
+(`cold`, as in a corpus larger than memory; the disk may have a cache of its own). The last row reads VOLTA's own form
+as VOLTA does: unpickle, and decode the base64 of four arrays. The build rate is the best of all rounds, a read rate is
+the median.
 
     python -m benchmarks.lmdb_forms --records 1000 --rounds 3
 """
@@ -12,21 +12,23 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 from benchmarks.lmdb_build import generate_shards, run_apart
-from region_features.lmdb_store.value_codecs import VALUE_CODECS, VOLTA
+from region_features.lmdb_store.reader import DATA_FILE
+from region_features.lmdb_store.value_codecs import SOURCE_FILE, VALUE_CODECS, VOLTA
 
 _READS = 600
 
 
 class Rates(NamedTuple):
-    """One form in one round: bytes of data.mdb, records/s built, read from the cache and read from the disk."""
+    """One form in one round: bytes of data.mdb, records/s built, read from the page cache and read from the disk."""
 
     bytes: int
     build: float
@@ -35,27 +37,27 @@ class Rates(NamedTuple):
 
 
 def main() -> None:
-    """Generates the shards, builds and reads every form in turns, prints the table."""
+    """Generate the shards, build and read every form in turns, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dir", help="folder for shards and LMDBs; removed afterwards (default: a temporary one)")
     arguments = parser.parse_args()
-    found: dict[str, list[Rates]] = {form: [] for form in VALUE_CODECS}
+    measured: dict[str, list[Rates]] = {form: [] for form in VALUE_CODECS}
     volta_reader = []
     with tempfile.TemporaryDirectory(dir=arguments.dir) as folder:
         run_apart(generate_shards, folder, arguments.records)
         for _ in range(arguments.rounds):
-            for form, rates in found.items():
+            for form, rates in measured.items():
                 size, build = run_apart(partial(_build, form), folder, arguments.records)
                 warm = run_apart(partial(_read, form, True), folder, arguments.records)
                 cold = run_apart(partial(_read, form, False), folder, arguments.records)
                 rates.append(Rates(size, build, warm, cold))
             volta_reader.append(run_apart(_read_as_volta, folder, arguments.records))
-    volta = found[VOLTA][0].bytes
+    volta = measured[VOLTA][0].bytes
     print("| form | kB a record | of volta | built, records/s | read, records/s | read cold, records/s |")
     print("|---|---|---|---|---|---|")
-    for form, rates in found.items():
+    for form, rates in measured.items():
         size = rates[0].bytes
         build = max(rate.build for rate in rates)
         warm, cold = (statistics.median(values) for values in zip(*((r.warm, r.cold) for r in rates), strict=True))
@@ -70,15 +72,33 @@ def _path(folder: str, form: str) -> str:
 
 
 def _build(form: str, folder: str, records: int) -> tuple[int, float]:
-    from transforms.lmdb import LmdbJob, build_lmdb
+    from region_features.exports.base import Sources
+    from region_features.exports.lmdb import LmdbExport
+    from region_features.records.build_note import BuildNote
 
     shards = os.path.join(folder, "shards")
     paths = tuple(os.path.join(shards, name) for name in sorted(os.listdir(shards)))
+    output = _path(folder, form)
+    shutil.rmtree(output, ignore_errors=True)
+    os.mkdir(output)
+    export = LmdbExport(form)
+    (target,) = export.targets(["test2015"], {})
+    sources = Sources(output, {"test2015": paths}, sum(map(os.path.getsize, paths)), _read_shard, lambda _: ())
     os.sync()
     start = time.perf_counter()
-    # A digest of its own: nothing is skipped.
-    result = build_lmdb(LmdbJob(form, _path(folder, form), (paths,), str(start), form))
-    return result.bytes, records / (time.perf_counter() - start)
+    counts = export.build(target, sources, output, lambda what, total: None)
+    rate = records / (time.perf_counter() - start)
+    size = os.path.getsize(os.path.join(output, DATA_FILE))
+    with open(os.path.join(output, SOURCE_FILE), "wb") as stream:
+        stream.write(BuildNote("", export.settings(), {DATA_FILE: size}, counts).to_json())
+    return size, rate
+
+
+def _read_shard(path: str) -> Iterator[bytes]:
+    from region_features.formats.tfrecord import read_records
+
+    with open(path, "rb") as stream:
+        yield from read_records(stream, path)
 
 
 def _read(form: str, cached: bool, folder: str, records: int) -> float:
@@ -112,7 +132,7 @@ def _read_as_volta(folder: str, records: int) -> float:
 def _rate(path: str, cached: bool, read: Callable[[int], Any], records: int) -> float:
     import numpy as np
 
-    with open(os.path.join(path, "data.mdb"), "rb") as stream:
+    with open(os.path.join(path, DATA_FILE), "rb") as stream:
         if cached:
             while stream.read(16 << 20):
                 pass

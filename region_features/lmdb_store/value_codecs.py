@@ -67,10 +67,8 @@ def codec_name_of(folder: str) -> str:
     """
     try:
         with open(os.path.join(folder, SOURCE_FILE), "rb") as stream:
-            note = json.load(stream)
-        settings = note.get("settings", {})
-        form = settings["form"] if "form" in settings else note.get("form", VOLTA)
-    except (OSError, ValueError, AttributeError, TypeError):
+            form = json.load(stream)["settings"]["lmdb_form"]  # of a BuildNote
+    except (OSError, ValueError, LookupError, TypeError):
         return VOLTA
     if not isinstance(form, str) or form not in VALUE_CODECS:
         raise ValueError(f"{folder}: expected a form of {', '.join(VALUE_CODECS)}, got {form!r}; update this program")

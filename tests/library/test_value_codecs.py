@@ -32,8 +32,7 @@ def test_records_keys_and_ids_come_back(name: str) -> None:
         ("[]", "volta"),
         ("{}", "volta"),
         ('{"settings": null}', "volta"),
-        ('{"form": "safetensors"}', "safetensors"),
-        ('{"settings": {"form": "volta-arrays"}}', "volta-arrays"),
+        ('{"settings": {"lmdb_form": "volta-arrays"}}', "volta-arrays"),
     ],
 )
 def test_source_json_names_the_form_of_a_folder(content: str | None, form: str, tmp_path: Path) -> None:
@@ -44,7 +43,7 @@ def test_source_json_names_the_form_of_a_folder(content: str | None, form: str, 
 
 @pytest.mark.parametrize("form", ["later", ["later"]])
 def test_an_unknown_form_is_refused(form: object, tmp_path: Path) -> None:
-    (tmp_path / "source.json").write_text(json.dumps({"form": form}))
+    (tmp_path / "source.json").write_text(json.dumps({"settings": {"lmdb_form": form}}))
     with pytest.raises(ValueError, match=r"expected a form of volta, .*, got .*later"):
         codec_name_of(str(tmp_path))
 
