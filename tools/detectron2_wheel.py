@@ -55,7 +55,7 @@ ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 class WheelError(Exception):
-    """The archive could not be fetched, or is not the one this script was written for."""
+    """The archive could not be fetched, or is not the expected one."""
 
 
 def fetch_archive(folder: Path, sha256: str = ARCHIVE_SHA256) -> Path:
@@ -98,7 +98,7 @@ def read_sources(archive: Path) -> dict[str, bytes]:
     with tarfile.open(archive) as tar:
         for member in tar:
             path = PurePosixPath(member.name)
-            # Nothing is unpacked here, yet a path that climbs out would do so when pip unpacks the wheel.
+            # Nothing is unpacked here, but pip would write outside its folder when it unpacks such a wheel.
             if path.is_absolute() or ".." in path.parts or "\\" in member.name:
                 raise WheelError(f"{archive}: expected paths inside the archive, got {member.name!r}")
             inner = path.parts[1:]
@@ -123,9 +123,9 @@ def patch_sources(sources: Mapping[str, bytes]) -> dict[str, bytes]:
     """
     patched = dict(sources)
     for name, old, new in PATCHES:
-        found = patched.get(name, b"").count(old.encode())
-        if found != 1:
-            raise WheelError(f"{name}: expected {old!r} once, found it {found} times: not detectron2 {VERSION}")
+        times = patched.get(name, b"").count(old.encode())
+        if times != 1:
+            raise WheelError(f"{name}: expected {old!r} once, found it {times} times: not detectron2 {VERSION}")
         patched[name] = patched[name].replace(old.encode(), new.encode())
     if STUB_PATH in patched:
         raise WheelError(f"{STUB_PATH}: expected to be absent from the archive, it is there")
@@ -134,7 +134,7 @@ def patch_sources(sources: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def metadata_files() -> dict[str, bytes]:
-    """Give the wheel's METADATA, WHEEL and top_level.txt (core metadata 2.1, wheel format 1.0)."""
+    """Return the wheel's METADATA, WHEEL and top_level.txt (core metadata 2.1, wheel format 1.0)."""
     metadata = [
         "Metadata-Version: 2.1",
         "Name: detectron2",
@@ -156,7 +156,7 @@ def metadata_files() -> dict[str, bytes]:
 
 
 def record_file(files: Mapping[str, bytes]) -> bytes:
-    """Give the RECORD of a wheel: ``path,sha256=digest,size`` a line, itself last and without a hash."""
+    """Return the RECORD of a wheel: a line ``path,sha256=digest,size`` a file, its own last and without hash."""
     lines = []
     for name in sorted(files):
         digest = base64.urlsafe_b64encode(hashlib.sha256(files[name]).digest()).rstrip(b"=").decode()
@@ -166,7 +166,7 @@ def record_file(files: Mapping[str, bytes]) -> bytes:
 
 
 def write_wheel(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files and their RECORD as a zip with fixed order, times and modes; renamed into place when whole."""
+    """Write the files and their RECORD as a zip of fixed order, times and modes; rename it into place when complete."""
     record = f"{DIST_INFO}/RECORD"
     # The wheel format asks for the metadata physically at the end, RECORD last.
     ordered = [*sorted(files, key=lambda name: (name.startswith(DIST_INFO), name)), record]

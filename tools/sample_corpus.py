@@ -8,7 +8,7 @@
      |-- images/train2014/COCO_train2014_000000000010.jpg
      |-- images/val2014/COCO_val2014_000000000001.jpg ...
 
-No photograph is downloaded. The folder appears only when it is whole; a second run leaves it as it is.
+No photograph is downloaded. The folder appears only when it is complete; a second run leaves it unchanged.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TEST1K_FILE = "test1k_ids.txt"
 
 @dataclass(frozen=True)
 class Photo:
-    """One photograph of scikit-image's data folder and what it shows."""
+    """A photograph of scikit-image's data folder and its captions."""
 
     source: str
     coco_id: int
@@ -48,7 +48,7 @@ class Photo:
         return f"COCO_{self.folder}_{self.coco_id:012d}.jpg"
 
 
-# In dataset_coco.json's order: the splits are mixed, as they are in Karpathy's file. Trailing blanks are meant.
+# In the order of dataset_coco.json: splits are mixed and some captions end in a blank, as in Karpathy's file.
 PHOTOS = (
     Photo(
         "astronaut.png",
@@ -185,7 +185,7 @@ def tokens(raw: str) -> list[str]:
 
 
 def dataset(photos: Sequence[Photo]) -> dict[str, Any]:
-    """Give the content of dataset_coco.json, in its own key order; sentence ids count from 1."""
+    """Return the content of dataset_coco.json, in its own key order; sentence ids count from 1."""
     images = []
     sentence_id = 1
     for image_id, photo in enumerate(photos):
@@ -239,7 +239,7 @@ def write_corpus(folder: Path, photos: Sequence[Photo] = PHOTOS) -> None:
 
 
 def missing_files(folder: Path, photos: Sequence[Photo] = PHOTOS) -> list[str]:
-    """Name the files of the corpus that are not in ``folder``, or, for the captions, are not the ones expected."""
+    """List the files of the corpus that ``folder`` lacks, and the captions file if it differs from the expected one."""
     names = [*(f"images/{photo.folder}/{photo.filename}" for photo in photos), TEST1K_FILE]
     missing = [name for name in names if not (folder / name).is_file()]
     captions = folder / CAPTIONS_FILE
@@ -252,10 +252,10 @@ def publish_corpus(folder: Path) -> bool:
     """Make the corpus under a temporary name and rename it to ``folder``.
 
     Returns:
-        False when ``folder`` already holds the corpus, and nothing was done.
+        Whether the corpus was written; False if ``folder`` already holds it.
 
     Raises:
-        CorpusError: ``folder`` holds something else.
+        CorpusError: ``folder`` holds something else, or scikit-image or one of its photographs is missing.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         missing = missing_files(folder)
@@ -273,7 +273,7 @@ def publish_corpus(folder: Path) -> bool:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line and say in one line what was done."""
+    """Run the command line and print one line about the result."""
     parser = argparse.ArgumentParser(description="Make a small COCO-shaped corpus.", allow_abbrev=False)
     parser.add_argument("folder", type=Path, help="where the corpus is written")
     folder = parser.parse_args(argv).folder
