@@ -1,7 +1,7 @@
-"""Random access by image id: RegionFeatures over LMDB and shards, against the older reader's way.
+"""Time random access by image id: RegionFeatures on an LMDB and on shards, against VOLTA's feature reader.
 
-The older way, written plainly here: look the id up in the list of all ids, from the front, then unpickle the LMDB's
-value and decode the base64 of its arrays. Its list is as long as COCO's, however few records there are to be read.
+VOLTA's way is written out below: search the list of all ids from its start, unpickle the LMDB's value, decode the
+base64 of its arrays. The list is as long as COCO's, however few records are read.
 
     python -m benchmarks.reading --records 1000
 """
@@ -15,6 +15,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,19 @@ from benchmarks.lmdb_build import run_apart
 _COCO_IMAGES = 123_287
 _READS = 600
 _LMDB = Path("resnet101_faster_rcnn_genome_imgfeats", "volta", "photos_feat.lmdb")
+_SHARDS = Path("tfrecord")
 
 
 def main() -> None:
-    """Makes an output, reads it at random each way, prints the table."""
+    """Write an output, read it in random order in each way, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=1000)
     parser.add_argument("--dir", help="folder for the output; removed afterwards (default: a temporary one)")
     arguments = parser.parse_args()
     ways: dict[str, Callable[[str, int], tuple[float, float]]] = {
-        "LMDB, list search": _time_old,
-        "LMDB": _time_lmdb,
-        "shards": _time_shards,
+        "LMDB, list search": _time_list_search,
+        "LMDB": partial(_time_region_features, _LMDB),
+        "shards": partial(_time_region_features, _SHARDS),
     }
     with tempfile.TemporaryDirectory(dir=arguments.dir) as folder:
         output = run_apart(_generate, folder, arguments.records)
@@ -52,17 +54,10 @@ def _generate(folder: str, records: int) -> str:
     return str(write_output(Path(folder), records))
 
 
-def _time_lmdb(output: str, records: int) -> tuple[float, float]:
+def _time_region_features(source: Path, output: str, records: int) -> tuple[float, float]:
     from region_features import RegionFeatures
 
-    features = RegionFeatures(Path(output) / _LMDB)
-    return _time(lambda number: features[f"{number:06d}"], records)
-
-
-def _time_shards(output: str, records: int) -> tuple[float, float]:
-    from region_features import RegionFeatures
-
-    features = RegionFeatures(Path(output) / "tfrecord")
+    features = RegionFeatures(output / source)
     return _time(lambda number: features[f"{number:06d}"], records)
 
 
@@ -70,19 +65,19 @@ def _time_opening(output: str, records: int) -> float:
     from region_features import RegionFeatures
 
     start = time.perf_counter()
-    if len(RegionFeatures(Path(output) / "tfrecord")) != records:
+    if len(RegionFeatures(output / _SHARDS)) != records:
         raise RuntimeError("records are missing")
     return time.perf_counter() - start
 
 
-def _time_old(output: str, records: int) -> tuple[float, float]:
+def _time_list_search(output: str, records: int) -> tuple[float, float]:
     import lmdb
     import numpy as np
 
     options: dict[str, Any] = {"readonly": True, "lock": False, "readahead": False, "meminit": False, "max_readers": 1}
     environment = lmdb.open(str(Path(output) / _LMDB), **options)
     image_ids = [str(number).encode() for number in range(_COCO_IMAGES)]
-    # Spread over the whole list, as COCO's images are; the value is that of a record that is there.
+    # Search for ids spread over the whole list, as COCO's are; read the values of the few records that exist.
     stride = _COCO_IMAGES // records
 
     def read(number: int) -> list[Any]:
@@ -100,6 +95,7 @@ def _time_old(output: str, records: int) -> tuple[float, float]:
 
 
 def _time(read: Callable[[int], Any], records: int) -> tuple[float, float]:
+    """Return the seconds of all reads, and the process's peak memory in MiB."""
     import numpy as np
 
     numbers = np.random.default_rng(1).integers(0, records, _READS).tolist()

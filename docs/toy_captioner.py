@@ -1,12 +1,12 @@
-"""Trains a toy captioner head for a few steps, on a run's output, from each of the readers.
+"""Train a toy captioner head for a few steps on a run's output, with either reader.
 
     python docs/toy_captioner.py out/tfrecord
     python docs/toy_captioner.py out/tfrecord --reader tf.data
     python docs/toy_captioner.py out/resnet101_faster_rcnn_genome_imgfeats/volta/trainval_feat.lmdb \
         --annotations out/annotations/train_ann.jsonl
 
-The head sees the mean of an image's region features and predicts its first sentence word by word. It shows how the
-readers are used; it learns nothing worth keeping.
+The head sees the mean of an image's region features and predicts its first sentence word by word. The example shows
+how to use the readers; the trained head is of no use.
 """
 
 from __future__ import annotations
@@ -33,39 +33,39 @@ Batch = tuple[torch.Tensor, list[str]]  # (B, D) mean features, B sentences
 
 
 class CaptionedFeatures:
-    """Shards carry their captions; an LMDB's come from a caption file, under the coco id that is its key."""
+    """Items with captions: those in the shards, or for an LMDB those in a caption file, whose ids are its keys."""
 
     def __init__(self, path: str, annotations: str | None) -> None:
         self.features = RegionFeatures(path)
-        self.sentences: dict[str, str] = {}
+        self.sentences: dict[str, list[str]] = {}
+        self.indices: Sequence[int | str] = range(len(self.features))
         if annotations:
             with open(annotations, encoding="utf-8") as lines:
-                rows = [json.loads(line) for line in lines]
-            self.sentences = {str(row["id"]): row["sentences"][0] for row in rows if row["sentences"]}
-        # Images of other splits are in the LMDB too, and some images have no captions at all.
-        self.keys = [key for key in self.features.keys if key in self.sentences] if annotations else None
+                self.sentences = {str(row["id"]): row["sentences"] for row in map(json.loads, lines)}
+            # The LMDB also has images of other splits, and images without captions.
+            self.indices = [key for key in self.features.keys if key in self.sentences]
 
     def __len__(self) -> int:
-        return len(self.features if self.keys is None else self.keys)
+        return len(self.indices)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        item = self.features[index] if self.keys is None else self.features[self.keys[index]]
-        captions = item.get("captions") if self.keys is None else [self.sentences[self.keys[index]]]
-        return {"features": item["features"], "captions": captions or []}
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        index = self.indices[number]
+        item = self.features[index]
+        captions = self.sentences[index] if isinstance(index, str) else item["captions"]
+        return {"features": item["features"], "captions": captions}
 
 
 def collate(items: Iterable[dict[str, Any]]) -> Batch:
-    """Means and first sentences of the images that have one."""
-    chosen = [item for item in items if len(item["captions"]) and len(item["features"])]
-    means = np.array([item["features"].mean(axis=0) for item in chosen], np.float32)
-    return torch.from_numpy(means), [item["captions"][0] for item in chosen]
+    """Return the mean features and first sentences of the images that have both."""
+    usable = [item for item in items if len(item["captions"]) and len(item["features"])]
+    means = np.array([item["features"].mean(axis=0) for item in usable], np.float32)
+    return torch.from_numpy(means), [item["captions"][0] for item in usable]
 
 
 def torch_batches(path: str, annotations: str | None, workers: int, batch_size: int) -> Iterator[Batch]:
-    """Batches of RegionFeatures through torch's DataLoader, over and over."""
-    data = CaptionedFeatures(path, annotations)
-    # DataLoader takes any object with a length and items, though its annotation asks for a Dataset.
-    dataset: Any = data
+    """Yield batches of RegionFeatures from torch's DataLoader, without end."""
+    # Any: DataLoader accepts every object with a length and items, though its annotation asks for a Dataset.
+    dataset: Any = CaptionedFeatures(path, annotations)
     loader: DataLoader[Batch] = DataLoader(
         dataset, batch_size, shuffle=True, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0
     )
@@ -74,19 +74,19 @@ def torch_batches(path: str, annotations: str | None, workers: int, batch_size: 
 
 
 def tensorflow_batches(path: str, batch_size: int) -> Iterator[Batch]:
-    """Batches of the shards through tf.data, over and over."""
+    """Yield batches of the shards from tf.data, without end."""
     import tensorflow as tf
 
     shards = sorted(glob.glob(os.path.join(path, "*.tfrecord")))
     data = tf.data.TFRecordDataset(shards).map(parse_example).repeat().shuffle(8 * batch_size)
     items = data.as_numpy_iterator()
     while True:
-        taken = list(islice(items, batch_size))
-        yield collate({**item, "captions": [text.decode() for text in item["captions"]]} for item in taken)
+        batch = islice(items, batch_size)
+        yield collate({**item, "captions": [text.decode() for text in item["captions"]]} for item in batch)
 
 
 class CaptionerHead(nn.Module):
-    """A GRU that begins with the mean feature and predicts the next word."""
+    """A GRU whose initial state is the mean feature, and which predicts the next word."""
 
     def __init__(self, width: int, words: int, hidden: int = 64) -> None:
         super().__init__()
@@ -96,15 +96,15 @@ class CaptionerHead(nn.Module):
         self.end = nn.Linear(hidden, words)
 
     def forward(self, features: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        """Mean loss of features (B, D) and words int64 (B, T), padded with START."""
+        """Return the mean loss, given features (B, D) and words int64 (B, T), padded with START."""
         inputs = F.pad(words[:, :-1], (1, 0), value=START)
         states, _ = self.gru(self.embed(inputs), self.begin(features)[None])
         return F.cross_entropy(self.end(states).flatten(0, 1), words.flatten(), ignore_index=START)
 
 
 def to_words(sentences: Sequence[str], buckets: int) -> torch.Tensor:
-    """Hashed word numbers, int64 (B, T), padded with START."""
-    # A hash that is the same in every process takes the place of a vocabulary.
+    """Hash words to numbers, int64 (B, T), padded with START."""
+    # Instead of a vocabulary; unlike hash(), the same in every process.
     rows = [
         [UNKNOWN + 1 + sum(word.encode()) % (buckets - 2) for word in sentence.lower().split()] or [UNKNOWN]
         for sentence in sentences
@@ -113,7 +113,7 @@ def to_words(sentences: Sequence[str], buckets: int) -> torch.Tensor:
 
 
 def train(batches: Iterator[Batch], steps: int, words: int = 512) -> list[float]:
-    """The loss of each step."""
+    """Train and return the loss of each step."""
     torch.manual_seed(0)
     losses: list[float] = []
     head: CaptionerHead | None = None
@@ -133,10 +133,10 @@ def train(batches: Iterator[Batch], steps: int, words: int = 512) -> list[float]
 
 
 def main(argv: Sequence[str]) -> list[float]:
-    """Read the command line and train; gives the losses."""
+    """Parse the command line, train, and return the losses."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", help="folder of shards, or an LMDB folder")
-    parser.add_argument("--annotations", help="caption file, for an LMDB")
+    parser.add_argument("--annotations", help="caption file; an LMDB needs one")
     parser.add_argument("--reader", choices=("torch", "tf.data"), default="torch")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch_size", type=int, default=8)

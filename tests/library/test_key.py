@@ -26,7 +26,7 @@ from region_features.records.key import lmdb_key
         ("a" * 511, b"a" * 511),
     ],
 )
-def test_key(img_id: str, key: bytes) -> None:
+def test_the_key_is_the_number_that_ends_the_stem_or_else_the_stem(img_id: str, key: bytes) -> None:
     assert lmdb_key(img_id) == key
 
 
@@ -41,6 +41,6 @@ def test_key(img_id: str, key: bytes) -> None:
         ("bad\udcff", "expected a stem that is valid Unicode"),
     ],
 )
-def test_refused(img_id: str, message: str) -> None:
+def test_stems_that_cannot_be_keys_are_refused(img_id: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         lmdb_key(img_id)

@@ -1,4 +1,4 @@
-"""Reading for training: the same records from LMDB and shards, in workers of every kind."""
+"""RegionFeatures returns the same records from LMDBs and shards, in this process and in workers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 from tests.conftest import ROOT, TINY_WEIGHTS
 from tests.samples.fakes import FakeHandler, fake_prepare
 from tests.samples.lmdbs import TRAIN, VAL, make_job
-from tests.samples.reading import Whole, first
+from tests.samples.reading import ItemsWithPid, unbatch
 from tests.samples.records import make_example, make_record, write_shard
 from transforms.lmdb import build_lmdb
 
 SHARDS = "shards"
 KINDS = (*VALUE_CODECS, SHARDS)
-# One of each way in which values are read.
+# At least one form of each value codec.
 IN_WORKERS = ("volta", "volta-arrays", "safetensors", "safetensors-float16", SHARDS)
 VOLTA = Path("resnet101_faster_rcnn_genome_imgfeats") / "volta"
 
@@ -49,15 +49,15 @@ def out(corpus: Path, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def source(kind: str, folder: Path) -> RegionFeatures:
-    """The shards, or an LMDB of this form of the same records."""
+def open_features(kind: str, folder: Path) -> RegionFeatures:
+    """Open the shards, or an LMDB of this form of the same records."""
     if kind == SHARDS:
         return RegionFeatures(folder)
     build_lmdb(make_job(folder, form=kind))
     return RegionFeatures(folder / "trainval_feat.lmdb")
 
 
-def held(kind: str, img_id: str) -> RegionRecord:
+def stored_record(kind: str, img_id: str) -> RegionRecord:
     record = make_record(img_id)
     return record if kind == SHARDS else VALUE_CODECS[kind].kept(record)
 
@@ -66,20 +66,20 @@ def assert_item(item: dict[str, Any], record: RegionRecord) -> None:
     assert (item["img_id"], item["img_h"], item["img_w"]) == (record.img_id, record.img_h, record.img_w)
     assert item["num_boxes"] == record.num_boxes
     for field in ARRAY_FIELDS:
-        wanted = getattr(record, field.name)
-        assert item[field.name].dtype == wanted.dtype and item[field.name].shape == wanted.shape
-        assert item[field.name].tobytes() == wanted.tobytes()
+        array = getattr(record, field.name)
+        assert item[field.name].dtype == array.dtype and item[field.name].shape == array.shape
+        assert item[field.name].tobytes() == array.tobytes()
         assert item[field.name].flags.writeable and item[field.name].flags.owndata
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_by_position_id_and_key(kind: str, folder: Path) -> None:
-    features = source(kind, folder)
+def test_an_image_is_found_by_position_id_and_key(kind: str, folder: Path) -> None:
+    features = open_features(kind, folder)
     assert len(features) == len(TRAIN + VAL)
     assert sorted(features.keys) == sorted(str(int(img_id.split("_")[-1])) for img_id in TRAIN + VAL)
     for img_id in TRAIN + VAL:
         key = str(int(img_id.split("_")[-1]))
-        assert_item(features[img_id], held(kind, img_id))
+        assert_item(features[img_id], stored_record(kind, img_id))
         assert features[key]["img_id"] == img_id
         assert img_id in features and key in features
     for position, key in enumerate(features.keys):
@@ -89,8 +89,8 @@ def test_images_by_position_id_and_key(kind: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_not_there(kind: str, folder: Path) -> None:
-    features = source(kind, folder)
+def test_missing_ids_keys_and_positions_are_refused(kind: str, folder: Path) -> None:
+    features = open_features(kind, folder)
     for name in ("COCO_train2014_000000000777", "777", "", "COCO_val2014_000000000010", "keys", "a" * 600):
         assert name not in features
         with pytest.raises(KeyError, match="some"):
@@ -103,30 +103,30 @@ def test_what_is_not_there(kind: str, folder: Path) -> None:
         features[1.5]  # type: ignore[index]
 
 
-def test_shards_carry_captions(folder: Path) -> None:
+def test_items_of_shards_have_captions_and_items_of_lmdbs_have_none(folder: Path) -> None:
     item = RegionFeatures(folder)[TRAIN[0]]
     assert item["captions"] == ["Ein Hund läuft. ", "a dog"] and item["split"] == "val"
     assert item["caption_ids"].tolist() == [770337, 770338] and item["caption_ids"].dtype == np.int64
     assert "captions" not in RegionFeatures(folder / "trainval_feat.lmdb")[TRAIN[0]]
 
 
-def test_a_glob_one_shard_and_a_stats_index_read_alike(out: Path) -> None:
-    whole = RegionFeatures(out / "tfrecord")
-    assert len(whole) == 15
+def test_folders_globs_and_single_shards_are_read_with_and_without_stats(out: Path) -> None:
+    assert len(RegionFeatures(out / "tfrecord")) == 15
     train = RegionFeatures(str(out / "tfrecord" / "train2014-*.tfrecord"))
     assert train.keys == ("10", "11", "12", "13", "14", "15", "9")
-    one = RegionFeatures(out / "tfrecord" / "train2014-00000-of-00002.tfrecord")
-    assert one.keys == ("10", "11", "12")
-    for stats in (out / "tfrecord").glob("train*.stats.json"):
-        stats.unlink()
-    read = RegionFeatures(str(out / "tfrecord" / "train2014-*.tfrecord"))
-    for position in range(7):
-        assert repr(read[position]) == repr(train[position])
+    shard = RegionFeatures(out / "tfrecord" / "train2014-00000-of-00002.tfrecord")
+    assert shard.keys == ("10", "11", "12")
+    stats_files = list((out / "tfrecord").glob("train*.stats.json"))
+    assert len(stats_files) == 2
+    for path in stats_files:
+        path.unlink()
+    without_stats = RegionFeatures(str(out / "tfrecord" / "train2014-*.tfrecord"))
+    assert list(map(repr, without_stats)) == list(map(repr, train))
     lmdb_item = RegionFeatures(out / VOLTA / "trainval_feat.lmdb")["9"]
     np.testing.assert_array_equal(lmdb_item["features"], train["9"]["features"])
 
 
-def test_an_id_of_two_sets_is_asked_for_by_its_set(tmp_path: Path) -> None:
+def test_an_id_or_key_that_two_sets_share_is_refused_unless_one_set_is_opened(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_shard(tmp_path / f"{name}-00000-of-00001.tfrecord", [make_record("x_1"), make_record(f"{name}_2")])
     features = RegionFeatures(tmp_path)
@@ -139,27 +139,27 @@ def test_an_id_of_two_sets_is_asked_for_by_its_set(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.parametrize("kind", IN_WORKERS)
-def test_workers(method: str, kind: str, folder: Path) -> None:
-    features = source(kind, folder)
-    used_before = [features[position] for position in range(len(features))]
-    dataset: Any = Whole(features)
+def test_data_loader_workers_read_the_same_items(method: str, kind: str, folder: Path) -> None:
+    features = open_features(kind, folder)
+    used_before = list(features)
+    dataset: Any = ItemsWithPid(features)
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_size=1,
         num_workers=2,
-        collate_fn=first,
+        collate_fn=unbatch,
         multiprocessing_context=method,
         persistent_workers=True,
     )
     for _ in range(2):
-        found = list(loader)
-        assert len({pid for pid, _ in found} - {os.getpid()}) == 2
-        assert [repr(item) for _, item in found] == [repr(item) for item in used_before]
+        pids, items = zip(*loader, strict=True)
+        assert len({*pids} - {os.getpid()}) == 2
+        assert list(map(repr, items)) == list(map(repr, used_before))
     assert repr(features[0]) == repr(used_before[0])
 
 
-def test_torch_collates_what_needs_no_padding(folder: Path) -> None:
-    class Arrays(Whole):
+def test_torch_collates_arrays_of_equal_shapes(folder: Path) -> None:
+    class Arrays(ItemsWithPid):
         def __getitem__(self, index: int) -> Any:
             return {name: self.features[index][name] for name in ("img_id", "features", "boxes")}
 
@@ -170,20 +170,20 @@ def test_torch_collates_what_needs_no_padding(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pickled_and_forked_by_hand(kind: str, folder: Path) -> None:
-    features = source(kind, folder)
+def test_open_features_can_be_pickled_and_forked(kind: str, folder: Path) -> None:
+    features = open_features(kind, folder)
     before = repr(features[2])
     copy = pickle.loads(pickle.dumps(features))
-    assert repr(copy[2]) == before  # both open in one process
+    assert repr(copy[2]) == before  # both are open in one process
     assert repr(copy) == repr(features) and copy.keys == features.keys
     pid = os.fork()
     if not pid:
-        os._exit(0 if [repr(one[2]) for one in (features, copy)] == [before, before] else 1)
+        os._exit(0 if repr(features[2]) == repr(copy[2]) == before else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert repr(features[2]) == before
 
 
-def test_a_rebuilt_lmdb_is_read_by_who_opens_it_then(tmp_path: Path) -> None:
+def test_a_rebuilt_lmdb_is_read_when_opened_again_and_the_old_one_stays_readable(tmp_path: Path) -> None:
     job = make_job(tmp_path / "some")
     build_lmdb(job)
     old = RegionFeatures(job.output)
@@ -193,7 +193,7 @@ def test_a_rebuilt_lmdb_is_read_by_who_opens_it_then(tmp_path: Path) -> None:
     assert old["10"]["features"].shape == (3, 16)
 
 
-def test_other_programs_lmdbs_are_read_and_code_is_not_run(tmp_path: Path) -> None:
+def test_lmdbs_of_other_programs_are_read_without_running_pickled_code(tmp_path: Path) -> None:
     with lmdb.open(str(tmp_path), map_size=1 << 20) as env, env.begin(write=True) as transaction:
         transaction.put(b"keys", pickle.dumps([b"1"], protocol=3))
         transaction.put(b"1", pickle.dumps(print))
@@ -201,14 +201,14 @@ def test_other_programs_lmdbs_are_read_and_code_is_not_run(tmp_path: Path) -> No
     assert features.keys == ["1"]
     with pytest.raises(ValueError, match=r"key b'1': .*asks for builtins.print"):
         features["1"]
-    del features  # lmdb opens no file twice in one process
+    del features  # lmdb refuses to open a file twice in one process
     with lmdb.open(str(tmp_path), map_size=1 << 20) as env, env.begin(write=True) as transaction:
         transaction.put(b"keys", pickle.dumps(print))
     with pytest.raises(ValueError, match=r"record keys: .*asks for builtins.print"):
         len(RegionFeatures(tmp_path))
 
 
-def test_damaged_files_are_named(folder: Path, tmp_path: Path) -> None:
+def test_damaged_and_replaced_files_are_named(folder: Path, tmp_path: Path) -> None:
     shard = folder / "train2014-0.tfrecord"
     data = bytearray(shard.read_bytes())
     features = RegionFeatures(folder)
@@ -228,7 +228,7 @@ def test_damaged_files_are_named(folder: Path, tmp_path: Path) -> None:
         len(RegionFeatures(folder / "trainval_feat.lmdb"))
 
 
-def test_a_shard_and_stats_that_differ_are_refused(out: Path) -> None:
+def test_a_shard_that_differs_from_its_stats_is_refused(out: Path) -> None:
     shard = out / "tfrecord" / "train2014-00000-of-00002.tfrecord"
     with shard.open("ab") as stream:
         write_record(stream, encode_example(make_example(make_record("one_more"))))
@@ -237,17 +237,20 @@ def test_a_shard_and_stats_that_differ_are_refused(out: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, 11])
-def test_offsets_of_a_torn_header(cut: int, tmp_path: Path) -> None:
+def test_a_torn_record_header_is_refused(cut: int, tmp_path: Path) -> None:
     path = tmp_path / "a.tfrecord"
     path.write_bytes(b"\0" * cut)
     with path.open("rb", buffering=0) as stream, pytest.raises(ValueError, match=f"12 bytes of header, got {cut}"):
         list(record_offsets(stream, cut, path.name))
     path.write_bytes(b"\1" * 40)
-    with path.open("rb", buffering=0) as stream, pytest.raises(ValueError, match="expected checksum 0x01010101 of the length"):
+    with (
+        path.open("rb", buffering=0) as stream,
+        pytest.raises(ValueError, match="expected checksum 0x01010101 of the length"),
+    ):
         list(record_offsets(stream, 40, path.name))
 
 
-def test_paths_that_hold_nothing(tmp_path: Path) -> None:
+def test_paths_without_features_and_remote_paths_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none", tmp_path / "*.tfrecord"):
         with pytest.raises(FileNotFoundError, match="expected an LMDB folder"):
             RegionFeatures(path)
@@ -255,8 +258,18 @@ def test_paths_that_hold_nothing(tmp_path: Path) -> None:
         RegionFeatures("gs://bucket/out/tfrecord")
 
 
-def test_the_reader_is_light() -> None:
-    heavy = ("torch", "tensorflow", "lmdb", "apache_beam", "cv2")
-    code = f"import sys, region_features.reading; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def test_the_library_imports_nothing_heavy_and_no_file_named_transforms(tmp_path: Path) -> None:
+    (tmp_path / "transforms.py").write_text("raise ImportError('the user has a transforms.py')")
+    write_shard(tmp_path / "a-00000-of-00001.tfrecord", [make_record("a_7")])
+    names = ("apache_beam", "torch", "tensorflow", "detectron2", "lmdb", "cv2", "transforms", "beam_pipeline")
+    code = f"""
+import sys
+from region_features import RegionFeatures, parse_example
+print(RegionFeatures(".")["7"]["img_id"], [name for name in {names} if name in sys.modules])
+import transforms
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "a_7 []"
+    assert done.stderr.endswith("ImportError: the user has a transforms.py\n")

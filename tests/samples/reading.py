@@ -1,4 +1,4 @@
-"""A dataset for tests that spawn readers; they import this file, and it imports little."""
+"""A dataset for tests with spawned readers, which import this file: it imports little."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from region_features import RegionFeatures
 
 
-class Whole:
-    """Every item as it comes, with the process that read it."""
+class ItemsWithPid:
+    """All items, each with the id of the process that read it."""
 
     def __init__(self, features: RegionFeatures) -> None:
         self.features = features
@@ -23,5 +23,6 @@ class Whole:
         return os.getpid(), self.features[index]
 
 
-def first(batch: list[Any]) -> Any:
-    return batch[0]
+def unbatch(batch: list[Any]) -> Any:
+    (item,) = batch
+    return item
