@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from region_features.records.region_record import RegionRecord
@@ -74,10 +74,10 @@ def _round(ways: Mapping[str, Callable[[str, int], Timing]], folder: str, record
     return timings
 
 
-def run_apart(work: Callable[[str, int], T], folder: str, records: int) -> T:
-    """Runs `work` in a fresh process, so that its peak memory is its own."""
+def run_apart(work: Callable[..., T], *arguments: Any) -> T:
+    """Run `work` in a fresh process, so that its peak memory is its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(work, folder, records).result()
+        return pool.submit(work, *arguments).result()
 
 
 def full_size_records(count: int) -> Iterator[RegionRecord]:
