@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 _STEP_BYTES = 64 << 20
@@ -22,12 +22,9 @@ class WriteBehind:
     def __init__(self, path: str) -> None:
         self._path = path
         self._handle = os.open(path, os.O_RDONLY)
-        self._due = threading.Event()
-        self._ended = False
-        self._error: OSError | None = None
+        self._thread = ThreadPoolExecutor(1, "write-behind")
+        self._last_flush: Future[None] | None = None
         self._pending = 0
-        self._thread = threading.Thread(target=self._work, name="write-behind", daemon=True)
-        self._thread.start()
 
     def grew(self, num_bytes: int) -> None:
         """Count bytes that were appended to the file.
@@ -35,11 +32,14 @@ class WriteBehind:
         Raises:
             OSError: an earlier flush failed.
         """
-        self._check()
         self._pending += num_bytes
+        if self._last_flush is not None:
+            if not self._last_flush.done():
+                return
+            self._last_flush.result()
         if self._pending >= _STEP_BYTES:
             self._pending = 0
-            self._due.set()
+            self._last_flush = self._thread.submit(self._flush)
 
     def __enter__(self) -> WriteBehind:
         return self
@@ -47,26 +47,17 @@ class WriteBehind:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
     ) -> None:
-        self._ended = True
-        self._due.set()
-        self._thread.join()
+        self._thread.shutdown()
         os.close(self._handle)
-        if error is None:
-            self._check()
+        # The system reports a failed write to one fsync only: a later fsync of the writer would succeed.
+        if error is None and self._last_flush is not None:
+            self._last_flush.result()
 
-    def _check(self) -> None:
-        # The system reports a failed write to one fsync only: the later fsync of the writer would succeed.
-        if self._error is not None:
-            raise self._error
-
-    def _work(self) -> None:
-        while self._due.wait() and not self._ended:
-            self._due.clear()
-            try:
-                os.fsync(self._handle)
-                if hasattr(os, "posix_fadvise"):  # not on macOS
-                    os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_DONTNEED)
-            except OSError as error:
-                message = f"{error.strerror}: what was written to {self._path} did not reach the disk"
-                self._error = OSError(error.errno, message)
-                return
+    def _flush(self) -> None:
+        try:
+            os.fsync(self._handle)
+            if hasattr(os, "posix_fadvise"):  # not on macOS
+                os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError as error:
+            message = f"{error.strerror}: what was written to {self._path} did not reach the disk"
+            raise OSError(error.errno, message) from error

@@ -81,7 +81,7 @@ def with_call(*call: Any) -> bytes:
             r"asks for shape \(1099511627776,\) of '<f4'",
         ),
         (with_call(np.ndarray, (1,), "O", b"12345678"), "asks for an array of 'O'"),
-        (with_call(np.ndarray, (-1, -1), "<f4", b"1234"), r"asks for an array of shape \(-1, -1\)"),
+        (with_call(np.ndarray, (-1, -1), "<f4", b"1234"), r"asks for shape \(-1, -1\)"),
         (with_call(np.array, "text"), "makes an array of a str"),
         (with_field(features=None), "^v, image a, field features: expected an array of rank 2, got nothing"),
         (with_field(features="AAAA"), "^v, image a, field features: expected an array of rank 2, got str 'AAAA'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,11 @@ def test_a_file_is_flushed_each_time_it_has_grown_enough(tmp_path: Path, monkeyp
     assert path.read_bytes() == b"some"
 
 
+def wait_for_flush(flusher: WriteBehind) -> None:
+    assert flusher._last_flush is not None
+    wait([flusher._last_flush], 10)
+
+
 def test_a_failed_flush_is_raised_in_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"some")
@@ -39,13 +45,13 @@ def test_a_failed_flush_is_raised_in_the_writer(tmp_path: Path, monkeypatch: pyt
         WriteBehind(str(path)) as flusher,
     ):
         flusher.grew(1)
-        flusher._thread.join(10)
+        wait_for_flush(flusher)
     with pytest.raises(OSError, match="Input/output error"), WriteBehind(str(path)) as flusher:
         flusher.grew(1)
-        flusher._thread.join(10)
+        wait_for_flush(flusher)
         flusher.grew(1)
         pytest.fail("the second call raises")
     with pytest.raises(KeyError), WriteBehind(str(path)) as flusher:  # an error of the writer itself comes first
         flusher.grew(1)
-        flusher._thread.join(10)
+        wait_for_flush(flusher)
         raise KeyError("x")
