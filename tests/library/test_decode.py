@@ -1,4 +1,4 @@
-"""Images of every kind, bit for bit as OpenCV decodes them where it can."""
+"""Images of every format are decoded as OpenCV decodes them, bit for bit if it can."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from PIL import Image
 from region_features.images.decode import decode_image
 from tests.samples.images import LIMIT, by_cv2, encode, photo, png, reason_of, smooth
 
-# EXIF's image file directory of an orientation: turn by 90 degrees.
+# An EXIF block with the orientation of a quarter turn.
 ROTATED = Image.Exif()
 ROTATED[0x0112] = 6
 
 
 @pytest.mark.parametrize("size", [(61, 83), (64, 96), (8, 8), (1, 1), (17, 300)])
 @pytest.mark.parametrize("options", [{"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2}, {"progressive": True}])
-def test_ordinary_jpegs_are_opencvs_bit_for_bit(size: tuple[int, int], options: dict[str, Any]) -> None:
+def test_ordinary_jpegs_equal_opencvs_bit_for_bit(size: tuple[int, int], options: dict[str, Any]) -> None:
     for image in (photo(*size), photo(*size).convert("L")):
         data = encode(image, "JPEG", quality=90, **options)
         pixels = decode_image(data, LIMIT)
@@ -62,7 +62,7 @@ def lossless() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", list(lossless()))
-def test_other_kinds_are_opencvs_bit_for_bit(name: str) -> None:
+def test_lossless_formats_equal_opencvs_bit_for_bit(name: str) -> None:
     data = lossless()[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -72,7 +72,7 @@ def test_other_kinds_are_opencvs_bit_for_bit(name: str) -> None:
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
 def test_alpha_is_dropped_and_not_composited(kind: str) -> None:
     colours = smooth(20, 30, 4)
-    colours[:5, :, 3] = 0  # what shows is nothing, what is stored stays
+    colours[:5, :, 3] = 0  # transparent pixels keep their colours
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
     data = encode(Image.fromarray(colours), kind, **options)
     np.testing.assert_array_equal(decode_image(data, LIMIT), colours[:, :, 2::-1])
@@ -90,9 +90,9 @@ def test_16_bit_pngs_keep_the_high_byte_as_opencv_does(channels: int, kind: int)
     samples = np.random.default_rng(channels).integers(0, 65536, (11, 13, channels)).astype(">u2")
     data = png(13, 11, 16, kind, b"".join(b"\0" + row.tobytes() for row in samples))
     colour = (samples >> 8).astype(np.uint8)[:, :, : 3 if channels > 2 else 1]
-    wanted = np.repeat(colour, 3, axis=2) if channels < 3 else colour[:, :, ::-1]
-    np.testing.assert_array_equal(decode_image(data, LIMIT), wanted)
-    np.testing.assert_array_equal(by_cv2(data), wanted)
+    expected = np.repeat(colour, 3, axis=2) if channels < 3 else colour[:, :, ::-1]
+    np.testing.assert_array_equal(decode_image(data, LIMIT), expected)
+    np.testing.assert_array_equal(by_cv2(data), expected)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -137,7 +137,7 @@ def test_cmyk_jpegs_are_within_two_levels_of_opencvs(name: str) -> None:
     data = cmyk_jpegs()[name]
     difference = np.abs(decode_image(data, LIMIT).astype(int) - by_cv2(data))
     assert difference.max() <= 2
-    assert by_cv2(data).std() > 10  # there is something to compare
+    assert by_cv2(data).std() > 10  # the image is not flat
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
@@ -150,7 +150,7 @@ def test_an_animation_gives_its_first_frame(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_exif_rotation_is_not_applied(kind: str) -> None:
+def test_exif_rotation_is_not_applied_by_default(kind: str) -> None:
     plain, rotated = encode(photo(), kind), encode(photo(), kind, exif=ROTATED.tobytes())
     assert np.asarray(Image.open(io.BytesIO(rotated)).getexif()[0x0112]) == 6
     np.testing.assert_array_equal(decode_image(rotated, LIMIT), decode_image(plain, LIMIT))

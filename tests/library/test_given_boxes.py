@@ -1,4 +1,4 @@
-"""Boxes files: good lines, damaged lines, bad boxes, each named."""
+"""Files of given boxes: good lines are read; damaged lines and bad boxes are named."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def test_boxes_keep_their_order_and_duplicates_as_float32() -> None:
     )
     entries, failures = parse_boxes(data, SOURCE)
     assert failures == [] and [entry.img_id for entry in entries] == ["é 1", "b"]
-    found = check_inside(entries[0], 100, 200)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, np.array(boxes, np.float32))
+    checked = check_inside(entries[0], 100, 200)
+    assert checked.dtype == np.float32
+    np.testing.assert_array_equal(checked, np.array(boxes, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -107,16 +107,16 @@ def test_several_bad_boxes_are_counted() -> None:
     assert problem_of([1, 2, 3, 400], [1, 2, 3, 400], [1, 2, 3, 400]).endswith("clip it (and 2 more of its boxes)")
 
 
-def test_no_boxes_are_a_failure_that_says_so() -> None:
+def test_an_image_without_boxes_fails() -> None:
     assert problem_of() == "no boxes given"
     with pytest.raises(ImageFailure, match="no boxes given"):
         check_inside(no_boxes("a"), 10, 10)
 
 
-def test_an_empty_file_holds_nothing() -> None:
+def test_an_empty_file_has_no_images_and_no_failures() -> None:
     assert parse_boxes(b"", SOURCE) == ([], []) and parse_boxes(b"\n\n", SOURCE) == ([], [])
 
 
-def test_the_whole_image_is_a_box() -> None:
+def test_a_box_may_span_the_whole_image() -> None:
     whole = GivenBoxes("a", np.array([[0, 0, 200, 100]], np.float32))
     np.testing.assert_array_equal(check_inside(whole, 100, 200), whole.boxes)

@@ -1,4 +1,4 @@
-"""A file over HTTP from a server that cuts, changes, lies and fails."""
+"""Downloads from a server that cuts connections, changes its files, sends wrong headers and fails."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import json
 import resource
 import socket
 from collections.abc import Iterator
+from email.message import Message
+from io import BytesIO
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request
 
 import numpy as np
 import pytest
 
-from region_features.download.http import TRIES, DownloadError, discard, download, forget, probe
+from region_features.download.http import TRIES, DownloadError, SecureRedirects, discard, download, forget, probe
 from tests.samples.file_server import GOOD, Answer, FileServer, serving
 
 FILE = np.random.default_rng(0).bytes(3_000_000)
@@ -20,7 +24,7 @@ OTHER = np.random.default_rng(1).bytes(2_000_000)
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that were made; none takes time. No proxy of the environment stands between."""
+    """Record the pauses instead of waiting, and bypass the environment's proxies."""
     made: list[float] = []
     monkeypatch.setattr("region_features.download.http.time.sleep", made.append)
     monkeypatch.setenv("no_proxy", "*")
@@ -40,7 +44,7 @@ def part(tmp_path: Path) -> Path:
 
 
 def fetch(server: FileServer, part: Path) -> list[str]:
-    """Download `/a.zip`; what was noted."""
+    """Download `/a.zip`, and return the notes."""
     notes: list[str] = []
     download(f"{server.base}/a.zip", str(part), lambda done, total: None, notes.append)
     return notes
@@ -50,7 +54,7 @@ def ranges(server: FileServer) -> list[tuple[str | None, int]]:
     return [(asked, status) for _, asked, status in server.log]
 
 
-def test_a_file_comes_whole_and_is_not_asked_for_again(server: FileServer, part: Path) -> None:
+def test_a_whole_file_is_not_requested_again(server: FileServer, part: Path) -> None:
     seen: list[tuple[int, int | None]] = []
     download(f"{server.base}/a.zip", str(part), lambda done, total: seen.append((done, total)), lambda text: None)
     assert part.read_bytes() == FILE
@@ -59,7 +63,7 @@ def test_a_file_comes_whole_and_is_not_asked_for_again(server: FileServer, part:
     assert ranges(server) == [(None, 200)]
 
 
-def test_probing_tells_size_and_version(server: FileServer) -> None:
+def test_probing_returns_size_and_version(server: FileServer) -> None:
     assert (probe(f"{server.base}/a.zip", print).size, probe(f"{server.base}/a.zip", print).validator) == (
         len(FILE),
         '"v0"',
@@ -70,7 +74,7 @@ def test_probing_tells_size_and_version(server: FileServer) -> None:
 
 
 @pytest.mark.parametrize("tags", ["etag", "weak", "date"])
-def test_a_cut_connection_is_resumed_where_it_ended(
+def test_a_cut_download_is_resumed_where_it_ended(
     server: FileServer, part: Path, pauses: list[float], tags: str
 ) -> None:
     server.tags = tags
@@ -82,7 +86,7 @@ def test_a_cut_connection_is_resumed_where_it_ended(
     assert "expected 3000000 bytes, got 1000000 before the connection ended; trying again in 1 s" in notes[0]
 
 
-def test_a_later_program_goes_on(server: FileServer, part: Path) -> None:
+def test_a_later_run_resumes_the_download(server: FileServer, part: Path) -> None:
     server.script = [Answer(cut=2_999_999), *[Answer(status=503)] * (TRIES - 1)]
     with pytest.raises(DownloadError, match="the server answers 503"):
         fetch(server, part)
@@ -115,14 +119,14 @@ def test_a_file_that_became_shorter_than_the_part_starts_over(server: FileServer
     assert "the server has no byte 2500000" in notes[1]
 
 
-def test_a_server_without_ranges_sends_all_again(server: FileServer, part: Path) -> None:
+def test_a_server_without_ranges_sends_the_whole_file_again(server: FileServer, part: Path) -> None:
     server.script = [Answer(cut=1_000_000), Answer(whole=True)]
     fetch(server, part)
     assert part.read_bytes() == FILE
     assert ranges(server) == [(None, 200), ("bytes=1000000-", 200)]
 
 
-def test_without_a_sign_of_its_version_a_file_is_never_pieced_together(server: FileServer, part: Path) -> None:
+def test_a_file_without_a_version_is_not_resumed(server: FileServer, part: Path) -> None:
     server.tags = ""
     server.script = [Answer(cut=1_000_000), Answer(change=OTHER)]
     fetch(server, part)
@@ -130,15 +134,17 @@ def test_without_a_sign_of_its_version_a_file_is_never_pieced_together(server: F
     assert ranges(server) == [(None, 200), (None, 200)]
 
 
-def test_a_server_that_says_no_length(server: FileServer, part: Path) -> None:
+def test_a_file_of_unknown_length_is_downloaded_each_time(server: FileServer, part: Path) -> None:
     server.length = False
     fetch(server, part)
     assert part.read_bytes() == FILE
     fetch(server, part)
-    assert part.read_bytes() == FILE and len(server.log) == 2  # whether it was whole, nobody can tell
+    assert part.read_bytes() == FILE and len(server.log) == 2  # it may have been cut
 
 
-def test_a_length_that_is_too_long_ends_after_a_few_tries(server: FileServer, part: Path, pauses: list[float]) -> None:
+def test_a_file_shorter_than_its_declared_length_is_given_up(
+    server: FileServer, part: Path, pauses: list[float]
+) -> None:
     server.script = [Answer(extra=5)] * 50
     notes: list[str] = []
     with pytest.raises(DownloadError, match="given up after 6 tries"):
@@ -147,7 +153,7 @@ def test_a_length_that_is_too_long_ends_after_a_few_tries(server: FileServer, pa
     assert len(server.log) == TRIES
 
 
-def test_a_server_that_always_cuts_at_one_place_is_given_up(
+def test_a_server_that_always_cuts_at_the_same_byte_is_given_up(
     server: FileServer, part: Path, pauses: list[float]
 ) -> None:
     server.script = [Answer(cut=1000, whole=True)] * 50
@@ -157,7 +163,7 @@ def test_a_server_that_always_cuts_at_one_place_is_given_up(
     assert pauses == [1, 2, 4, 8, 16]
 
 
-def test_errors_that_pass_are_waited_for(server: FileServer, part: Path, pauses: list[float]) -> None:
+def test_temporary_errors_are_retried_after_growing_pauses(server: FileServer, part: Path, pauses: list[float]) -> None:
     server.script = [Answer(status=500), Answer(status=503), Answer(status=429), GOOD]
     notes = fetch(server, part)
     assert part.read_bytes() == FILE
@@ -166,7 +172,7 @@ def test_errors_that_pass_are_waited_for(server: FileServer, part: Path, pauses:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_errors_that_stay_are_errors_at_once(server: FileServer, part: Path, pauses: list[float], status: int) -> None:
+def test_permanent_errors_are_not_retried(server: FileServer, part: Path, pauses: list[float], status: int) -> None:
     server.script = [Answer(status=status)]
     with pytest.raises(
         DownloadError, match=f"a.zip: expected the file, the server answers {status} .*check the address"
@@ -175,7 +181,7 @@ def test_errors_that_stay_are_errors_at_once(server: FileServer, part: Path, pau
     assert pauses == [] and not part.exists()
 
 
-def test_no_server_at_all(part: Path, pauses: list[float]) -> None:
+def test_a_server_that_is_down_is_given_up(part: Path, pauses: list[float]) -> None:
     with socket.socket() as probe_socket:
         probe_socket.bind(("127.0.0.1", 0))
         port = probe_socket.getsockname()[1]
@@ -205,7 +211,7 @@ def test_a_part_longer_than_the_file_is_not_trusted(server: FileServer, part: Pa
     assert part.read_bytes() == FILE
 
 
-def test_a_disk_that_takes_no_more_is_not_tried_again(server: FileServer, part: Path, pauses: list[float]) -> None:
+def test_a_full_disk_is_an_error_and_the_next_run_resumes(server: FileServer, part: Path, pauses: list[float]) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, hard))
     try:
@@ -219,10 +225,22 @@ def test_a_disk_that_takes_no_more_is_not_tried_again(server: FileServer, part: 
     assert ranges(server) == [(None, 200), ("bytes=1500000-", 206)]
 
 
-def test_nothing_stays_beside_a_part_that_is_forgotten(server: FileServer, part: Path) -> None:
+def test_forget_and_discard_leave_no_files(server: FileServer, part: Path) -> None:
     fetch(server, part)
     assert json.loads(Path(f"{part}.json").read_text())["validator"] == '"v0"'
     forget(str(part))
     assert [path.name for path in part.parent.iterdir()] == ["a.part"]
     discard(str(part))
     assert not list(part.parent.iterdir())
+
+
+def test_redirects_never_leave_https() -> None:
+    def redirect(start: str, to: str) -> Request | None:
+        return SecureRedirects().redirect_request(Request(start), BytesIO(), 302, "Found", Message(), to)
+
+    request = redirect("https://a.org/w", "https://cdn.org/w?signed")
+    assert request is not None and request.full_url == "https://cdn.org/w?signed"
+    assert redirect("http://127.0.0.1/w", "http://127.0.0.1/v") is not None
+    for to in ("http://cdn.org/w", "ftp://cdn.org/w"):
+        with pytest.raises(HTTPError, match="which is not https"):
+            redirect("https://a.org/w", to)

@@ -1,4 +1,4 @@
-"""Batches of images: in order, ahead of who takes them, few in memory."""
+"""Batches of images: in key order, loaded ahead, few in memory."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def numbered(count: int) -> list[CaptionedImage]:
 
 @dataclass(eq=False)
 class Loaded:
-    """Stands where a prepared image stands."""
+    """Stand-in for a prepared image."""
 
     img_id: str
 
 
 @dataclass
 class FakeLoad:
-    """Counts what is alive of what it has loaded."""
+    """Counts the calls and the loaded images that are still referenced."""
 
     live: set[int] = field(default_factory=set)
     peak: int = 0
@@ -58,14 +58,14 @@ class FakeLoad:
 @pytest.mark.parametrize(
     ("count", "size", "sizes"), [(0, 3, []), (1, 3, [1]), (3, 3, [3]), (7, 3, [3, 3, 1]), (3, 1, [1] * 3), (2, 99, [2])]
 )
-def test_batches_are_full_but_for_the_last(count: int, size: int, sizes: list[int]) -> None:
+def test_all_batches_but_the_last_are_full(count: int, size: int, sizes: list[int]) -> None:
     loader = BatchLoader(FakeLoad(), size)
     loader.add(shard_of(count), numbered(count))
     assert [len(batch) for batch in loader.batches()] == sizes
     loader.close()
 
 
-def test_batches_come_in_the_lmdb_keys_order() -> None:
+def test_images_come_in_lmdb_key_order() -> None:
     loader = BatchLoader(FakeLoad(), 4)
     loader.add(shard_of(6), (captioned(name) for name in ("b_9", "a_10", "z_100", "x_0", "é", "Z")))
     names = [item.image.ref.img_id for batch in loader.batches() for item, _ in batch]
@@ -86,11 +86,11 @@ def test_at_most_two_batches_are_in_memory() -> None:
             del batch
     assert seen == load.calls == 90
     loader.close()
-    assert load.peak <= 2 * 10 + 8  # and what each of eight threads may still have in its hand
+    assert load.peak <= 2 * 10 + 8  # and one image in each of eight threads
     assert not load.live
 
 
-def test_the_next_shard_is_loaded_while_the_last_batch_of_one_is_taken() -> None:
+def test_the_next_shard_is_loaded_while_the_last_batch_is_in_use() -> None:
     load = FakeLoad()
     loader = BatchLoader(load, 3)
     for number in range(2):
@@ -107,7 +107,7 @@ def test_the_next_shard_is_loaded_while_the_last_batch_of_one_is_taken() -> None
     loader.close()
 
 
-def test_what_loading_raises_reaches_who_takes_the_batch() -> None:
+def test_an_exception_while_loading_reaches_the_consumer() -> None:
     def fail(shard: ShardKey, image: CaptionedImage) -> Any:
         raise MemoryError(image.ref.img_id)
 
@@ -118,7 +118,7 @@ def test_what_loading_raises_reaches_who_takes_the_batch() -> None:
     loader.close()
 
 
-def test_a_consumer_that_stops_early_leaves_no_thread_behind() -> None:
+def test_closing_early_leaves_no_threads() -> None:
     before = set(threading.enumerate())
     loader = BatchLoader(FakeLoad(), 5)
     loader.add(shard_of(40), numbered(40))

@@ -1,4 +1,4 @@
-"""Unpacking archives: nothing outside, nothing half-made, nothing damaged."""
+"""Unpacking archives: no file outside the target, none half-written, none damaged."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def unpack(path: str, folder: Path) -> int:
 
 
 def silent(done: int, total: int) -> None:
-    """Shows nothing."""
+    """Show no progress."""
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_good_archive(tmp_path: Path, method: int) -> None:
+def test_a_good_archive_is_checked_and_unpacked(tmp_path: Path, method: int) -> None:
     path = put(tmp_path, zip_bytes(GOOD, method))
     seen: list[tuple[int, int]] = []
     assert check_archive(path, lambda done, total: seen.append((done, total))) == len(list_files(path)) == 4
@@ -42,7 +42,7 @@ def test_a_good_archive(tmp_path: Path, method: int) -> None:
     assert tree_bytes(tmp_path / "out") == {f"a/{name}": content for name, content in FILES.items()}
 
 
-def test_what_is_whole_is_left_alone(tmp_path: Path) -> None:
+def test_a_whole_folder_is_left_alone(tmp_path: Path) -> None:
     path = put(tmp_path, zip_bytes(GOOD))
     unpack(path, tmp_path)
     before = (tmp_path / "a" / "1.jpg").stat()
@@ -51,7 +51,7 @@ def test_what_is_whole_is_left_alone(tmp_path: Path) -> None:
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
-def test_a_folder_of_other_origin_is_neither_trusted_nor_touched(tmp_path: Path) -> None:
+def test_a_folder_that_differs_from_the_archive_is_refused_and_kept(tmp_path: Path) -> None:
     path = put(tmp_path, zip_bytes(GOOD))
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.jpg").write_bytes(b"half")
@@ -62,12 +62,12 @@ def test_a_folder_of_other_origin_is_neither_trusted_nor_touched(tmp_path: Path)
     assert tree_bytes(tmp_path / "a") == {"1.jpg": b"half"}
 
 
-def test_a_killed_attempt_is_checked_and_finished(tmp_path: Path) -> None:
+def test_the_files_of_a_killed_attempt_are_checked_and_completed(tmp_path: Path) -> None:
     path = put(tmp_path, zip_bytes(GOOD))
     work = tmp_path / ".tmp-a"
     (work / "deep").mkdir(parents=True)
     (work / "1.jpg").write_bytes(b"one" * 1000)
-    (work / "ä.jpg").write_bytes(b"4")  # of the right size, with other bytes
+    (work / "ä.jpg").write_bytes(b"4")  # of the right size
     (work / "deep" / "stranger.jpg").write_bytes(b"of another archive")
     kept = (work / "1.jpg").stat()
     assert unpack(path, tmp_path) == 3
@@ -96,7 +96,7 @@ def test_an_entry_outside_its_folder_unpacks_nothing(tmp_path: Path, name: str) 
     path = put(tmp_path, zip_bytes([("a/good.jpg", b"x"), (name, b"evil")]))
     with pytest.raises(ValueError, match=r"expected plain files in a/, each once, got .*; nothing was unpacked"):
         unpack(path, tmp_path / "in")
-    assert sorted(str(found.relative_to(tmp_path)) for found in tmp_path.rglob("*")) == ["a.zip", "in"]
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["a.zip", "in"]
 
 
 def test_links_and_repeated_names_are_refused(tmp_path: Path) -> None:
@@ -105,13 +105,13 @@ def test_links_and_repeated_names_are_refused(tmp_path: Path) -> None:
             unpack(put(tmp_path, data), tmp_path / "in")
 
 
-def test_an_archive_without_the_folder(tmp_path: Path) -> None:
+def test_an_archive_without_files_in_the_folder_is_refused(tmp_path: Path) -> None:
     for entries in ([], [("a/", b"")], [("__MACOSX/a", b"x")]):
         with pytest.raises(ValueError, match="expected files in a/, found none"):
             unpack(put(tmp_path, zip_bytes(entries)), tmp_path / "in")
 
 
-def test_damage_is_named_and_leaves_no_folder(tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_and_leaves_no_folder(tmp_path: Path) -> None:
     path = put(tmp_path, patched(zip_bytes(GOOD), b"oneone", b"oneOne"))
     for action in (lambda: check_archive(path, silent), lambda: unpack(path, tmp_path)):
         with pytest.raises(ValueError, match=r"a\.zip: damaged at a/1\.jpg: Bad CRC-32"):
@@ -120,14 +120,14 @@ def test_damage_is_named_and_leaves_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 10, 1000, -1])
-def test_a_cut_archive_is_none(tmp_path: Path, keep: int) -> None:
+def test_a_cut_archive_is_refused(tmp_path: Path, keep: int) -> None:
     path = put(tmp_path, zip_bytes(GOOD)[:keep])
     for action in (lambda: list_files(path), lambda: check_archive(path, silent), lambda: unpack(path, tmp_path)):
         with pytest.raises(ValueError, match=r"a\.zip: expected a zip archive, got: "):
             action()
 
 
-def test_damaged_packing_and_passwords_are_damage(tmp_path: Path) -> None:
+def test_undecodable_encrypted_and_unknown_packings_are_damage(tmp_path: Path) -> None:
     packed = zip_bytes([("a/1.jpg", b"one" * 1000)], zipfile.ZIP_DEFLATED)
     content = zlib.compressobj(wbits=-15)
     start = packed.index(content.compress(b"one" * 1000) + content.flush())
@@ -139,7 +139,7 @@ def test_damaged_packing_and_passwords_are_damage(tmp_path: Path) -> None:
             check_archive(put(tmp_path, data), silent)
 
 
-def test_what_declares_more_than_the_disk_holds_is_refused_before_a_byte(
+def test_an_archive_larger_than_the_disk_is_refused_before_unpacking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put(tmp_path, zip_bytes([("a/1.jpg", bytes(1_000_000))], zipfile.ZIP_DEFLATED))
@@ -151,7 +151,7 @@ def test_what_declares_more_than_the_disk_holds_is_refused_before_a_byte(
         unpack_file(path, "1.jpg", str(tmp_path))
 
 
-def test_what_declares_less_than_it_holds_is_damage(tmp_path: Path) -> None:
+def test_a_file_longer_than_declared_is_damage(tmp_path: Path) -> None:
     data = zip_bytes([("a/1.jpg", bytes(1_000_000))], zipfile.ZIP_DEFLATED)
     path = put(tmp_path, with_directory_field(data, 24, struct.pack("<I", 10)))
     with pytest.raises(ValueError, match=r"damaged at a/1\.jpg"):
@@ -159,7 +159,7 @@ def test_what_declares_less_than_it_holds_is_damage(tmp_path: Path) -> None:
     assert (tmp_path / ".tmp-a" / "1.jpg").stat().st_size <= 10
 
 
-def test_one_file_of_an_archive(tmp_path: Path) -> None:
+def test_one_file_is_unpacked_from_any_folder_of_an_archive(tmp_path: Path) -> None:
     path = put(tmp_path, zip_bytes([("x.json", b"other"), ("in/d.json", b"{}")], zipfile.ZIP_DEFLATED))
     unpack_file(path, "d.json", str(tmp_path))
     assert (tmp_path / "d.json").read_bytes() == b"{}"

@@ -1,4 +1,4 @@
-"""A web server on this machine that serves files with ranges, and misbehaves as a script tells it to."""
+"""A web server on this machine that serves files with ranges, and misbehaves by a script."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class Answer:
-    """How one request is answered; the default is as a good server does.
+    """The answer to one request; the default is that of a good server.
 
     Attributes:
-        status: in place of the file.
-        cut: bytes of the body after which the connection ends.
-        extra: added to the Content-Length, in whole answers only.
-        whole: ignore the range.
-        careless: ignore If-Range, and send the rest of whatever is there now.
-        change: the file is this from now on.
+        status: sent instead of the file, if not 0.
+        cut: bytes of the body after which the connection is closed.
+        extra: added to the Content-Length of a whole file.
+        whole: ignore the requested range.
+        careless: ignore If-Range, and send the range of the changed file.
+        change: new content of the file, from this answer on.
     """
 
     status: int = 0
@@ -36,14 +36,14 @@ GOOD = Answer()
 
 @dataclass
 class FileServer:
-    """The server's files, its script, and what was asked of it.
+    """The state of the server: its files, its script, and the requests so far.
 
     Attributes:
         base: its address.
         files: by path, `/a.zip`.
-        tags: what marks a file's version: `etag`, `weak`, `date`, or `` for nothing.
-        length: whether a whole answer says its length.
-        script: answers to the next requests; GOOD when it is used up.
+        tags: headers of a file's version: `etag`, `weak`, `date`, or empty for none.
+        length: whether the length of a whole file is sent.
+        script: answers to the next requests; GOOD after the last.
         log: (path, Range, status) of each request.
     """
 
@@ -56,7 +56,7 @@ class FileServer:
     versions: dict[str, int] = field(default_factory=dict)
 
     def validators(self, path: str) -> dict[str, str]:
-        """Headers that tell the file's version."""
+        """Return the headers of a file's version."""
         version = self.versions.get(path, 0)
         date = {"Last-Modified": f"Mon, 0{version + 1} Jun 2015 10:00:00 GMT"}
         return {
@@ -67,7 +67,7 @@ class FileServer:
         }[self.tags]
 
     def respond(self, handler: BaseHTTPRequestHandler) -> None:
-        """Answer one request by the script."""
+        """Answer a request by the script."""
         answer = self.script.pop(0) if self.script else GOOD
         path, asked = handler.path, handler.headers.get("Range")
         if answer.change is not None:
@@ -96,7 +96,7 @@ class FileServer:
 
 @contextlib.contextmanager
 def serving() -> Iterator[FileServer]:
-    """A server that lives as long as the block."""
+    """Run a server until the end of the block."""
     state = FileServer()
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Images made on the fly, encoded in every way, and how OpenCV decodes them."""
+"""Small images in every encoding, and their decoding by OpenCV."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from region_features.images.decode import decode_image
 from region_features.records.failure import ImageFailure
 
 LIMIT = 89_000_000
-# cv2.imread without EXIF rotation.
+# Without EXIF rotation.
 CV2_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def smooth(height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
-    """Colour that JPEG keeps, edges included."""
+    """Return smooth colours, which JPEG changes little."""
     blocks = np.random.default_rng(height * width).integers(0, 256, (7, 9, channels), dtype=np.uint8)
     resized = cv2.resize(blocks, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.asarray(resized, np.uint8).reshape(height, width, channels)
@@ -45,7 +45,7 @@ def by_cv2(data: bytes) -> NDArray[np.uint8]:
 
 
 def png(width: int, height: int, depth: int, kind: int, rows: bytes) -> bytes:
-    """A PNG by hand, for what PIL does not write; each row begins with its filter byte."""
+    """Assemble a PNG of a kind that PIL does not write; each row begins with its filter byte."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))

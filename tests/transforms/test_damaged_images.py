@@ -1,4 +1,4 @@
-"""The bad-image zoo: each gives a failure with its reason, and never half an image."""
+"""Damaged and hostile images fail with a reason, and never give half an image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from region_features.records.failure import ImageFailure
 from tests.conftest import ROOT
 from tests.samples.images import LIMIT, by_cv2, encode, photo, png, reason_of
 
-# pytest resets the filter that decode.py sets; test_no_warning_of_pil_reaches_the_terminal looks without pytest.
+# pytest resets the filter that decode.py sets; test_no_warning_of_pil_reaches_the_terminal runs without pytest.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
         (b"P6 5 0 255\n", "not an image of a known format"),
     ],
 )
-def test_what_is_no_image(data: bytes, words: str) -> None:
+def test_data_of_an_unknown_format_are_refused(data: bytes, words: str) -> None:
     assert words in reason_of(data)
 
 
@@ -45,19 +45,19 @@ def test_what_is_no_image(data: bytes, words: str) -> None:
 def test_a_jpeg_cut_anywhere_is_an_error(options: dict[str, Any]) -> None:
     for image in (photo(40, 48), photo(37, 29).convert("L")):
         data = encode(image, "JPEG", **options)
-        # To the byte at the end: without its last byte, without the end marker, ...
+        # Byte by byte at the end, where the end marker is lost.
         for end in [*range(1, len(data), 37), *range(len(data) - 16, len(data))]:
             reason_of(data[:end])
         assert "truncated" in reason_of(data[:-2])
 
 
-def test_bytes_behind_a_jpegs_end_do_not_matter() -> None:
+def test_bytes_after_the_end_of_a_jpeg_are_ignored() -> None:
     data = encode(photo(), "JPEG")
     np.testing.assert_array_equal(decode_image(data + b"\0junk", LIMIT), decode_image(data, LIMIT))
 
 
-def test_a_jpeg_cut_and_closed_again_passes_as_in_opencv() -> None:
-    # The documented limit of the check: the end marker is there, and Huffman codes can say anything.
+def test_a_cut_jpeg_with_an_end_marker_is_decoded_as_in_opencv() -> None:
+    # A documented limit: Huffman codes have no checksum.
     data = encode(photo(), "JPEG")
     closed = data[: len(data) // 2] + b"\xff\xd9"
     np.testing.assert_array_equal(decode_image(closed, LIMIT), by_cv2(closed))
@@ -80,7 +80,7 @@ def test_a_cut_png_is_an_error_or_has_all_its_pixels(level: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "PPM", "WEBP", "TIFF"])
-def test_other_kinds_cut_are_errors(kind: str) -> None:
+def test_a_cut_file_of_another_format_is_an_error(kind: str) -> None:
     data = encode(photo(60, 80), kind)
     for end in (1, 4, 20, len(data) // 4, len(data) // 2, len(data) - 100, len(data) - 3):
         reason_of(data[:end])
@@ -93,7 +93,7 @@ def test_a_png_with_a_flipped_byte_is_an_error(where: int) -> None:
     reason_of(bytes(data))
 
 
-def test_random_damage_gives_pixels_or_a_failure_and_nothing_else() -> None:
+def test_random_damage_gives_pixels_or_a_failure() -> None:
     rng = np.random.default_rng(7)
     for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM"):
         whole = np.frombuffer(encode(photo(24, 32), kind), np.uint8)
@@ -142,7 +142,7 @@ def test_the_pixel_limit_itself_is_allowed() -> None:
 
 
 def test_no_warning_of_pil_reaches_the_terminal(tmp_path: Path) -> None:
-    # A process of its own, since pytest has its own rules for warnings.
+    # In a process of its own, since pytest changes the filters of warnings.
     bad_exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x1a\x01\x05\0\x01\0\0\0\xff\xff\0\0"
     palette = photo().quantize(8)
     (tmp_path / "a").write_bytes(encode(photo(), "JPEG", exif=bad_exif))

@@ -1,4 +1,4 @@
-"""Reading images ahead of the detector: failures stay where they belong, batches stay small."""
+"""Reading images ahead of the detector: failures keep their places, batches their shards and their pixels."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_an_image_comes_with_the_checksum_of_its_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels, np.asarray(Image.open(path))[:, :, ::-1])
 
 
-def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
+def test_an_unreadable_file_fails_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "folder.jpg").mkdir()
     os.mkfifo(tmp_path / "fifo.jpg")
     os.symlink("nowhere", tmp_path / "dangling.jpg")
@@ -66,7 +66,7 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     assert failure_of("nosuch://bucket/a.jpg")[0] == "read"
 
 
-def test_a_file_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_permission_fails_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_photo(tmp_path / "a.png", 1)
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -76,7 +76,7 @@ def test_a_file_without_permission_says_so(tmp_path: Path, monkeypatch: pytest.M
     assert failure_of(tmp_path / "a.png") == ("read", "Permission denied")
 
 
-def test_a_remote_file_systems_own_error_is_a_failure_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_of_a_remote_file_system_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_photo(tmp_path / "a.png", 1)
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -102,7 +102,7 @@ def test_metadata_does_not_count_against_the_pixel_limit(tmp_path: Path) -> None
     assert failure_of(path, 3)[0] == "decode"
 
 
-def test_load_item_keeps_trouble_with_its_image(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_loaded_is_its_own_failure(tmp_path: Path) -> None:
     write_photo(tmp_path / "a.png", 1)
     image = captioned("a", str(tmp_path / "a.png"))
     item, prepared = load_item(shard_of(1), image, fake_prepare, LIMIT)
@@ -124,7 +124,7 @@ def test_load_item_keeps_trouble_with_its_image(tmp_path: Path) -> None:
 
 def prepare_but_for_three(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
     if img_id == "3":
-        raise ValueError("three is not liked")
+        raise ValueError("three cannot be prepared")
     return fake_prepare(img_id, image)
 
 
@@ -135,7 +135,7 @@ def summary(batch: list[tuple[ImageItem, Any]]) -> list[tuple[str, str]]:
     ]
 
 
-def test_load_images_keeps_failures_in_their_place(tmp_path: Path) -> None:
+def test_failures_keep_their_places_in_batches(tmp_path: Path) -> None:
     for number in (0, 1, 3, 5, 6):
         write_photo(tmp_path / f"{number}.png", number)
     (tmp_path / "4.png").write_bytes(b"text")
@@ -153,7 +153,7 @@ def test_load_images_keeps_failures_in_their_place(tmp_path: Path) -> None:
                 [
                     [("0", "30"), ("1", "30"), ("2", "read: No such file or directory")],
                     [
-                        ("3", "decode: ValueError: three is not liked"),
+                        ("3", "decode: ValueError: three cannot be prepared"),
                         ("4", "decode: not an image of a known format; it begins with b'text'"),
                         ("5", "30"),
                     ],
@@ -163,7 +163,7 @@ def test_load_images_keeps_failures_in_their_place(tmp_path: Path) -> None:
         )
 
 
-def test_a_batch_never_leaves_its_shard(tmp_path: Path) -> None:
+def test_a_batch_holds_images_of_one_shard(tmp_path: Path) -> None:
     write_photo(tmp_path / "a.png", 1)
     shards = [
         (("photos", n, 3, 2), [captioned(f"{n}{i}", str(tmp_path / "a.png")) for i in range(2)]) for n in range(3)
@@ -184,7 +184,7 @@ def prepare_unpicklable(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
     return Unpicklable(img_id, image.shape[0], image.shape[1], 1.0, image.astype(np.float32))
 
 
-def test_pixels_are_not_pickled_on_their_way(tmp_path: Path) -> None:
+def test_pixels_are_not_pickled_between_fused_steps(tmp_path: Path) -> None:
     write_photo(tmp_path / "a.png", 1)
     images = [captioned(str(n), str(tmp_path / "a.png")) for n in range(5)]
     with Pipeline() as pipeline:
@@ -202,7 +202,7 @@ def test_batches_survive_a_runner_that_does_not_fuse(tmp_path: Path) -> None:
         assert_that(batches, equal_to([[("0", "30"), ("1", "30")], [("2", "30")]]))
 
 
-def test_read_plan_gives_the_images_of_the_shards_to_do(tmp_path: Path) -> None:
+def test_the_plan_is_read_for_the_shards_to_do(tmp_path: Path) -> None:
     refs = [captioned(str(number)).ref for number in range(5)]
     shards = assign_shards(refs, 2)
     path = str(tmp_path / "plan.jsonl")

@@ -1,4 +1,4 @@
-"""Old TSV groups and LMDBs in place of images: good rows become records, bad ones are named."""
+"""TSV files and LMDBs of other programs in place of images: good rows become records, bad ones are named."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ from region_features.lmdb_store.value_codecs import VALUE_CODECS
 from region_features.records.failure import ImageFailure
 from region_features.records.item import CaptionedImage
 from region_features.records.plan import assign_shards
-from tests.conftest import REAL_TSV
-from tests.samples.records import assert_same, make_record, write_shard
-from transforms.legacy_import import list_lmdb_records, list_tsv_rows, load_records, read_lmdb_record, read_tsv_row
-from transforms.lmdb import LmdbJob, build_lmdb
+from tests.samples.records import assert_same, make_record
+from transforms.legacy_import import list_lmdb_records, list_tsv_rows, read_imported_record, read_imported_shard
 
 TRAIN, VAL = "COCO_train2014_000000000009", "COCO_val2014_000000000042"
 
@@ -37,7 +35,7 @@ def torn(img_id: str) -> bytes:
     return b"\t".join(cells)
 
 
-def test_groups_with_every_defect(tmp_path: Path) -> None:
+def test_torn_rows_are_failures_and_repeated_ones_are_noted(tmp_path: Path) -> None:
     first, second = tmp_path / "groups" / "train.tsv.0", tmp_path / "groups" / "train.tsv.1"
     first.parent.mkdir()
     first.write_bytes(row(TRAIN) + row("x_1", 10).replace(b"\n", b"\r\n") + row("x_2")[:60])
@@ -53,25 +51,25 @@ def test_groups_with_every_defect(tmp_path: Path) -> None:
         f"{second}, line 2, field img_id",
     ]
     assert listing.notes == (f"2 rows repeat an image and are left out, {second}, line 1 for one",)
-    for ref in listing.refs:
-        found = read_tsv_row(ref.uri)
-        assert_same(found, make_record(ref.img_id)) if ref.img_id != "x_1" else None
-        assert found.features.tobytes() == make_record(ref.img_id).features.tobytes()
+    train, x_1, val = (read_imported_record(ref.uri, {}) for ref in listing.refs)
+    assert_same(train, make_record(TRAIN))
+    assert_same(val, make_record(VAL))
+    assert x_1.features.tobytes() == make_record("x_1").features.tobytes() and x_1.cls_prob.shape[1] == 0
 
 
-def test_a_torn_row_gives_way_to_a_later_whole_one(tmp_path: Path) -> None:
+def test_a_torn_row_is_replaced_by_a_later_whole_one(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_bytes(torn("x_1") + torn("x_2") + row("x_1") + row("x_1"))
     listing = list_tsv_rows([str(path)])
     by_id = {ref.img_id: ref for ref in listing.refs}
-    assert_same(read_tsv_row(by_id["x_1"].uri), make_record("x_1"))
+    assert_same(read_imported_record(by_id["x_1"].uri, {}), make_record("x_1"))
     assert [failure.img_id for failure in listing.failures] == ["x_1"]
     with pytest.raises(ImageFailure, match="line 2, image x_2, field features"):
-        read_tsv_row(by_id["x_2"].uri)
+        read_imported_record(by_id["x_2"].uri, {})
     assert listing.notes == (f"1 rows repeat an image and are left out, {path}, line 4 for one",)
 
 
-def test_no_file_is_an_error(tmp_path: Path) -> None:
+def test_patterns_without_a_readable_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected TSV files, found none"):
         list_tsv_rows([str(tmp_path / "*.tsv")])
     with pytest.raises(ValueError, match="a: expected a readable file"):
@@ -84,14 +82,17 @@ class Evil:
         return print, ("executed",)
 
 
-def write_lmdb(folder: Path, values: dict[bytes, bytes]) -> None:
+def write_lmdb(folder: Path, values: dict[bytes, bytes], form: str | None = None) -> None:
+    """Write an LMDB, which says its form if one is given."""
     with lmdb.open(str(folder), map_size=1 << 24) as env, env.begin(write=True) as txn:
         for key, value in values.items():
             txn.put(key, value)
         txn.put(b"keys", pickle.dumps(list(values)))
+    if form:
+        (folder / "source.json").write_text(json.dumps({"settings": {"lmdb_form": form}}))
 
 
-def test_lmdb_records_and_hostile_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_and_misplaced_values_are_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "old_feat.lmdb"
     good = {b"9": encode_volta(make_record(TRAIN)), b"7": encode_volta(make_record("x_7"))}
     write_lmdb(folder, {**good, b"8": pickle.dumps(Evil()), b"5": encode_volta(make_record("x_6"))})
@@ -102,11 +103,11 @@ def test_lmdb_records_and_hostile_values(tmp_path: Path, capsys: pytest.CaptureF
     assert "expected the key b'6'" in reasons[f"{folder}#key=5"]
     lmdbs: dict[str, LmdbReader] = {}
     for ref in listing.refs:
-        assert_same(read_lmdb_record(ref.uri, lmdbs), make_record(ref.img_id))
+        assert_same(read_imported_record(ref.uri, lmdbs), make_record(ref.img_id))
     with pytest.raises(ImageFailure, match="the key is gone"):
-        read_lmdb_record(f"{folder}#key=77", lmdbs)
+        read_imported_record(f"{folder}#key=77", lmdbs)
     with pytest.raises(ImageFailure, match="asks for"):
-        read_lmdb_record(f"{folder}#key=8", lmdbs)
+        read_imported_record(f"{folder}#key=8", lmdbs)
     assert "executed" not in capsys.readouterr().out
     with pytest.raises(ValueError, match="expected a folder with data"):
         list_lmdb_records(str(tmp_path / "none"))
@@ -114,18 +115,18 @@ def test_lmdb_records_and_hostile_values(tmp_path: Path, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("form", VALUE_CODECS)
 def test_lmdbs_of_every_form_are_imported(form: str, tmp_path: Path) -> None:
+    codec = VALUE_CODECS[form]
     records = [make_record(img_id) for img_id in ("x_1", "x_2")]
-    shard = write_shard(tmp_path / "a.tfrecord", records)
-    folder = str(tmp_path / "old_feat.lmdb")
-    build_lmdb(LmdbJob("old", folder, ((shard,),), "d", form))
-    refs = list_lmdb_records(folder).refs
+    folder = tmp_path / "old_feat.lmdb"
+    write_lmdb(folder, {record.img_id[2:].encode(): codec.encode(record) for record in records}, form)
+    refs = list_lmdb_records(str(folder)).refs
     assert [(ref.set_name, ref.img_id) for ref in refs] == [("old", "x_1"), ("old", "x_2")]
     for ref, record in zip(refs, records, strict=True):
-        assert_same(read_lmdb_record(ref.uri, {}), VALUE_CODECS[form].kept(record))
+        assert_same(read_imported_record(ref.uri, {}), codec.kept(record))
 
 
 def test_threads_of_a_process_read_one_lmdb(tmp_path: Path) -> None:
-    """As those of a worker do; lmdb opens a file once a process."""
+    # The threads of a worker do so, and lmdb opens a file only once in a process.
     ids = [f"x_{number}" for number in range(1, 41)]
     write_lmdb(tmp_path, {img_id[2:].encode(): encode_volta(make_record(img_id)) for img_id in ids})
     refs = list_lmdb_records(str(tmp_path)).refs
@@ -134,47 +135,43 @@ def test_threads_of_a_process_read_one_lmdb(tmp_path: Path) -> None:
     def read(_: int) -> list[str]:
         lmdbs: dict[str, LmdbReader] = {}
         together.wait(60)
-        return [read_lmdb_record(ref.uri, lmdbs).img_id for ref in refs]
+        return [read_imported_record(ref.uri, lmdbs).img_id for ref in refs]
 
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(read, range(4)))
-    assert found == [sorted(ids)] * 4
+        ids_read = list(pool.map(read, range(4)))
+    assert ids_read == [sorted(ids)] * 4
 
 
-def test_an_lmdb_of_a_form_of_the_future_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_lmdb(tmp_path, {b"7": encode_volta(make_record("x_7"))})
-    (tmp_path / "source.json").write_text('{"form": "later"}')
+def test_an_lmdb_of_an_unknown_form_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lmdb(tmp_path, {b"7": encode_volta(make_record("x_7"))}, "later")
     assert main(["--import_lmdb", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert "expected a form of volta, " in error and "got 'later'" in error and len(error.splitlines()) == 1
 
 
-def test_a_value_is_decoded_where_it_is_loaded(tmp_path: Path) -> None:
-    """The listing looks at ids alone: what is damaged behind one is the image's own failure."""
+def test_a_value_that_is_damaged_behind_its_id_fails_when_it_is_read(tmp_path: Path) -> None:
     folder = tmp_path / "old_feat.lmdb"
-    whole, backwards = (
-        encode_volta(make_record("x_7", 36, 512)),
-        dict(reversed(record_to_strings(make_record("x_8")).items())),
-    )
-    write_lmdb(folder, {b"7": whole[:-5], b"8": pickle.dumps(backwards)})
+    cut = encode_volta(make_record("x_7", 36, 512))[:-5]
+    id_last = dict(reversed(record_to_strings(make_record("x_8")).items()))
+    write_lmdb(folder, {b"7": cut, b"8": pickle.dumps(id_last)})
     listing = list_lmdb_records(str(folder))
     assert sorted(ref.img_id for ref in listing.refs) == ["x_7", "x_8"] and not listing.failures
     by_id = {ref.img_id: ref.uri for ref in listing.refs}
     with pytest.raises(ImageFailure, match="key=7: expected a pickled dict"):
-        read_lmdb_record(by_id["x_7"], {})
-    assert_same(read_lmdb_record(by_id["x_8"], {}), make_record("x_8"))
+        read_imported_record(by_id["x_7"], {})
+    assert_same(read_imported_record(by_id["x_8"], {}), make_record("x_8"))
 
 
-def test_load_records_in_key_order_with_failures_in_place(tmp_path: Path) -> None:
+def test_a_shard_is_read_in_key_order_with_failures_in_their_places(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_bytes(row("x_10") + torn("x_9") + row("x_2"))
     ((shard, refs),) = assign_shards(list_tsv_rows([str(path)]).refs, 1).items()
-    loaded = list(load_records(shard, [CaptionedImage(ref, None) for ref in reversed(refs)], {}))
+    loaded = list(read_imported_shard(shard, [CaptionedImage(ref, None) for ref in reversed(refs)], {}))
     assert [item.image.ref.img_id for item, _ in loaded] == ["x_10", "x_2", "x_9"]
     assert [type(result).__name__ for _, result in loaded] == ["RegionRecord", "RegionRecord", "ImageFailure"]
 
 
-def test_the_program_imports_tsvs_and_gives_their_bytes_back(
+def test_imported_tsvs_and_lmdbs_are_exported_with_the_same_bytes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     groups, out, again = tmp_path / "groups", tmp_path / "out", tmp_path / "again"
@@ -182,8 +179,8 @@ def test_the_program_imports_tsvs_and_gives_their_bytes_back(
     ids = [f"COCO_train2014_{number:012d}" for number in (7, 11, 30)]
     (groups / "train.0").write_bytes(row(ids[0]) + row(ids[2]))
     (groups / "train.1").write_bytes(row(ids[1]) + row(ids[2]) + row(VAL) + b"torn\t1\n")
-    every = "tfrecord,lmdb,tsv"
-    flags = ["--import_tsv", str(groups / "train.*"), "--output", str(out), "--outputs", every]
+    outputs = "tfrecord,lmdb,tsv"
+    flags = ["--import_tsv", str(groups / "train.*"), "--output", str(out), "--outputs", outputs]
     assert main(flags) == 1
     assert "1 of 5 images failed, more than --failure_threshold 0.01 allows" in capsys.readouterr().err
     assert main([*flags, "--failure_threshold", "0.2"]) == 0
@@ -194,22 +191,22 @@ def test_the_program_imports_tsvs_and_gives_their_bytes_back(
     assert (features / "valid_obj36-36.tsv").read_bytes() == row(VAL)
     (failure,) = [json.loads(line) for line in (out / "failures.jsonl").open()]
     assert failure["stage"] == "import" and "train.1, line 4" in failure["reason"]
-    told = (out / "failures.jsonl").read_bytes()
+    failures = (out / "failures.jsonl").read_bytes()
     rebuild = ["--output", str(out), "--outputs", "lmdb", "--failure_threshold", "0.2"]
-    for form in ("compact", "volta"):
+    for form in ("safetensors", "volta"):
         assert main([*rebuild, "--lmdb_form", form]) == 0
-        assert (out / "failures.jsonl").read_bytes() == told
+        assert (out / "failures.jsonl").read_bytes() == failures
 
     old = str(features / "volta" / "trainval_feat.lmdb")
-    assert main(["--import_lmdb", old, "--output", str(again), "--outputs", every]) == 0
+    assert main(["--import_lmdb", old, "--output", str(again), "--outputs", outputs]) == 0
     for name in ("train_obj36-36.tsv", "valid_obj36-36.tsv"):
-        mine = again / "resnet101_faster_rcnn_genome_imgfeats" / name
-        assert mine.read_bytes() == (features / name).read_bytes()
+        reexported = again / "resnet101_faster_rcnn_genome_imgfeats" / name
+        assert reexported.read_bytes() == (features / name).read_bytes()
     assert main(["--import_lmdb", old, "--import_tsv", "x", "--output", str(again)]) == 2
     assert "got --import_tsv and --import_lmdb" in capsys.readouterr().err
 
 
-def test_a_file_that_is_no_tsv_is_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_without_rows_is_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "README.md").write_text("# Title\n\nwords\n")
     assert main(["--import_tsv", str(tmp_path / "README.md"), "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
@@ -217,7 +214,7 @@ def test_a_file_that_is_no_tsv_is_wrong_use(tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "out").exists()
 
 
-def test_an_lmdb_that_cannot_be_used_is_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_lmdb_that_is_unreadable_or_cut_is_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = tmp_path / "old"
     with lmdb.open(str(old)) as env, env.begin(write=True) as txn:
         txn.put(b"7", b"no pickle")
@@ -230,28 +227,22 @@ def test_an_lmdb_that_cannot_be_used_is_wrong_use(tmp_path: Path, capsys: pytest
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(not REAL_TSV.is_file(), reason="the shared goldens are not beside the repository")
-def test_real_rows_come_back_bit_for_bit_from_the_lmdb(tmp_path: Path) -> None:
+def test_real_rows_come_back_bit_for_bit_from_tsv_and_lmdb(real_tsv: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    flags = [
-        "--import_tsv",
-        str(REAL_TSV),
-        "--output",
-        str(out),
-        "--outputs",
-        "tfrecord,lmdb,tsv",
-        "--tsv_columns",
-        "10",
-    ]
-    assert main(flags) == 0
+    flags = ["--import_tsv", str(real_tsv), "--output", str(out), "--outputs", "tfrecord,lmdb,tsv"]
+    assert main([*flags, "--tsv_columns", "10"]) == 0
     features = out / "resnet101_faster_rcnn_genome_imgfeats"
-    wanted = {line.split(b"\t")[0].decode(): line.split(b"\t") for line in REAL_TSV.read_bytes().splitlines()}
-    mine = [line.split(b"\t") for line in (features / "train_obj36-36.tsv").read_bytes().splitlines()]
-    assert {cells[0].decode(): cells for cells in mine} == wanted
+    expected, exported = (
+        {line.split(b"\t")[0].decode(): line.split(b"\t") for line in path.read_bytes().splitlines()}
+        for path in (real_tsv, features / "train_obj36-36.tsv")
+    )
+    assert expected and exported == expected
     with (
         lmdb.open(str(features / "volta" / "trainval_feat.lmdb"), readonly=True, lock=False) as env,
         env.begin() as txn,
     ):
-        for key in pickle.loads(txn.get(b"keys") or b""):
+        keys = pickle.loads(txn.get(b"keys") or b"")
+        assert len(keys) == len(expected)
+        for key in keys:
             record = pickle.loads(txn.get(key) or b"")
-            assert record["features"].encode() == wanted[record["img_id"]][9]
+            assert record["features"].encode() == expected[record["img_id"]][9]

@@ -1,4 +1,4 @@
-"""From what a user names to image references."""
+"""Patterns, folders, list files and corpora become lists of images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = [
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, so that relative paths are tested."""
+    """Change to an empty working directory, for relative paths."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -43,7 +43,7 @@ def uris(*sources: str) -> list[str]:
     return [ref.uri for ref in list_images(sources).refs]
 
 
-def test_a_folder_gives_its_images_sorted_and_notes_the_rest(here: Path) -> None:
+def test_a_folders_images_are_sorted_and_its_other_files_noted(here: Path) -> None:
     touch("photos/b.jpg", "photos/a.JPG", "photos/c.jpeg", "photos/d.PnG", "photos/notes.doc", "photos/.hidden.jpg")
     touch("photos/deeper/e.jpg", "photos/f.webp", "photos/g.TIFF", "photos/noext")
     listing = list_images(["photos"])
@@ -54,21 +54,21 @@ def test_a_folder_gives_its_images_sorted_and_notes_the_rest(here: Path) -> None
 
 
 @pytest.mark.parametrize("source", ["photos", "photos/", "./photos", "{here}/photos", "../here/photos"])
-def test_the_set_is_the_folders_name_however_it_is_spelled(here: Path, source: str) -> None:
+def test_the_set_is_the_folders_name_in_every_spelling(here: Path, source: str) -> None:
     touch("photos/a.jpg")
     (ref,) = list_images([source.format(here=here)]).refs
     assert (ref.set_name, ref.img_id, ref.size) == ("photos", "a", 3)
     assert os.path.samefile(ref.uri, "photos/a.jpg")
 
 
-def test_the_working_directory_is_a_set_too(here: Path) -> None:
+def test_the_working_directory_is_a_set(here: Path) -> None:
     touch("a.jpg", "b.jpg")
     for sources in (["."], ["a.jpg", "b.jpg"], ["*.jpg"]):
         assert [(ref.set_name, ref.img_id) for ref in list_images(sources).refs] == [("here", "a"), ("here", "b")]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_that_look_like_patterns_are_files_all_the_same(here: Path, name: str) -> None:
+def test_file_names_that_look_like_patterns_are_taken_literally(here: Path, name: str) -> None:
     touch(f"photos/{name}", "photos/1.jpg", "photos/xzy.jpg", "photos/whom.jpg")
     assert uris(f"photos/{name}") == [f"photos/{name}"]
     assert f"photos/{name}" in uris("photos")
@@ -78,20 +78,20 @@ def test_names_that_look_like_patterns_are_files_all_the_same(here: Path, name: 
 
 
 @pytest.mark.parametrize("folder", ["[a]", "p*", "a b", "käse", "100%"])
-def test_folders_that_look_like_patterns_are_folders_all_the_same(here: Path, folder: str) -> None:
+def test_folders_that_look_like_patterns_are_taken_literally(here: Path, folder: str) -> None:
     touch(f"{folder}/x.jpg", "a/stranger.jpg", "pq/stranger.jpg")
     assert [(ref.set_name, ref.uri) for ref in list_images([folder]).refs] == [(folder, f"{folder}/x.jpg")]
     assert uris(f"{folder}/x.jpg") == [f"{folder}/x.jpg"]
 
 
-def test_patterns_are_sorted_and_may_cross_folders(here: Path) -> None:
+def test_patterns_are_expanded_in_order_across_folders(here: Path) -> None:
     touch("photos/b.jpg", "photos/a.jpg", "photos/c.png", "more/a/z.jpg", "photos/.hidden.jpg")
     assert uris("photos/*.jpg") == ["photos/a.jpg", "photos/b.jpg"]
     assert uris("**/*.jpg") == ["more/a/z.jpg", "photos/a.jpg", "photos/b.jpg"]
     assert uris("photos/[bc].*", "photos/a.jpg") == ["photos/b.jpg", "photos/c.png", "photos/a.jpg"]
 
 
-def test_a_list_file_with_all_that_editors_do(here: Path) -> None:
+def test_a_list_file_may_have_a_byte_order_mark_and_blank_lines(here: Path) -> None:
     touch("photos/a.jpg", "photos/b c.jpg", size=7)
     Path("list.TXT").write_bytes("\ufeffphotos/a.jpg\r\n\r\n   \r\n  photos/b c.jpg  \r\nphotos/gone.jpg".encode())
     assert [(ref.uri, ref.size) for ref in list_images(["list.TXT"]).refs] == [
@@ -121,7 +121,7 @@ def test_an_empty_list_file_is_an_error(here: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\xff\xfe", "photos/é.jpg\n".encode("latin-1"), b"\xff\xfea\0"])
-def test_a_list_file_that_is_no_text_is_an_error(here: Path, content: bytes) -> None:
+def test_a_list_file_that_is_not_utf8_is_an_error(here: Path, content: bytes) -> None:
     Path("list.txt").write_bytes(content)
     with pytest.raises(ValueError, match=r"--images list\.txt: expected a UTF-8 text file of URIs, got: "):
         list_images(["list.txt"])
@@ -141,18 +141,18 @@ def test_a_line_with_a_nul_byte_is_a_missing_image(here: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["*.jpg", "photos/*.gif", "empty", "[", "photos/[!a]*"])
-def test_a_source_that_names_nothing_is_an_error(here: Path, source: str) -> None:
+def test_a_source_without_images_is_an_error(here: Path, source: str) -> None:
     touch("photos/a.jpg")
     Path("empty").mkdir()
     with pytest.raises(ValueError, match=r"expected images, found none; check the path or the pattern"):
         list_images(["photos", source])
 
 
-def test_a_missing_image_stays_to_become_a_failure(here: Path) -> None:
+def test_a_missing_image_is_listed(here: Path) -> None:
     assert list_images(["photos/gone.jpg"]).refs == (ImageRef("photos", "gone", "photos/gone.jpg", -1),)
 
 
-def test_a_uri_twice_is_read_once_and_said_once(here: Path) -> None:
+def test_a_repeated_uri_is_listed_once_with_a_note(here: Path) -> None:
     touch("photos/a.jpg", "photos/b.jpg")
     Path("list.txt").write_text("photos/a.jpg\nphotos/b.jpg\nphotos/a.jpg\nphotos/a.jpg\n")
     listing = list_images(["list.txt", "photos"])
@@ -168,14 +168,14 @@ def test_two_spellings_of_one_path_are_one_image(here: Path, second: str) -> Non
     assert len(listing.notes) == 1
 
 
-def test_a_path_through_a_link_is_not_taken_for_another(here: Path) -> None:
+def test_a_path_through_a_link_keeps_its_own_identity(here: Path) -> None:
     touch("real/deep/x.jpg", "real/a.jpg", "a.jpg", size=5)
     touch("a.jpg", size=9)
     os.symlink("real/deep", "link")
     assert [ref.size for ref in list_images(["link/../a.jpg", "a.jpg"]).refs] == [5, 9]
 
 
-def test_links_are_images_of_their_own(here: Path) -> None:
+def test_links_are_listed_beside_their_targets(here: Path) -> None:
     touch("photos/a.jpg", "elsewhere/b.jpg", size=5)
     os.symlink("a.jpg", "photos/link.jpg")
     os.symlink("nowhere", "photos/dangling.jpg")
@@ -185,14 +185,14 @@ def test_links_are_images_of_their_own(here: Path) -> None:
     assert {ref.set_name for ref in list_images(["set_of_links"]).refs} == {"set_of_links"}
 
 
-def test_what_is_no_file_but_named_like_an_image_stays_to_become_a_failure(here: Path) -> None:
+def test_folders_and_special_files_named_like_images_are_listed(here: Path) -> None:
     touch("photos/a.jpg")
     Path("photos/folder.jpg").mkdir()
     os.mkfifo("photos/fifo.png")
     assert [(ref.img_id, ref.size) for ref in list_images(["photos"]).refs] == [("a", 3), ("fifo", -1), ("folder", -1)]
 
 
-def test_folders_of_one_name_are_one_set_and_their_clashes_are_found(here: Path) -> None:
+def test_folders_of_one_name_are_one_set_whose_key_clashes_are_found(here: Path) -> None:
     touch("one/photos/a.jpg", "two/photos/b.jpg", "two/photos/a.png")
     refs = list_images(["one/photos", "two/photos"]).refs
     assert {ref.set_name for ref in refs} == {"photos"}
@@ -210,7 +210,7 @@ def test_ids_that_differ_by_leading_zeros_clash(here: Path) -> None:
     }
 
 
-def test_a_name_that_is_no_unicode_is_an_error_before_the_work(here: Path) -> None:
+def test_an_image_name_that_is_not_unicode_is_an_error(here: Path) -> None:
     touch("photos/a.jpg")
     Path(os.fsdecode(b"photos/caf\xe9_12.jpg")).write_bytes(b"x")
     for source in ("photos", "photos/*.jpg"):
@@ -218,14 +218,14 @@ def test_a_name_that_is_no_unicode_is_an_error_before_the_work(here: Path) -> No
             list_images([source])
 
 
-def test_a_stranger_with_a_name_that_is_no_unicode_is_noted_in_unicode(here: Path) -> None:
+def test_an_ignored_name_that_is_not_unicode_is_escaped_in_the_note(here: Path) -> None:
     touch("photos/a.jpg")
     Path(os.fsdecode(b"photos/caf\xe9.doc")).write_bytes(b"x")
     (note,) = list_images(["photos"]).notes
     assert note.encode().endswith(b"caf\\udce9.doc for one")
 
 
-def test_a_folder_named_like_unfinished_work_is_an_error(here: Path) -> None:
+def test_a_folder_with_the_temporary_prefix_is_an_error(here: Path) -> None:
     touch(".tmp-photos/a.jpg")
     with pytest.raises(ValueError, match=r"\.tmp-photos/a\.jpg: expected another folder name"):
         list_images([".tmp-photos"])
@@ -237,7 +237,7 @@ def test_an_unknown_file_system_is_an_error(here: Path) -> None:
             list_images([source])
 
 
-def test_a_corpus_has_any_of_its_folders(here: Path) -> None:
+def test_a_corpus_may_lack_some_of_its_folders(here: Path) -> None:
     with pytest.raises(ValueError, match=r"--corpus coco: expected at least one of the folders coco/images/train2014"):
         corpus_folders("coco")
     touch("coco/images/val2014/COCO_val2014_000000000042.jpg", "coco/images/other/x.jpg", "coco/images/test2015")

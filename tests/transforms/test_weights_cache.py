@@ -1,20 +1,16 @@
-"""Weights from the web: kept, resumed, checked; and what is no address of weights."""
+"""Weights over HTTP: cached, resumed and checked; unsafe addresses are refused."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
 from collections.abc import Iterator
-from email.message import Message
-from io import BytesIO
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import Request
 
 import numpy as np
 import pytest
 
-from region_features.download.http import DownloadError, SecureRedirects
+from region_features.download.http import DownloadError
 from tests.conftest import TINY_WEIGHTS
 from tests.samples.file_server import Answer, FileServer, serving
 from transforms.detection import check_weights
@@ -31,7 +27,7 @@ def sha256(data: bytes) -> str:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FileServer]:
-    """A server with weights; the cache is new, pauses take no time, no proxy stands between."""
+    """Serve weights on this machine, with an empty cache, no pauses and no proxy."""
     monkeypatch.setattr("region_features.download.http.time.sleep", lambda seconds: None)
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -45,7 +41,7 @@ def get(server: FileServer, fragment: str = "", path: str = "/w.pth") -> Path:
 
 
 def kept() -> list[str]:
-    """The cache's files, locks aside."""
+    """Return the files in the cache, the locks left out."""
     return sorted(path.name for path in Path(cache_folder()).iterdir() if path.suffix != ".lock")
 
 
@@ -67,13 +63,13 @@ def test_two_addresses_are_two_entries(server: FileServer) -> None:
     assert len(kept()) == 2
 
 
-def test_a_cut_connection_goes_on(server: FileServer) -> None:
+def test_a_cut_download_is_resumed(server: FileServer) -> None:
     server.script = [Answer(cut=1_000_000)]
     assert get(server, f"#sha256={sha256(FILE)}").read_bytes() == FILE
     assert [(asked, status) for _, asked, status in server.log] == [(None, 200), ("bytes=1000000-", 206)]
 
 
-def test_a_later_run_goes_on_where_an_earlier_one_was_cut(server: FileServer) -> None:
+def test_a_later_run_resumes_an_earlier_download(server: FileServer) -> None:
     server.script = [Answer(cut=1_000_000), *[Answer(status=503)] * 20]
     with pytest.raises(DownloadError, match="503"):
         get(server)
@@ -85,19 +81,19 @@ def test_a_later_run_goes_on_where_an_earlier_one_was_cut(server: FileServer) ->
 
 
 @pytest.mark.parametrize("careless", [False, True])
-def test_a_file_that_changed_between_tries_is_begun_anew(server: FileServer, careless: bool) -> None:
+def test_a_file_that_changed_between_tries_starts_over(server: FileServer, careless: bool) -> None:
     server.script = [Answer(cut=1_000_000), Answer(change=OTHER, careless=careless)]
     assert get(server).read_bytes() == OTHER
     assert len(kept()) == 1
 
 
-def test_a_server_without_ranges_sends_it_all_again(server: FileServer) -> None:
+def test_a_server_without_ranges_sends_the_whole_file_again(server: FileServer) -> None:
     server.script = [Answer(cut=1_000_000), Answer(whole=True)]
     assert get(server).read_bytes() == FILE
     assert [status for _, _, status in server.log] == [200, 200]
 
 
-def test_a_server_without_versions_is_not_resumed(server: FileServer) -> None:
+def test_a_file_without_a_version_is_not_resumed(server: FileServer) -> None:
     server.tags = ""
     server.script = [Answer(cut=1_000_000)]
     assert get(server).read_bytes() == FILE
@@ -112,7 +108,7 @@ def test_a_wrong_hash_is_an_error_and_nothing_is_kept(server: FileServer) -> Non
     assert len(server.log) == 2
 
 
-def test_an_entry_of_an_earlier_file_gives_way_to_the_one_that_is_asked_for(server: FileServer) -> None:
+def test_an_entry_with_another_hash_is_replaced(server: FileServer) -> None:
     get(server)
     server.files["/w.pth"] = OTHER
     assert get(server, f"#sha256={sha256(OTHER).upper()}").read_bytes() == OTHER
@@ -121,14 +117,14 @@ def test_an_entry_of_an_earlier_file_gives_way_to_the_one_that_is_asked_for(serv
     assert kept() == []
 
 
-def test_a_length_that_is_not_kept_is_an_error(server: FileServer) -> None:
+def test_a_file_shorter_than_its_declared_length_is_an_error(server: FileServer) -> None:
     server.script = [Answer(extra=10, whole=True)] * 30
     with pytest.raises(DownloadError, match="expected 3000010 bytes, got 3000000"):
         get(server)
     assert not [name for name in kept() if name.endswith(".pth")]
 
 
-def test_without_a_length_only_a_hash_tells_that_it_is_whole(server: FileServer) -> None:
+def test_a_file_of_unknown_length_needs_a_hash(server: FileServer) -> None:
     server.length = False
     with pytest.raises(DownloadError, match="does not say how long the file is"):
         get(server)
@@ -136,20 +132,20 @@ def test_without_a_length_only_a_hash_tells_that_it_is_whole(server: FileServer)
     assert get(server, f"#sha256={sha256(FILE)}").read_bytes() == FILE
 
 
-def test_what_is_not_there_is_told_at_once(server: FileServer) -> None:
+def test_a_missing_file_is_not_retried(server: FileServer) -> None:
     with pytest.raises(DownloadError, match=r"/none\.pth: expected the file, the server answers 404"):
         get(server, path="/none.pth")
     assert len(server.log) == 1 and kept() == []
 
 
-def test_processes_that_want_the_same_weights_share_one_download(server: FileServer) -> None:
-    found: list[Path] = []
-    threads = [threading.Thread(target=lambda: found.append(get(server))) for _ in range(4)]
+def test_users_of_the_same_weights_share_one_download(server: FileServer) -> None:
+    paths: list[Path] = []
+    threads = [threading.Thread(target=lambda: paths.append(get(server))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(set(found)) == 1 and len(found) == 4 and len(server.log) == 1
+    assert len(set(paths)) == 1 and len(paths) == 4 and len(server.log) == 1
 
 
 @pytest.mark.parametrize(
@@ -163,13 +159,13 @@ def test_processes_that_want_the_same_weights_share_one_download(server: FileSer
         (f"https://example.org/w.pth#sha256={ZEROS}0", "64 hex digits"),
     ],
 )
-def test_addresses_that_are_refused(uri: str, message: str) -> None:
+def test_unsafe_and_malformed_addresses_are_refused(uri: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
         split_url(uri)
     assert str(raised.value).startswith(uri)
 
 
-def test_addresses_and_their_hashes() -> None:
+def test_an_address_is_split_from_its_hash_and_pinned_to_one() -> None:
     digest = sha256(b"")
     assert split_url("https://a.org/w?x=1") == ("https://a.org/w?x=1", None)
     assert split_url(f"https://a.org/w#sha256={digest.upper()}") == ("https://a.org/w", digest)
@@ -180,19 +176,7 @@ def test_addresses_and_their_hashes() -> None:
     assert pinned("local#file", digest) == "local#file" and pinned("gs://b/w", digest) == "gs://b/w"
 
 
-def test_redirects_never_leave_https() -> None:
-    def redirect(start: str, to: str) -> Request | None:
-        return SecureRedirects().redirect_request(Request(start), BytesIO(), 302, "Found", Message(), to)
-
-    found = redirect("https://a.org/w", "https://cdn.org/w?signed")
-    assert found is not None and found.full_url == "https://cdn.org/w?signed"
-    assert redirect("http://127.0.0.1/w", "http://127.0.0.1/v") is not None
-    for to in ("http://cdn.org/w", "ftp://cdn.org/w"):
-        with pytest.raises(HTTPError, match="which is not https"):
-            redirect("https://a.org/w", to)
-
-
-def test_the_cache_lies_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for value in ("", "relative/path"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
@@ -201,7 +185,7 @@ def test_the_cache_lies_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp
     assert cache_folder() == str(tmp_path / "mine" / "region-features")
 
 
-def test_local_weights_stay_where_they_are(tmp_path: Path) -> None:
+def test_local_weights_are_not_copied(tmp_path: Path) -> None:
     with local_copy(str(tmp_path / "w#1.pth")) as path:
         assert path == str(tmp_path / "w#1.pth")
 

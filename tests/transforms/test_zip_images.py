@@ -1,4 +1,4 @@
-"""Images straight from zip archives: listed once, read by several threads, the same records as from a folder."""
+"""Images in zip archives: listed once, read by several threads, with the same records as from a folder."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def failure_of(uri: str, limit: int = LIMIT) -> tuple[str, str]:
         ("a!/c.jpg", None),
     ],
 )
-def test_uris_of_entries(uri: str, parts: tuple[str, str] | None) -> None:
+def test_the_uri_of_an_entry_is_split_at_its_archive(uri: str, parts: tuple[str, str] | None) -> None:
     assert split_zip_uri(uri) == parts
 
 
-def test_a_zip_gives_its_images_sorted_and_notes_the_rest(here: Path) -> None:
+def test_an_archives_images_are_sorted_and_its_other_files_noted(here: Path) -> None:
     names = [
         "b/2.jpg",
         "b/1.PNG",
@@ -93,26 +93,26 @@ def test_a_zip_gives_its_images_sorted_and_notes_the_rest(here: Path) -> None:
     assert listing.notes == ("photos.zip: 4 files are no images by their extension, .h/5.jpg for one",)
 
 
-def test_zips_are_named_like_images(here: Path) -> None:
+def test_archives_are_found_by_name_pattern_and_list(here: Path) -> None:
     for number in (1, 2):
         Path(f"part{number}.zip").write_bytes(zip_bytes([(f"set/{number}.jpg", b"xx")]))
     write_photo(here / "photos" / "9.jpg", 9)
     both = ["part1.zip!/set/1.jpg", "part2.zip!/set/2.jpg"]
     Path("list.txt").write_text("part2.zip\nphotos/9.jpg\npart1.zip!/set/1.jpg\npart1.zip!/set/gone[1].jpg\n")
-    for sources, wanted in (
+    for sources, expected in (
         (["part1.zip", "part2.zip"], both),
         (["*.zip"], both),
         (["part?.zip", "photos"], [*both, "photos/9.jpg"]),
         (["part2.zip!/set/2.jpg"], both[1:]),
         (["list.txt"], [both[1], "photos/9.jpg", both[0], "part1.zip!/set/gone[1].jpg"]),
     ):
-        assert [ref.uri for ref in list_images(sources).refs] == wanted
+        assert [ref.uri for ref in list_images(sources).refs] == expected
     assert [ref.size for ref in list_images(["list.txt"]).refs][2:] == [2, -1]
     assert list_images(["part1.zip!/set/[1].jpg"]).refs[0].size == -1
     assert list_images(["part1.zip", "./part1.zip"]).notes[0].startswith("1 URIs are listed more than once")
 
 
-def test_files_and_folders_named_like_entries_are_what_they_are(here: Path) -> None:
+def test_existing_paths_that_look_like_entries_are_taken_literally(here: Path) -> None:
     write_photo(here / "a.zip!" / "1.png", 1)
     write_photo(here / "b.zip" / "2.png", 2)
     refs = list_images(["a.zip!", "b.zip", "a.zip!/1.png"]).refs
@@ -121,7 +121,7 @@ def test_files_and_folders_named_like_entries_are_what_they_are(here: Path) -> N
         assert read_image(ref.uri, LIMIT)[1].shape == (30, 40, 3)
 
 
-def test_what_is_no_zip_is_an_error_before_the_work(here: Path) -> None:
+def test_an_unreadable_archive_is_an_error_when_it_is_listed(here: Path) -> None:
     good = zip_bytes([("set/1.jpg", b"x" * 100)])
     os.mkfifo("fifo.zip")
     for name, data, words in (
@@ -144,7 +144,7 @@ def test_what_is_no_zip_is_an_error_before_the_work(here: Path) -> None:
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("prefix", [b"", b"#!/bin/sh\nself-extracting\n"])
-def test_an_entry_is_the_file_it_was(here: Path, method: int, prefix: bytes) -> None:
+def test_an_entry_is_read_bit_for_bit(here: Path, method: int, prefix: bytes) -> None:
     data = photo_bytes(3)
     Path("p.zip").write_bytes(prefix + zip_bytes([("x/1.png", b"first"), ("x/a [1].png", data)], method))
     sha256, pixels = read_image("p.zip!/x/a [1].png", LIMIT)
@@ -152,7 +152,7 @@ def test_an_entry_is_the_file_it_was(here: Path, method: int, prefix: bytes) -> 
     assert pixels.shape == (30, 40, 3)
 
 
-def test_long_extra_fields_and_the_last_entry(here: Path) -> None:
+def test_entries_with_long_extra_fields_and_at_the_end_are_read(here: Path) -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         info = zipfile.ZipInfo("a.bin")
@@ -166,13 +166,13 @@ def test_long_extra_fields_and_the_last_entry(here: Path) -> None:
     assert files.read_bytes("e.zip!/last.bin", limit=1) == b"z"
 
 
-def test_of_entries_of_one_name_the_last_counts(here: Path) -> None:
+def test_of_entries_of_one_name_the_last_is_read(here: Path) -> None:
     Path("p.zip").write_bytes(zip_bytes([("s/1.png", b"old"), ("s/1.png", b"newer")]))
     (ref,) = list_images(["p.zip"]).refs
     assert ref.size == 5 and files.read_bytes(ref.uri) == b"newer"
 
 
-def test_what_is_wrong_with_one_entry_is_that_images_failure(here: Path) -> None:
+def test_a_damaged_entry_is_the_failure_of_its_image(here: Path) -> None:
     good = photo_bytes(1)
     stored = zip_bytes([("s/1.png", good), ("s/2.png", good)])
     packed = zip_bytes([("s/1.png", good)], zipfile.ZIP_DEFLATED)
@@ -234,8 +234,8 @@ def test_many_threads_read_many_zips_and_parse_each_once(here: Path, monkeypatch
         return zip_file(stream)
 
     monkeypatch.setattr(zipfile, "ZipFile", counting)
-    wanted = [(name, entry) for name in contents for entry in contents[name]] * 2
-    rng.shuffle(wanted)
+    requests = [(name, entry) for name in contents for entry in contents[name]] * 2
+    rng.shuffle(requests)
     barrier = threading.Barrier(8)
 
     def read(part: list[Any]) -> list[bool]:
@@ -243,14 +243,14 @@ def test_many_threads_read_many_zips_and_parse_each_once(here: Path, monkeypatch
         return [files.read_bytes(f"{name}!/{entry}") == contents[name][entry] for name, entry in part]
 
     with ThreadPoolExecutor(8) as pool:
-        assert all(all(good) for good in pool.map(read, [wanted[i::8] for i in range(8)]))
+        assert all(all(good) for good in pool.map(read, [requests[i::8] for i in range(8)]))
     assert len(parsed) == len(contents)
     links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
     opened = [os.readlink(link) for link in links if os.path.lexists(link)]
     assert len([path for path in opened if path.startswith(str(here))]) <= 32
 
 
-def test_a_zip_gives_the_records_of_its_folder(corpus: Path, tmp_path: Path) -> None:
+def test_an_archive_gives_the_same_records_as_its_folder(corpus: Path, tmp_path: Path) -> None:
     (corpus / "images" / "train2014" / "COCO_train2014_000000000500.jpg").write_text("broken")
     zips = []
     for method, name in ((zipfile.ZIP_STORED, "train2014"), (zipfile.ZIP_DEFLATED, "val2014")):

@@ -17,7 +17,7 @@ from transforms.listing import list_images
 
 
 class Blob:
-    """Stands where Google's blob stands, and counts what is fetched."""
+    """Stand-in for Google's Blob that records the fetched lengths."""
 
     content_encoding = None
 
@@ -27,7 +27,7 @@ class Blob:
         self.fetched: list[int] = []
 
     def download_as_bytes(self, start: int, end: int | None, **_: object) -> bytes:
-        """The range, its end included as Google's is."""
+        """Return a range with its end included, as Google does."""
         part = self.data[start : None if end is None else end + 1]
         self.fetched.append(len(part))
         return part
@@ -35,7 +35,7 @@ class Blob:
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Blob]]:
-    """A bucket of blobs, read by the class that Beam's gs:// gives."""
+    """Serve blobs at gs:// by the reader class that Beam uses."""
     blobs: dict[str, Blob] = {}
     real_open, real_match = FileSystems.open, FileSystems.match
 
@@ -49,9 +49,9 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Blob]]:
     def match(patterns: list[str]) -> Any:
         if not patterns[0].startswith("gs://"):
             return real_match(patterns)
-        found = [SimpleNamespace(path=path, size_in_bytes=blob.size) for path, blob in blobs.items()]
+        entries = [SimpleNamespace(path=path, size_in_bytes=blob.size) for path, blob in blobs.items()]
         prefix = patterns[0].removesuffix("*")
-        return [SimpleNamespace(metadata_list=[entry for entry in found if entry.path.startswith(prefix)])]
+        return [SimpleNamespace(metadata_list=[entry for entry in entries if entry.path.startswith(prefix)])]
 
     monkeypatch.setattr(FileSystems, "open", open_blob)
     monkeypatch.setattr(FileSystems, "match", match)
@@ -71,7 +71,7 @@ def test_a_remote_zip_is_read_in_small_ranges(bucket: dict[str, Blob]) -> None:
         assert len(blob.fetched) <= 2 and sum(blob.fetched) < 200_000
 
 
-def test_a_remote_zip_that_was_replaced_is_read_anew_by_the_next_run(bucket: dict[str, Blob]) -> None:
+def test_a_replaced_remote_zip_is_read_again_after_the_next_listing(bucket: dict[str, Blob]) -> None:
     for content in (b"one", b"other"):
         bucket["gs://b/p.zip"] = Blob(zip_bytes([("s/1.png", content)]))
         (ref,) = list_images(["gs://b/p.zip"]).refs
