@@ -56,7 +56,7 @@ $(READY): setup.py constraints.txt tools/detectron2_wheel.py
 	  "$$python" -m venv --clear $(VENV)
 	fi
 	rm -f $@
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools --editable '.[worker,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools --editable '.[dev]'
 	if ! $(BIN)/python -c 'import sys, torch, detectron2._C as c; sys.exit(c.__file__.endswith("_C.py"))' 2>/dev/null
 	then
 	  $(BIN)/python tools/detectron2_wheel.py dist

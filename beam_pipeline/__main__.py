@@ -1,8 +1,20 @@
-"""`python -m beam_pipeline`."""
+"""`python -m beam_pipeline`, and the console script `region-features`."""
 
 import sys
 
-from beam_pipeline.pipeline import main
+from beam_pipeline.environment import require, version_line
+
+
+def main() -> int:
+    """Run the program on the process's arguments; answer --version where Beam is not installed, too."""
+    if sys.argv[1:] == ["--version"]:
+        print(version_line())
+        return 0
+    require("beam")
+    from beam_pipeline.pipeline import main as run
+
+    return run(sys.argv[1:])
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

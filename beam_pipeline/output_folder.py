@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from beam_pipeline.layout import Paths
+from beam_pipeline.layout import PLAN, Layout
 from beam_pipeline.usage import UsageError
-from region_features.records.plan import Plan, ShardKey, decode_plan
+from region_features.records.plan import Plan, ShardKey, decode_plan, parse_shard_name
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from region_features.validation.record import Problem
 from transforms import files
+from transforms.manifest import MANIFEST
 
-_SHARD_NAME = re.compile(r"(?P<set>.+)-(?P<number>\d{5})-of-(?P<of>\d{5})\.tfrecord", re.DOTALL)
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Shard:
-    """One shard file that is there: name, set, number, size in bytes, and its stats, None where they cannot be read."""
+class PublishedShard:
+    """A shard file: name, set, number, size in bytes, and its stats, None where they cannot be read."""
 
     name: str
     set_name: str
@@ -32,10 +31,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class OutputFolder:
-    """What is there.
+    """The small files of an output folder, read.
 
     Attributes:
-        paths: where the run's files stand.
+        layout: where the run's files stand.
         manifest: manifest.json, None where there is none that can be read.
         plan: plan.jsonl likewise.
         shards: shards by file name, in order of set and number.
@@ -43,22 +42,22 @@ class OutputFolder:
         problems: files that cannot be read.
     """
 
-    paths: Paths
+    layout: Layout
     manifest: Mapping[str, Any] | None
     plan: Plan | None
-    shards: Mapping[str, Shard]
+    shards: Mapping[str, PublishedShard]
     stray_stats: tuple[str, ...]
     problems: tuple[Problem, ...]
 
     @property
     def stats(self) -> dict[ShardKey, ShardStats]:
         """The stats of the planned shards that are there."""
-        found = {}
+        stats = {}
         for key in self.plan.shards if self.plan else ():
             shard = self.shards.get(key.filename)
             if shard and shard.stats:
-                found[key] = shard.stats
-        return found
+                stats[key] = shard.stats
+        return stats
 
 
 def open_output(output: str) -> OutputFolder:
@@ -67,52 +66,47 @@ def open_output(output: str) -> OutputFolder:
     Raises:
         UsageError: there is no such folder, or no run wrote to it.
     """
-    paths = Paths(output)
+    layout = Layout(output)
     try:
-        top, present = files.list_folder(output), files.list_folder(paths.shards)
+        top, sizes = files.list_folder(output), files.list_folder(layout.shards)
     except Exception as error:  # Google's client has its own kinds of errors
         raise UsageError(f"{output}: expected a folder that can be read, got: {error}") from error
-    names = sorted(filter(_SHARD_NAME.fullmatch, present))
-    if not names and "plan.jsonl" not in top and "manifest.json" not in top:
+    names = sorted(filter(parse_shard_name, sizes))
+    if not names and PLAN not in top and MANIFEST not in top:
         raise UsageError(
-            f"{output}: expected the --output of a run (manifest.json, plan.jsonl or tfrecord/*.tfrecord), found none; "
+            f"{output}: expected the --output of a run ({MANIFEST}, {PLAN} or tfrecord/*.tfrecord), found none; "
             "check the path"
         )
     problems: list[Problem] = []
-    stats = _read_stats(paths, [name for name in names if name + STATS_SUFFIX in present], problems)
+    stats = _read_stats(layout, [name for name in names if name + STATS_SUFFIX in sizes], problems)
     shards = {}
     for name in names:
-        parts = _SHARD_NAME.fullmatch(name)
+        parts = parse_shard_name(name)
         assert parts is not None
-        shards[name] = Shard(name, parts["set"], int(parts["number"]), present[name], stats.get(name))
+        shards[name] = PublishedShard(name, parts.set_name, parts.number, sizes[name], stats.get(name))
+    described = {name: name.removesuffix(STATS_SUFFIX) for name in sorted(sizes) if name.endswith(STATS_SUFFIX)}
     return OutputFolder(
-        paths=paths,
-        manifest=_read(paths.manifest, "manifest", _parse_manifest, problems) if "manifest.json" in top else None,
-        plan=_read(paths.plan, "plan", decode_plan, problems) if "plan.jsonl" in top else None,
+        layout=layout,
+        manifest=_read(layout.manifest, "manifest", _parse_manifest, problems) if MANIFEST in top else None,
+        plan=_read(layout.plan, "plan", decode_plan, problems) if PLAN in top else None,
         shards=shards,
-        stray_stats=tuple(
-            name
-            for name in sorted(present)
-            if name.endswith(STATS_SUFFIX)
-            and _SHARD_NAME.fullmatch(name.removesuffix(STATS_SUFFIX))
-            and name.removesuffix(STATS_SUFFIX) not in present
-        ),
+        stray_stats=tuple(name for name, shard in described.items() if parse_shard_name(shard) and shard not in sizes),
         problems=tuple(problems),
     )
 
 
-def _read_stats(paths: Paths, names: list[str], problems: list[Problem]) -> dict[str, ShardStats]:
-    where = [files.join(paths.shards, name + STATS_SUFFIX) for name in names]
-    found = {}
-    for name, path, data in zip(names, where, files.read_many(where), strict=True):
+def _read_stats(layout: Layout, names: list[str], problems: list[Problem]) -> dict[str, ShardStats]:
+    paths = [files.join(layout.shards, name + STATS_SUFFIX) for name in names]
+    stats_of = {}
+    for name, path, data in zip(names, paths, files.read_many(paths), strict=True):
         try:
             stats = ShardStats.from_json(data, path)
             if stats.shard != name:
                 raise ValueError(f"{path}: expected the stats of {name}, got those of {stats.shard!r}")
-            found[name] = stats
+            stats_of[name] = stats
         except ValueError as error:
             problems.append(Problem("stats", str(error)))
-    return found
+    return stats_of
 
 
 def _read(path: str, kind: str, parse: Callable[[bytes, str], T], problems: list[Problem]) -> T | None:
@@ -126,12 +120,12 @@ def _read(path: str, kind: str, parse: Callable[[bytes, str], T], problems: list
 def _parse_manifest(data: bytes, path: str) -> Mapping[str, Any]:
     try:
         manifest = json.loads(data)
-        counts, found = manifest["counts"], manifest["files"]
-        shaped = all(isinstance(counts[name], int) for name in ("in", "written", "failed")) and all(
-            isinstance(found[name], dict) for name in ("tfrecord", "annotations", "lmdb")
-        )
-        if not shaped or not isinstance(manifest["sets"], dict) or "status" not in manifest:
+        numbers = [manifest["counts"][name] for name in ("in", "written", "failed")]
+        sections = [manifest["files"], manifest["sets"], *manifest["files"].values()]
+        if not all(isinstance(number, int) for number in numbers) or "status" not in manifest:
             raise TypeError("a field of another type")
-    except (ValueError, KeyError, TypeError) as error:
+        if not all(isinstance(section, dict) for section in sections) or "tfrecord" not in manifest["files"]:
+            raise TypeError("a section of another type")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: expected a run's manifest, got something else ({error!r})") from error
     return manifest

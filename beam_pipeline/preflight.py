@@ -1,40 +1,35 @@
-"""Before any work starts: everything that can be wrong is found, and the plan is written."""
+"""Before any work starts: `check` finds everything that can be wrong and writes nothing, `commit` writes the plan."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from beam_pipeline.extraction import ExtractionOptions, read_modes
-from beam_pipeline.layout import Paths, delete_outputs
-from beam_pipeline.options import DEFAULT_OUTPUTS, Config
-from beam_pipeline.provenance import describe_run, read_provenance
+from beam_pipeline.config import Config
+from beam_pipeline.environment import how_to_install, missing_modules
+from beam_pipeline.exports import CAPTIONS, DEFAULT_OUTPUTS, EXPORTS, SHARDS, requested_exports
+from beam_pipeline.inputs import Inputs, read_captions, read_inputs
+from beam_pipeline.layout import PLAN, Layout
+from beam_pipeline.provenance import describe_run, read_previous
 from beam_pipeline.usage import UsageError
-from region_features.formats.karpathy import check_test1k_ids, parse_dataset, parse_test1k_ids
+from region_features.exports.base import Export
+from region_features.records.coco import CAPTIONS_FILE
 from region_features.records.failure import Failure
-from region_features.records.item import ImageCaptions
 from region_features.records.plan import (
     Plan,
     assign_shards,
     decode_plan,
     describe_change,
     encode_plan,
-    find_key_clashes,
+    parse_shard_name,
 )
-from region_features.records.settings import FLOAT32
+from region_features.records.stats import STATS_SUFFIX
 from transforms import files
-from transforms.detection import WeightsFacts, check_device, check_weights
-from transforms.legacy_import import list_lmdb_records, list_tsv_rows
-from transforms.listing import corpus_folders, list_images
-from transforms.manifest import encode_inputs
-from transforms.published import read_published
-
-# Raised whenever the same input and settings give other bytes.
-RECORD_VERSION = 1
-_NETWORK_PACKAGES = ("torch", "torchvision", "detectron2", "cv2", "PIL")
+from transforms.detection import check_device
+from transforms.exports import target_folder
+from transforms.manifest import encode_provenance
+from transforms.shards import read_published
 
 
 @dataclass(frozen=True)
@@ -43,227 +38,173 @@ class Job:
 
     Attributes:
         config: what the user asked for.
-        paths: where it goes.
+        layout: where everything goes.
         outputs: what to make.
+        exports: what to build from the shards.
+        inputs: what the flags name.
         plan: every image by shard.
         todo: file names of the shards that are still to be made.
         done: images in the shards that are there already.
-        captions, test1k_ids: files, None where there are none.
-        failures: damaged rows of the captions and boxes files, and of imported ones.
-        fixed: what the manifest says whatever happens.
-        notes: what the user should hear.
-        modes: what was asked for of boxes, network and rotation.
+        provenance: what the manifest says whatever happens.
+        failures: rows that were dropped before the start.
+        notes: what the user should know.
+        outdated: files of an earlier run that `--overwrite` deletes, the plan last.
     """
 
     config: Config
-    paths: Paths
+    layout: Layout
     outputs: tuple[str, ...]
+    exports: tuple[Export, ...]
+    inputs: Inputs
     plan: Plan
     todo: frozenset[str]
     done: int
-    captions: str | None
-    test1k_ids: str | None
+    provenance: Mapping[str, Any]
     failures: tuple[Failure, ...]
-    fixed: Mapping[str, Any]
     notes: tuple[str, ...]
-    modes: ExtractionOptions
+    outdated: tuple[str, ...] = ()
 
 
-def prepare(config: Config) -> Job:
-    """Check the input, fix the plan, find what is already done.
+def check(config: Config) -> Job:
+    """Read and check the inputs, fix the plan, find what is already done; write nothing.
 
     Raises:
         UsageError: wrong use, in one line.
     """
     try:
-        return _prepare(config)
+        return _check(config)
     except UsageError:
         raise
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
 
 
-def _prepare(config: Config) -> Job:
-    paths = Paths(config.output)
-    captions, test1k_ids = _caption_sources(config)
-    outputs = config.outputs or tuple(name for name in DEFAULT_OUTPUTS if captions or name != "captions")
-    for name in ("captions", "negatives"):
-        if name in outputs and not captions:
-            raise UsageError(f"--outputs {name}: expected --captions FILE beside --images; name dataset_coco.json")
-    entries, failures = _read_captions(captions, test1k_ids)
-    weights, modes = None, ExtractionOptions()
-    lost: tuple[Failure, ...] = ()
-    if "tfrecord" in outputs:
-        modes = read_modes(config, _read)
-        plan, weights, notes, lost = _plan_images(config, captions, modes)
+def _check(config: Config) -> Job:
+    layout = Layout(config.output)
+    inputs = read_captions(config)
+    outputs = config.outputs or tuple(name for name in DEFAULT_OUTPUTS if inputs.captions or name != CAPTIONS)
+    exports = requested_exports(outputs, config)
+    if not inputs.captions:
+        for name in (*(CAPTIONS for name in outputs if name == CAPTIONS), *_needing_captions(exports)):
+            raise UsageError(f"--outputs {name}: expected --captions FILE beside --images; name {CAPTIONS_FILE}")
+    outdated: tuple[str, ...] = ()
+    if SHARDS in outputs:
+        inputs = read_inputs(config, inputs)
+        plan = Plan(inputs.settings(config), assign_shards(inputs.images.refs, config.num_shards))
         if config.overwrite:
-            delete_outputs(paths)
-        _check_against_earlier(paths, plan)
+            outdated = tuple(_outdated_files(layout))
+        else:
+            _refuse_another_run(layout, plan)
+        published = {} if config.overwrite else read_published(layout.shards, plan)
+        if config.retry_failed:
+            published = {key: stats for key, stats in published.items() if not stats.failures}
     else:
-        plan, notes = _earlier_plan(paths) or Plan({}, {}), ()
-    published = read_published(paths.shards, plan)
-    if config.retry_failed:
-        published = {key: stats for key, stats in published.items() if not stats.failures}
-    todo = frozenset(key.filename for key in plan.shards if key not in published)
-    if "tfrecord" not in outputs and (todo or not plan.shards):
-        if set(outputs) != {"captions"}:
+        plan = _read_plan(layout) or Plan({}, {})
+        published = read_published(layout.shards, plan)
+        missing = len(plan.shards) - len(published)
+        if set(outputs) == {CAPTIONS} and (missing or not plan.shards):
+            plan, published = Plan({}, {}), {}
+        elif missing or not plan.shards:
             raise UsageError(
-                f"--outputs {','.join(outputs)}: expected whole shards in {paths.shards}, but {len(todo) or 'all'} are "
-                "missing or stale; add tfrecord to --outputs"
+                f"--outputs {','.join(outputs)}: expected whole shards in {layout.shards}, but {missing or 'all'} are "
+                f"missing or stale; add {SHARDS} to --outputs"
             )
-        plan, published, todo = Plan({}, {}), {}, frozenset()
-    fixed = describe_run(config, captions, entries, failures, plan, weights, modes, notes, lost)
-    if "tfrecord" not in outputs and plan.shards:
-        told, lost = read_provenance(paths, plan, captions)
-        fixed |= told
+    provenance, failures = describe_run(config, inputs, plan), inputs.failures
+    if SHARDS not in outputs and plan.shards:
+        of_shards, dropped_rows = read_previous(layout, plan, inputs.captions.uri if inputs.captions else None)
+        provenance |= of_shards
+        failures = (*failures, *dropped_rows)
     return Job(
         config=config,
-        paths=paths,
+        layout=layout,
         outputs=outputs,
+        exports=exports,
+        inputs=inputs,
         plan=plan,
-        todo=todo,
+        todo=frozenset(key.filename for key in plan.shards if key not in published),
         done=sum(key.num_images for key in published),
-        captions=captions,
-        test1k_ids=test1k_ids,
-        failures=(*failures, *modes.failures, *lost),
-        fixed=fixed,
-        notes=notes,
-        modes=modes,
+        provenance=provenance,
+        failures=failures,
+        notes=inputs.notes(config),
+        outdated=outdated,
     )
+
+
+def _needing_captions(exports: tuple[Export, ...]) -> Iterator[str]:
+    return (export.name for export in exports if export.needs_captions)
+
+
+def _read_plan(layout: Layout) -> Plan | None:
+    if PLAN not in files.list_folder(layout.output):
+        return None
+    return decode_plan(files.read_bytes(layout.plan), layout.plan)
+
+
+def _refuse_another_run(layout: Layout, plan: Plan) -> None:
+    earlier = _read_plan(layout)
+    change = describe_change(earlier, plan) if earlier else None
+    if change:
+        raise UsageError(
+            f"--output {layout.output} holds a run with other settings: {change}; "
+            "choose another --output, or start afresh with --overwrite"
+        )
+
+
+def _outdated_files(layout: Layout) -> Iterator[str]:
+    """List what an earlier run wrote, by name: nothing else is ever deleted."""
+    yield layout.manifest
+    yield layout.failures
+    for name in files.list_folder(layout.shards):
+        if parse_shard_name(name.removesuffix(STATS_SUFFIX)):
+            yield files.join(layout.shards, name)
+    try:
+        plan = _read_plan(layout) or Plan({}, {})
+    except ValueError:
+        plan = Plan({}, {})  # torn: exports of its sets stay, and are built anew where the new run has those sets
+    sets = list(dict.fromkeys(key.set_name for key in plan.shards))
+    for export in (kind() for kind in EXPORTS):
+        for target in export.targets(sets, plan.settings):
+            yield from (files.join(target_folder(layout.output, target), name) for name in (target.note, *target.files))
+    # The plan goes last: until then a rerun knows what it is looking at.
+    yield layout.plan
 
 
 def check_here(config: Config) -> None:
     """Refuse what the network cannot do on this machine; other machines refuse for themselves.
 
     Raises:
-        UsageError: the network's packages are missing, there is no such device, or it does not have the precision.
+        UsageError: the network's packages are missing, there is no such device, or it lacks the precision.
     """
-    missing = [name for name in _NETWORK_PACKAGES if importlib.util.find_spec(name) is None]
+    missing = missing_modules("worker")
     if missing:
-        raise UsageError(
-            f"a local run needs {', '.join(missing)}: expected the network's packages, found none of that name; "
-            "install them with `make setup` of a clone, or name another --runner"
-        )
+        raise UsageError(f"a local run needs the network's packages: {how_to_install('worker', missing)}")
     try:
         check_device(config.device, config.precision)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
 
-def start(job: Job) -> None:
-    """Publish the plan: from here on a rerun resumes. An earlier manifest goes, since it is no account of this run.
+def commit(job: Job) -> None:
+    """Delete what `--overwrite` deletes, then publish the plan: from here on a rerun resumes.
+
+    An earlier manifest goes, since it does not describe this run.
 
     Raises:
         UsageError: the output folder cannot be written.
     """
+    layout = job.layout
     try:
-        files.delete_files([job.paths.manifest])
-        files.publish_bytes(job.paths.inputs, [encode_inputs(job.fixed, job.failures)])
-        if "tfrecord" in job.outputs:
-            files.publish_bytes(job.paths.plan, [encode_plan(job.plan)])
+        files.delete_files(job.outdated)
+        files.delete_files([layout.manifest])
+        files.publish_bytes(layout.provenance, [encode_provenance(job.provenance, job.failures)])
+        if SHARDS in job.outputs:
+            files.publish_bytes(layout.plan, [encode_plan(job.plan)])
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UsageError(f"--output {job.paths.output}: expected a folder to write to, got: {reason}") from error
+        raise UsageError(f"--output {layout.output}: expected a folder to write to, got: {reason}") from error
 
 
-def finish(job: Job) -> None:
-    """Remove what killed attempts left behind."""
-    for folder in (job.paths.output, job.paths.shards, job.paths.annotations):
-        names = [name for name in files.list_folder(folder) if name.startswith(files.TEMP_PREFIX)]
-        files.delete_files(files.join(folder, name) for name in names)
-
-
-def _caption_sources(config: Config) -> tuple[str | None, str | None]:
-    captions, test1k_ids = config.captions, config.test1k_ids
-    if config.corpus:
-        present = files.list_folder(config.corpus)
-        if captions is None and "dataset_coco.json" not in present:
-            raise UsageError(
-                f"--corpus {config.corpus}: expected dataset_coco.json in it, found none; "
-                "name it with --captions, or use --images"
-            )
-        captions = captions or files.join(config.corpus, "dataset_coco.json")
-        if test1k_ids is None and "test1k_ids.txt" in present:
-            test1k_ids = files.join(config.corpus, "test1k_ids.txt")
-    if test1k_ids and not captions:
-        raise UsageError("--test1k_ids: expected --captions FILE beside it; name dataset_coco.json")
-    return captions, test1k_ids
-
-
-def _read_captions(captions: str | None, test1k_ids: str | None) -> tuple[list[ImageCaptions], list[Failure]]:
-    if captions is None:
-        return [], []
-    entries, failures = parse_dataset(_read(captions, "--captions"), captions)
-    if test1k_ids:
-        check_test1k_ids(parse_test1k_ids(_read(test1k_ids, "--test1k_ids"), test1k_ids), entries, test1k_ids)
-    return entries, failures
-
-
-def _read(path: str, flag: str) -> bytes:
-    return _or_usage_error(files.read_bytes, path, flag)
-
-
-def _or_usage_error(action: Callable[[str], Any], path: str, flag: str) -> Any:
-    try:
-        return action(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(f"{flag} {path}: expected a readable file, got: {reason}; check the path") from error
-
-
-def _settings(
-    config: Config, captions: str | None, weights: WeightsFacts | None, modes: ExtractionOptions
-) -> dict[str, Any]:
-    """Everything that decides the records' bytes."""
-    return {
-        "weights_sha256": weights.sha256 if weights else None,
-        "captions_sha256": files.sha256_of(captions) if captions else None,
-        "min_boxes": config.boxes.minimum,
-        "max_boxes": config.boxes.maximum,
-        "conf_threshold": config.boxes.threshold,
-        "pixel_limit": config.pixel_limit,
-        "record_version": RECORD_VERSION,
-        **({} if config.precision == FLOAT32 else {"precision": config.precision}),
-        **modes.settings(),
-        **({"imported": True} if config.imports else {}),
-    }
-
-
-def _plan_images(
-    config: Config, captions: str | None, modes: ExtractionOptions
-) -> tuple[Plan, WeightsFacts | None, tuple[str, ...], tuple[Failure, ...]]:
-    """The plan of the images that the user names, what detects in them, what the user should hear, and lost rows."""
-    if config.imports:
-        listing = list_tsv_rows(config.import_tsv) if config.import_tsv else list_lmdb_records(str(config.import_lmdb))
-    else:
-        listing = list_images(corpus_folders(config.corpus) if config.corpus else config.images)
-    clashes = find_key_clashes(listing.refs)
-    if clashes:
-        key, first, second = clashes[0]
-        raise UsageError(
-            f"{first} and {second} would share the LMDB key {key!r} ({len(clashes)} such pairs in all); "
-            "rename one, or put them in folders of their own"
-        )
-    check = partial(check_weights, config=modes.detector)
-    weights = _or_usage_error(check, config.weights, "--weights") if config.weights else None
-    notes = (*listing.notes, *modes.notes({ref.img_id for ref in listing.refs}))
-    if weights and not weights.attributes:
-        notes = (*notes, f"{config.weights} has no attribute head: attrs, attrs_id and attrs_conf are zeros")
-    plan = Plan(_settings(config, captions, weights, modes), assign_shards(listing.refs, config.num_shards))
-    return plan, weights, notes, listing.failures
-
-
-def _earlier_plan(paths: Paths) -> Plan | None:
-    if "plan.jsonl" not in files.list_folder(paths.output):
-        return None
-    return decode_plan(files.read_bytes(paths.plan), paths.plan)
-
-
-def _check_against_earlier(paths: Paths, plan: Plan) -> None:
-    earlier = _earlier_plan(paths)
-    change = describe_change(earlier, plan) if earlier else None
-    if change:
-        raise UsageError(
-            f"--output {paths.output} holds a run with other settings: {change}; "
-            "choose another --output, or start afresh with --overwrite"
-        )
+def delete_temporaries(job: Job) -> None:
+    """Delete what killed attempts left behind."""
+    for folder in (job.layout.output, job.layout.shards, job.layout.annotations):
+        files.delete_temporaries(folder)

@@ -1,4 +1,4 @@
-"""What a run shows while it works: a bar on a terminal, a line every 30 seconds elsewhere."""
+"""What a program shows while it works: a bar on a terminal, a line every 30 seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -9,58 +9,95 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TextIO
 
+from tqdm import tqdm
+
 from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN
 
-_BAR_SECONDS = 0.5
-_LINE_SECONDS = 30.0
-_BAR_WIDTH = 24
+BAR_SECONDS, LINE_SECONDS = 0.5, 30.0
+_OF_KNOWN_SIZE = "{n_fmt} of {total_fmt}{unit}, {rate_noinv_fmt}, {remaining} left{postfix}"
+_OF_UNKNOWN_SIZE = "{n_fmt}{unit}, {rate_noinv_fmt}{postfix}"
 
 
-def progress_line(done: int, total: int, failed: int, fresh: int, seconds: float, lmdb_records: int = 0) -> str:
-    """One line: images done of total, images/s, time left, failures, and how far the LMDBs are.
+class Meter:
+    """How much of something is done, at what rate, and how long the rest will take.
 
     Args:
-        done: images written or failed, those of earlier attempts included.
-        total: images of the run.
-        failed: images failed in this attempt.
-        fresh: images of this attempt, for the rate.
-        seconds: from the attempt's start to its latest image.
-        lmdb_records: records written to LMDBs, 0 before they are begun.
+        what: names the work; empty for none.
+        unit: of what is counted; `B` is scaled to kB, MB and GB.
+        stream: where it is shown.
     """
-    rate = fresh / seconds if seconds > 0 else 0.0
-    left = f"{_clock((total - done) / rate)} left" if rate > 0 else "-:-- left"
-    lmdb = f", LMDB {lmdb_records} records" if lmdb_records else ""
-    return f"{done}/{total} images, {rate:.2f} images/s, {left}, {failed} failed{lmdb}"
+
+    def __init__(self, what: str, unit: str, stream: TextIO) -> None:
+        self._what, self._unit, self._stream = what, unit, stream
+        self._terminal = stream.isatty()
+        self._shown = False
+        self.seconds = BAR_SECONDS if self._terminal else LINE_SECONDS
+
+    def line(self, done: int, total: int | None, rate: float, note: str = "") -> str:
+        """Return what is shown.
+
+        Args:
+            done: how much is there, earlier attempts included.
+            total: of the whole, None where that is not known.
+            rate: units a second, 0 while it is not known.
+            note: what else is to be said.
+        """
+        numbers = _OF_UNKNOWN_SIZE if total is None else _OF_KNOWN_SIZE
+        bar = "{percentage:3.0f}%|{bar}| " if self._terminal and total is not None else ""
+        return tqdm.format_meter(
+            n=done,
+            total=total,
+            elapsed=0.0,
+            # A text as wide as the terminal would wrap, and \r then returns to the wrong line.
+            ncols=shutil.get_terminal_size().columns - 1 if self._terminal else None,
+            prefix=f"{self._what}: " if self._what else "",
+            ascii=True,
+            unit=self._unit,
+            unit_scale=self._unit == "B",
+            rate=rate or None,
+            bar_format="{desc}" + bar + numbers,
+            postfix=note,
+        )
+
+    def show(self, done: int, total: int | None, rate: float, note: str = "") -> None:
+        """Show it: over the last line on a terminal, as a new one elsewhere."""
+        text = self.line(done, total, rate, note)
+        self._stream.write(f"\r{text}\x1b[K" if self._terminal else f"{text}\n")
+        self._stream.flush()
+        self._shown = True
+
+    def note(self, text: str) -> None:
+        """Print a line of text above."""
+        self._stream.write(f"\r\x1b[K{text}\n" if self._terminal else f"{text}\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Leave the last state on a terminal, and the cursor below it."""
+        if self._terminal and self._shown:
+            self._stream.write("\n")
+            self._stream.flush()
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-class Progress:
-    """Shows progress from a thread of its own for as long as it is entered.
+class RunProgress:
+    """Shows a run's progress from a thread of its own for as long as it is entered.
 
     Args:
         total: images of the run.
         done_before: images that earlier attempts have published.
-        counts: gives the run's counters when called.
+        counts: returns the run's counters.
         stream: where it is shown.
     """
 
     def __init__(self, total: int, done_before: int, counts: Callable[[], Mapping[str, int]], stream: TextIO) -> None:
-        self._total = total
-        self._before = done_before
-        self._counts = counts
-        self._stream = stream
+        self._total, self._before, self._counts = total, done_before, counts
+        self._meter = Meter("", " images", stream)
         self._terminal = stream.isatty()
         self._stop = threading.Event()
         self._began = self._latest = time.monotonic()
-        self._fresh = 0
-        self._thread = threading.Thread(target=self._show, daemon=True)
+        self._images = 0
+        self._thread = threading.Thread(target=self._work, daemon=True)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> RunProgress:
         self._thread.start()
         return self
 
@@ -70,33 +107,66 @@ class Progress:
         self._stop.set()
         self._thread.join()
         if self._terminal:
-            self._print_bar()
-            self._stream.write("\n")
+            self._meter.show(*self.state())
+        self._meter.close()
+
+    def _work(self) -> None:
+        while not self._stop.wait(self._meter.seconds):
+            self._meter.show(*self.state())
+
+    def state(self) -> tuple[int, int, float, str]:
+        """Return images done, of how many, images a second, and failures and exports in words."""
+        counts = dict(self._counts())
+        failed = counts.pop(IMAGES_FAILED, 0)
+        images = counts.pop(IMAGES_WRITTEN, 0) + failed
+        # The rate is that of the images: the time that exports take must not slow it down.
+        if images != self._images:
+            self._images, self._latest = images, time.monotonic()
+        seconds = self._latest - self._began
+        exports = "".join(f", {name.replace('_', ' ')} {count}" for name, count in sorted(counts.items()) if count)
+        # A runner that repeats a bundle counts its images twice.
+        done = min(self._before + images, self._total)
+        return done, self._total, images / seconds if seconds > 0 else 0.0, f"{failed} failed{exports}"
+
+
+class TransferProgress:
+    """Called with the bytes done and the whole size; shows them now and then, and last at the end of the block.
+
+    Args:
+        what: names the work.
+        stream: where it is shown.
+        clock: returns seconds.
+    """
+
+    def __init__(self, what: str, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._meter, self._clock = Meter(what, "B", stream), clock
+        self._began = self._shown = clock()
+        self._first = 0
+        self._latest: tuple[int, int | None] | None = None
+        self._terminal = stream.isatty()
+        self.note = self._meter.note
+
+    def __enter__(self) -> TransferProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._terminal:
+            self._show()
+        self._meter.close()
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Take what is done; show it if it is time."""
+        if self._latest is None or done < self._first:
+            self._first = done
+        self._latest = done, total
+        if self._clock() - self._shown >= self._meter.seconds:
+            self._shown = self._clock()
+            self._show()
 
     def _show(self) -> None:
-        while not self._stop.wait(_BAR_SECONDS if self._terminal else _LINE_SECONDS):
-            if self._terminal:
-                self._print_bar()
-            else:
-                self._stream.write(self._line()[1] + "\n")
-            self._stream.flush()
-
-    def _print_bar(self) -> None:
-        done, line = self._line()
-        # A text as wide as the terminal would wrap, and \r then returns to the wrong line.
-        room = shutil.get_terminal_size().columns - 1
-        width = min(_BAR_WIDTH, room - len(line) - len("[] "))
-        filled = width * done // max(self._total, 1)
-        bar = f"[{'#' * filled}{'.' * (width - filled)}] " if width > 0 else ""
-        self._stream.write(f"\r{(bar + line)[:room]}\x1b[K")
-
-    def _line(self) -> tuple[int, str]:
-        counts = self._counts()
-        failed = counts.get(IMAGES_FAILED, 0)
-        fresh = counts.get(IMAGES_WRITTEN, 0) + failed
-        # The rate is that of the images: what comes after the last one must not slow it down.
-        if fresh != self._fresh:
-            self._fresh, self._latest = fresh, time.monotonic()
-        done = min(self._before + fresh, self._total)
-        seconds = self._latest - self._began
-        return done, progress_line(done, self._total, failed, fresh, seconds, counts.get("lmdb_records_written", 0))
+        if self._latest is not None:
+            seconds = self._clock() - self._began
+            rate = (self._latest[0] - self._first) / seconds if seconds > 0 else 0.0
+            self._meter.show(*self._latest, rate)

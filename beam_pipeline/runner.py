@@ -20,8 +20,9 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.runner import PipelineState
 
 from beam_pipeline.preflight import Job
-from beam_pipeline.progress import Progress
+from beam_pipeline.progress import RunProgress
 from beam_pipeline.usage import UsageError
+from transforms.beam_private import in_process_runner
 from transforms.metrics import NAMESPACE, local_counts, reset_local_counts
 
 _POLL_SECONDS = 1.0
@@ -39,16 +40,16 @@ class Run:
 
 
 def new_run(flags: Sequence[str]) -> Run:
-    """An empty pipeline of Beam's own flags.
+    """Make an empty pipeline with Beam's own flags.
 
     Raises:
-        UsageError: the runner refuses the flags, or a mode that loses data.
+        UsageError: the runner refuses the flags, or they choose a mode that loses data.
     """
     options = PipelineOptions(list(flags))
     runner = options.view_as(StandardOptions).runner or "DirectRunner"
     name = runner.rpartition(".")[2].lower()
     if name == "dataflowrunner":
-        one_process_a_machine(options)
+        use_one_process_a_machine(options)
     if name not in ("direct", "directrunner"):
         try:
             return Run(beam.Pipeline(runner=runner, options=options), runner)
@@ -59,14 +60,14 @@ def new_run(flags: Sequence[str]) -> Run:
             "--direct_running_mode=multi_threading loses records in silence (Beam 2.77: 20,000 in, 19,303 out, "
             "status 0); leave the flag out: reading and computing use all cores as it is"
         )
-    # Beam's DirectRunner would first try to download Prism, and print a stack trace where it cannot.
-    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-
-    return Run(beam.Pipeline(runner=FnApiRunner(), options=options), None)
+    return Run(beam.Pipeline(runner=in_process_runner(), options=options), None)
 
 
-def one_process_a_machine(options: PipelineOptions) -> None:
-    """Dataflow's default is a process a core, each with a network of its own; the user's own choice stands."""
+def use_one_process_a_machine(options: PipelineOptions) -> None:
+    """Have Dataflow start one process a machine; its default is one a core, each of which would load the network.
+
+    The user's own choice stands.
+    """
     debug = options.view_as(DebugOptions)
     if not any(debug.lookup_experiment(name) for name in (_ONE_PROCESS, _ONE_PROCESS.removeprefix("no_"))):
         debug.add_experiment(_ONE_PROCESS)
@@ -87,7 +88,7 @@ def watch(run: Run, job: Job) -> None:
         own = local_counts()
         return own if own or result is None else remote_counts(result)
 
-    with Progress(job.plan.num_images, job.done, counts, sys.stderr):
+    with RunProgress(job.plan.num_images, job.done, counts, sys.stderr):
         # The local runner works in a thread of its own, so that Ctrl-C reaches this one and not a step in mid-work.
         result = run.pipeline.run() if run.runner else ThreadPoolExecutor(1).submit(run.pipeline.run).result()
         while not PipelineState.is_terminal(result.state):
@@ -97,23 +98,23 @@ def watch(run: Run, job: Job) -> None:
 
 
 def remote_counts(result: Any) -> Mapping[str, int]:
-    """The counters that a remote runner reports; a runner that reports none while it works gives none."""
+    """Return the counters that a remote runner reports; none where it reports none while it works."""
     try:
-        found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+        counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
     except Exception:  # a progress display must not end a run
         return {}
-    return {counter.key.metric.name: counter.attempted or counter.committed or 0 for counter in found}
+    return {counter.key.metric.name: counter.attempted or counter.committed or 0 for counter in counters}
 
 
 def interrupted_message(run: Run, job: Job) -> str:
-    """What a user who pressed Ctrl-C should know."""
+    """Say what a user who pressed Ctrl-C should know."""
     if run.runner:
         return f"beam_pipeline: no longer watching; what {run.runner} has begun goes on there"
-    return f"beam_pipeline: interrupted; whole shards in {job.paths.shards} stay, run the same command again to go on"
+    return f"beam_pipeline: interrupted; whole shards in {job.layout.shards} stay, run the same command again to go on"
 
 
 def is_defect(error: BaseException) -> bool:
-    """Whether the program itself is to blame, and not the machine (disk, memory, files) or what it was given."""
+    """Return whether the program itself is to blame, and not the machine (disk, memory, files) or its input."""
     while error.__cause__ or error.__context__:  # Beam wraps what a step raises
         error = error.__cause__ or error.__context__ or error
     return not isinstance(error, OSError | MemoryError | ValueError)

@@ -1,4 +1,4 @@
-"""`python -m beam_pipeline.show OUT [IMG_ID]`: what an output folder holds, or one of its records, in words."""
+"""`python -m beam_pipeline.inspect OUT [IMG_ID]`: what an output folder holds, or one of its records, in words."""
 
 from __future__ import annotations
 
@@ -8,48 +8,50 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
-from beam_pipeline.output_folder import OutputFolder, Shard, open_output
-from beam_pipeline.usage import Parser, UsageError
+from beam_pipeline.output_folder import OutputFolder, PublishedShard, open_output
+from beam_pipeline.summary import describe_exports, readable_size
+from beam_pipeline.usage import Parser, UsageError, one_line
 from region_features.formats.example import ImageExample, decode_example
-from region_features.formats.tfrecord import read_records
-from region_features.lmdb_store.reader import DATA_FILE
-from region_features.lmdb_store.value_codecs import VOLTA
 from region_features.records.failure import Failure
 from region_features.records.key import lmdb_key
 from transforms import files
+from transforms.manifest import FAILURES
+from transforms.shards import read_shard
 
 _REASONS_SHOWN = 10
-_NEAR = 5
+_NEAREST_SHOWN = 5
 
 
-def describe_output(found: OutputFolder) -> Iterator[str]:
-    """The whole folder, a line at a time."""
-    manifest = found.manifest
+def describe_output(folder: OutputFolder) -> Iterator[str]:
+    """Describe the whole folder, a line at a time."""
+    manifest = folder.manifest
     state = "the run has not ended (no manifest.json)"
     if manifest:
         counts = manifest["counts"]
         state = f"{manifest['status']}: {counts['written']} of {counts['in']} images written, {counts['failed']} failed"
-    yield f"{found.paths.output}: {state}"
+    yield f"{folder.layout.output}: {state}"
     if manifest and manifest.get("reason"):
         yield f"  reason: {manifest['reason']}"
-    for name in _set_names(found):
-        yield from _describe_set(found, name)
-    failures = _read_failures(found)
+    for name in _set_names(folder):
+        yield _describe_set(folder, name)
+    failures = _read_failures(folder)
     if failures:
         yield f"failures: {len(failures)}"
         reasons = Counter((failure.stage, failure.reason) for failure in failures)
         for (stage, reason), count in reasons.most_common(_REASONS_SHOWN):
             yield f"  {count} x {stage}: {reason}"
         if len(reasons) > _REASONS_SHOWN:
-            yield f"  and {len(reasons) - _REASONS_SHOWN} other reasons; see failures.jsonl"
-    settings = found.plan.settings if found.plan else (manifest or {}).get("settings", {})
+            yield f"  and {len(reasons) - _REASONS_SHOWN} other reasons; see {FAILURES}"
+    settings = folder.plan.settings if folder.plan else (manifest or {}).get("settings", {})
     if settings:
         yield "settings:"
         yield from (f"  {name}: {value}" for name, value in settings.items())
-    yield from _describe_files(found)
+    for name, size in sorted(files.list_folder(folder.layout.annotations).items()):
+        if not name.startswith(files.TEMP_PREFIX):
+            yield f"annotations/{name}: {readable_size(size)}"
+    if manifest:
+        yield from describe_exports(manifest, folder.layout)
     if manifest and "captions" in manifest:
         captions = manifest["captions"]
         yield (
@@ -61,91 +63,71 @@ def describe_output(found: OutputFolder) -> Iterator[str]:
         yield "versions: " + ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
 
 
-def _read_failures(found: OutputFolder) -> list[Failure]:
-    """Those of failures.jsonl, which tells of damaged rows too; those of the shards while there is no such file."""
-    path = found.paths.failures
-    if found.manifest and "failures.jsonl" in files.list_folder(found.paths.output):
+def _read_failures(folder: OutputFolder) -> list[Failure]:
+    """Read failures.jsonl, which names damaged rows too; the shards' failures while there is no such file."""
+    path = folder.layout.failures
+    if folder.manifest and FAILURES in files.list_folder(folder.layout.output):
         try:
             return Failure.from_lines(files.read_bytes(path))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: expected a failure a line, got something else: {error}") from error
-    return [failure for shard in found.shards.values() if shard.stats for failure in shard.stats.failures]
+    return [failure for shard in folder.shards.values() if shard.stats for failure in shard.stats.failures]
 
 
-def _set_names(found: OutputFolder) -> list[str]:
-    planned = [key.set_name for key in found.plan.shards] if found.plan else []
-    return list(dict.fromkeys([*planned, *(shard.set_name for shard in found.shards.values())]))
+def _set_names(folder: OutputFolder) -> list[str]:
+    planned = [key.set_name for key in folder.plan.shards] if folder.plan else []
+    return list(dict.fromkeys([*planned, *(shard.set_name for shard in folder.shards.values())]))
 
 
-def _describe_set(found: OutputFolder, name: str) -> Iterator[str]:
-    shards = [shard for shard in found.shards.values() if shard.set_name == name]
+def _describe_set(folder: OutputFolder, name: str) -> str:
+    shards = [shard for shard in folder.shards.values() if shard.set_name == name]
     images = sum(len(shard.stats.ids) for shard in shards if shard.stats)
     failed = sum(len(shard.stats.failures) for shard in shards if shard.stats)
-    planned = [key for key in found.plan.shards if key.set_name == name] if found.plan else []
+    planned = [key for key in folder.plan.shards if key.set_name == name] if folder.plan else []
     of_images = f" of {sum(key.num_images for key in planned)}" if planned else ""
     of_shards = f" of {len(planned)}" if planned else ""
-    size = _size(sum(shard.num_bytes for shard in shards))
-    yield f"set {name}: {images}{of_images} images, {failed} failed, {len(shards)}{of_shards} shards, {size}"
+    size = readable_size(sum(shard.num_bytes for shard in shards))
+    return f"set {name}: {images}{of_images} images, {failed} failed, {len(shards)}{of_shards} shards, {size}"
 
 
-def _describe_files(found: OutputFolder) -> Iterator[str]:
-    for name, size in sorted(files.list_folder(found.paths.annotations).items()):
-        if not name.startswith(files.TEMP_PREFIX):
-            yield f"annotations/{name}: {_size(size)}"
-    listed = found.manifest["files"] if found.manifest else {}
-    for name, row in listed.get("lmdb", {}).items():
-        path = files.join(found.paths.lmdbs, name)
-        yield f"{path}: {row['records']} records, {row.get('form', VOLTA)}, {_stored(path, DATA_FILE)}"
-    for name, row in listed.get("tsv", {}).items():
-        yield f"{files.join(found.paths.features, name)}: {row['rows']} rows, {_stored(found.paths.features, name)}"
-    for name, row in listed.get("negatives", {}).items():
-        yield f"{name}: {row['images']} x {row['columns']}, {_stored(found.paths.output, name)}"
-
-
-def _stored(folder: str, name: str) -> str:
-    size = files.list_folder(folder).get(name)
-    return "listed in manifest.json, and not there" if size is None else _size(size)
-
-
-def find_images(found: OutputFolder, name: str) -> list[tuple[Shard, str]]:
-    """The images of this id; where there is none, those of this LMDB key; each with its shard.
+def find_images(folder: OutputFolder, name: str) -> list[tuple[PublishedShard, str]]:
+    """Find the images of an id or else of an LMDB key, each with its shard.
 
     Raises:
         UsageError: there is none; names the nearest ids, or why the image failed.
     """
-    ids = [(shard, img_id) for shard in found.shards.values() if shard.stats for img_id in shard.stats.ids]
-    same = [entry for entry in ids if entry[1] == name] or [
+    ids = [(shard, img_id) for shard in folder.shards.values() if shard.stats for img_id in shard.stats.ids]
+    matches = [entry for entry in ids if entry[1] == name] or [
         entry for entry in ids if lmdb_key(entry[1]) == name.encode(errors="replace")
     ]
-    if same:
-        return same
-    for shard in found.shards.values():
+    if matches:
+        return matches
+    for shard in folder.shards.values():
         for failure in shard.stats.failures if shard.stats else ():
             if failure.img_id == name:
                 raise UsageError(f"image {name} gave no record: {failure.stage}: {failure.reason} ({failure.uri})")
-    near = difflib.get_close_matches(name, {img_id for _, img_id in ids}, n=_NEAR, cutoff=0.0)
-    hint = f"the nearest are {', '.join(near)}" if near else "there are no images at all"
-    raise UsageError(f"no image {name!r} among the {len(ids)} of {found.paths.output}; {hint}")
+    nearest = difflib.get_close_matches(name, {img_id for _, img_id in ids}, n=_NEAREST_SHOWN, cutoff=0.0)
+    hint = f"the nearest are {', '.join(nearest)}" if nearest else "there are no images at all"
+    raise UsageError(f"no image {name!r} among the {len(ids)} of {folder.layout.output}; {hint}")
 
 
-def read_image(found: OutputFolder, shard: Shard, img_id: str) -> ImageExample:
-    """One image out of its shard.
+def read_image(folder: OutputFolder, shard: PublishedShard, img_id: str) -> ImageExample:
+    """Read one image out of its shard.
 
     Raises:
         ValueError: the shard is damaged, or has no such image though its stats say so.
         OSError: the shard cannot be read.
     """
-    path = files.join(found.paths.shards, shard.name)
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        for data in read_records(stream, path):
-            example = decode_example(data, path)
-            if example.record.img_id == img_id:
-                return example
+    path = files.join(folder.layout.shards, shard.name)
+    for data in read_shard(path):
+        example = decode_example(data, path)
+        if example.record.img_id == img_id:
+            return example
     raise ValueError(f"{path}: its stats name image {img_id}, and no record has it; run beam_pipeline.verify")
 
 
-def describe_image(shard: Shard, example: ImageExample) -> Iterator[str]:
-    """One image, a line at a time."""
+def describe_image(shard: PublishedShard, example: ImageExample) -> Iterator[str]:
+    """Describe one image, a line at a time."""
     record = example.record
     yield f"{record.img_id} in {shard.name}"
     yield f"  file {example.filename}, sha256 {example.sha256 or 'not known'}"
@@ -168,13 +150,6 @@ def describe_image(shard: Shard, example: ImageExample) -> Iterator[str]:
         )
 
 
-def _size(count: int) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count} bytes"
-
-
 def main(argv: Sequence[str]) -> int:
     """Run the command.
 
@@ -182,7 +157,7 @@ def main(argv: Sequence[str]) -> int:
         Exit status: 0, or 2 where there is no such output or image, or it cannot be read.
     """
     parser = Parser(
-        prog="python -m beam_pipeline.show",
+        prog="python -m beam_pipeline.inspect",
         description="Say what a run's output holds, or show one of its images: size, captions, a table of its boxes "
         "(class and attribute as numbers from 0, their confidences, pixels x1 y1 x2 y2, norm of the feature).",
     )
@@ -190,19 +165,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("img_id", metavar="IMG_ID", nargs="?", help="an image's id (file stem) or LMDB key")
     try:
         args = parser.parse_args(argv)
-        found = open_output(args.output)
-        for problem in found.problems:
+        folder = open_output(args.output)
+        for problem in folder.problems:
             print(f"inspect: {problem.message}", file=sys.stderr)
         if args.img_id is None:
-            print("\n".join(describe_output(found)))
+            print("\n".join(describe_output(folder)))
             return 0
-        for shard, img_id in find_images(found, args.img_id):
-            print("\n".join(describe_image(shard, read_image(found, shard, img_id))))
+        for shard, img_id in find_images(folder, args.img_id):
+            print("\n".join(describe_image(shard, read_image(folder, shard, img_id))))
     except (UsageError, ValueError, OSError) as error:
-        print(f"inspect: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"inspect: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class UsageError(ValueError):
@@ -11,8 +11,26 @@ class UsageError(ValueError):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, which would print its usage and end the process."""
+    """An ArgumentParser that raises UsageError, where argparse prints its usage and ends the process.
+
+    Attributes:
+        flags: every option string that was declared.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.flags: list[str] = []
+        super().__init__(**{"allow_abbrev": False, **options})
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        """Declare an argument, and remember its option strings."""
+        self.flags.extend(name for name in names if isinstance(name, str) and name.startswith("-"))
+        return super().add_argument(*names, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Raises UsageError."""
+        """Raise UsageError."""
         raise UsageError(message)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message without line breaks."""
+    return " ".join(str(error).split())

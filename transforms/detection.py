@@ -1,4 +1,4 @@
-"""The ModelHandler through which Beam's RunInference drives the detector."""
+"""The ModelHandler through which Beam's RunInference drives a detector, and what the program checks of it first."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import apache_beam as beam
 import numpy as np
 from numpy.typing import NDArray
 
+from region_features.detector.device import choose_device
+from region_features.detector.errors import DetectionError, DeviceLostError
 from region_features.records.detector_config import DetectorConfig
 from region_features.records.failure import ImageFailure
-from region_features.records.prepared_image import PreparedImage
+from region_features.records.prepared_image import Prepare, PreparedImage
 from region_features.records.region_record import RegionRecord
 from region_features.records.settings import FLOAT32, SelectionRule
 from transforms import files
-from transforms.inference import KeyedModelHandler, ModelHandler, RunInference
+from transforms.beam_private import KeyedModelHandler, ModelHandler, RunInference
 from transforms.metrics import NAMESPACE
 from transforms.weights_cache import local_copy
 
@@ -26,44 +28,43 @@ Example = PreparedImage | ImageFailure
 Prediction = RegionRecord | ImageFailure
 # A GPU waits between batches, so they are larger there; a CPU gains nothing by it.
 _CPU_BATCH, _CUDA_BATCH = 8, 32
-Prepare = Callable[[str, NDArray[np.uint8]], PreparedImage]
 
 
 def prepare(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
-    """The network's preprocessing, see `region_features.detector.preprocess.prepare`."""
+    """Prepare an image for the bottom-up-attention network; imports OpenCV on the worker."""
     from region_features.detector.preprocess import prepare as detector_prepare
 
     return detector_prepare(img_id, image)
 
 
 def prepare_pinned(img_id: str, image: NDArray[np.uint8], preparation: Prepare) -> PreparedImage:
-    """What `preparation` gives, where a GPU copies from by itself, see `region_features.detector.pinned.pinned`."""
+    """Prepare an image by `preparation`, its pixels in memory that a GPU copies from by itself."""
     from region_features.detector.pinned import pinned
 
     return pinned(preparation(img_id, image))
 
 
 def preprocessing(config: DetectorConfig | None, device: str = "cpu") -> Prepare:
-    """The preprocessing of the bottom-up-attention network, or that of a config's network.
+    """Return the preprocessing of the bottom-up-attention network, or that of a config's network.
 
     Args:
         config: of a detectron2 network; None for the bottom-up-attention network.
         device: `auto`, `cpu` or `cuda`, where the network runs.
 
     Raises:
-        ValueError: the config's input settings are none that can be used.
+        ValueError: the config's input settings cannot be used.
     """
     preparation: Prepare = prepare
     if config:
         from region_features.detector.detectron2.preprocess import input_settings
-        from region_features.detector.detectron2.preprocess import prepare as generic_prepare
+        from region_features.detector.detectron2.preprocess import prepare as detectron2_prepare
 
-        preparation = functools.partial(generic_prepare, settings=input_settings(config))
+        preparation = functools.partial(detectron2_prepare, settings=input_settings(config))
     return preparation if device == "cpu" else functools.partial(prepare_pinned, preparation=preparation)
 
 
 def read_detector_config(uri: str) -> DetectorConfig:
-    """A detectron2 config with its bases merged in, see `region_features.detector.detectron2.config_file.read_config`.
+    """Read a detectron2 config with its bases merged in.
 
     Raises:
         ValueError: it cannot be used; one line names the file.
@@ -95,8 +96,8 @@ def check_weights(weights: str, config: DetectorConfig | None = None) -> Weights
 
     Args:
         weights: path, URI or address.
-        config: of the detectron2 network that they are for; None for the bottom-up-attention network. Whether the two
-            go together is seen only where detectron2 is installed.
+        config: of the detectron2 network that they are for; None for the bottom-up-attention network. Whether config
+            and weights fit each other is checked only where detectron2 is installed.
 
     Raises:
         ValueError: it cannot be used; one line names the file and the layer.
@@ -105,14 +106,15 @@ def check_weights(weights: str, config: DetectorConfig | None = None) -> Weights
     from region_features.detector.weights.weights_file import read_weights
 
     with local_copy(weights) as path:
+        sha256 = files.sha256_of(path)
         if config:
-            return WeightsFacts(_check_checkpoint(path, weights, config), "detectron2-checkpoint", False)
-        found = read_weights(path, weights)
-        return WeightsFacts(files.sha256_of(path), found.format, found.architecture.has_attribute_head)
+            _check_checkpoint(path, weights, config)
+            return WeightsFacts(sha256, "detectron2-checkpoint", attributes=False)
+        content = read_weights(path, weights)
+        return WeightsFacts(sha256, content.format, content.architecture.has_attribute_head)
 
 
-def _check_checkpoint(path: str, weights: str, config: DetectorConfig) -> str:
-    """The checkpoint's SHA-256, once it is known to be one of the config's network."""
+def _check_checkpoint(path: str, weights: str, config: DetectorConfig) -> None:
     from region_features.detector.weights.checkpoint_file import read_checkpoint
 
     arrays = read_checkpoint(path, weights)
@@ -120,11 +122,10 @@ def _check_checkpoint(path: str, weights: str, config: DetectorConfig) -> str:
         from region_features.detector.detectron2.detector import check_checkpoint
 
         check_checkpoint(config, arrays, weights)
-    return files.sha256_of(path)
 
 
 def detect_each(detect: Callable[[Sequence[PreparedImage]], Sequence[Any]], batch: Sequence[Example]) -> list[Any]:
-    """Detect a batch so that one image's trouble stays its own.
+    """Detect a batch so that what fails in one image does not reach the others.
 
     Args:
         detect: the detector; gives a record or an exception an image, or raises for the whole batch.
@@ -136,37 +137,33 @@ def detect_each(detect: Callable[[Sequence[PreparedImage]], Sequence[Any]], batc
     Raises:
         DeviceLostError: the GPU answers no more, which is no image's fault.
     """
-    from region_features.detector.errors import DeviceLostError
-
     images = [example for example in batch if isinstance(example, PreparedImage)]
     try:
-        found = list(detect(images)) if images else []
-        if len(found) != len(images):
-            raise ValueError(f"expected {len(images)} results of the detector, got {len(found)}")
+        results = list(detect(images)) if images else []
+        if len(results) != len(images):
+            raise ValueError(f"expected {len(images)} results of the detector, got {len(results)}")
     except DeviceLostError:
         raise
     except Exception as error:  # a batch that fails as a whole is retried one by one
-        found = [error] if len(images) == 1 else [detect_each(detect, [image])[0] for image in images]
-    results = iter(found)
-    return [_as_failure(next(results)) if isinstance(example, PreparedImage) else example for example in batch]
+        results = [error] if len(images) == 1 else [detect_each(detect, [image])[0] for image in images]
+    pending = iter(results)
+    return [_as_failure(next(pending)) if isinstance(example, PreparedImage) else example for example in batch]
 
 
 def _as_failure(result: Any) -> Prediction:
     if not isinstance(result, Exception) or isinstance(result, ImageFailure):
         return result
-    from region_features.detector.errors import DetectionError
-
     known = isinstance(result, DetectionError)
     return ImageFailure("detect", str(result) if known else f"{type(result).__name__}: {result}")
 
 
 class RegionModelHandler(ModelHandler[Example, Prediction, Any]):
-    """Loads the network and runs it on batches of prepared images.
+    """Load the network and run it on batches of prepared images.
 
     Args:
         weights: path or URI of the weights file; each machine fetches it for itself.
         device: `auto`, `cpu` or `cuda`; `cuda` on a machine without a GPU is an error.
-        boxes: how many boxes an image gets.
+        selection: how many regions an image keeps.
         config: of the detectron2 network that detects; None for the bottom-up-attention network.
         precision: of PRECISIONS; one that the device does not have is an error.
         model_copies: how many networks all processes of a machine share, which then hand their images to the process
@@ -177,7 +174,7 @@ class RegionModelHandler(ModelHandler[Example, Prediction, Any]):
         self,
         weights: str,
         device: str,
-        boxes: SelectionRule,
+        selection: SelectionRule,
         config: DetectorConfig | None = None,
         precision: str = FLOAT32,
         model_copies: int | None = None,
@@ -185,74 +182,55 @@ class RegionModelHandler(ModelHandler[Example, Prediction, Any]):
         super().__init__(model_copies=model_copies)
         self._weights = weights
         self._device = device
-        self._boxes = boxes
+        self._selection = selection
         self._config = config
         self._precision = precision
 
     def load_model(self) -> Any:
-        """The detector on its device."""
+        """Load the detector onto its device."""
         from region_features.detector import Detector, Detectron2Detector
 
-        device = choose_device(self._device)
         with local_copy(self._weights) as path:
             if self._config:
-                return Detectron2Detector.load(self._config, path, device, self._boxes, self._precision)
-            return Detector.load(path, device, self._boxes, self._precision)
+                return Detectron2Detector.load(self._config, path, self._device, self._selection, self._precision)
+            return Detector.load(path, self._device, self._selection, self._precision)
 
     def run_inference(
         self, batch: Sequence[Example], model: Any, inference_args: dict[str, Any] | None = None
     ) -> Iterable[Prediction]:
-        """A record or a failure an example, in order."""
+        """Return a record or a failure an example, in order."""
         # A list, since a generator would escape Beam's error handling.
         return detect_each(model.detect, batch)
 
     def get_num_bytes(self, batch: Sequence[Example]) -> int:
-        """Bytes of the batch's pixels; Beam's default would pickle them to know."""
+        """Count the bytes of the batch's pixels; Beam's default would pickle them to know."""
         return sum(example.pixels.nbytes for example in batch if isinstance(example, PreparedImage))
 
     def get_metrics_namespace(self) -> str:
-        """Beam's inference metrics stand beside ours."""
+        """Return our own namespace, so that Beam's inference metrics stand beside ours."""
         return NAMESPACE
 
 
-def choose_device(device: str) -> str:
-    """`cpu` or `cuda` for a --device of `auto`, `cpu` or `cuda`.
-
-    Raises:
-        ValueError: a GPU was asked for and there is none.
-    """
-    import torch
-
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise ValueError("--device cuda: expected a GPU that torch can use, found none; use --device cpu or auto")
-    return "cuda" if device != "cpu" and available else "cpu"
-
-
-def images_a_batch(wanted: int | None, device: str) -> int:
-    """How many images go to the network of this machine together.
+def images_a_batch(requested: int | None, device: str) -> int:
+    """Decide how many images go to the network of this machine together.
 
     Args:
-        wanted: what the user asked for, if anything.
+        requested: what the user asked for, if anything.
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
         ValueError: a GPU was asked for and there is none.
     """
-    if wanted is not None:
-        return wanted
-    return _CUDA_BATCH if device != "cpu" and choose_device(device) == "cuda" else _CPU_BATCH
+    if requested is not None:
+        return requested
+    return _CUDA_BATCH if choose_device(device) == "cuda" else _CPU_BATCH
 
 
 def check_device(device: str, precision: str) -> None:
-    """Refuse what this machine cannot run.
-
-    Args:
-        device: `auto`, `cpu` or `cuda`.
-        precision: of PRECISIONS.
+    """Refuse what this machine cannot run; imports torch.
 
     Raises:
-        ValueError: there is no such device, or it does not have the precision; one line.
+        ValueError: this machine has no such device, or it lacks the precision; one line.
     """
     import torch
 
@@ -262,5 +240,5 @@ def check_device(device: str, precision: str) -> None:
 
 
 def detect_regions(handler: ModelHandler) -> beam.PTransform:
-    """Batches of (ImageItem, Example) -> (ImageItem, Prediction), a model handler of any kind between them."""
+    """Run a model handler of any kind: batches of (ImageItem, Example) -> (ImageItem, Prediction)."""
     return RunInference(KeyedModelHandler(handler).with_no_batching())

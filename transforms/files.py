@@ -1,28 +1,30 @@
-"""Small files through Beam's FileSystems, so that gs:// is a path like any other."""
+"""Files through Beam's FileSystems, so that gs:// is a path like any other."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import os
 import shutil
 import stat
+import tempfile
 import uuid
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
+from zipfile import ZipInfo
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
-from region_features.images.zip_archive import ZipArchives, ZipEntry, local_state, split_zip_uri
+from region_features.images.zip_archive import ZipArchives, local_state, split_zip_uri
+from transforms.beam_private import open_for_random_reads
 
 # Names with this prefix are unfinished work, never part of the output.
 TEMP_PREFIX = ".tmp-"
 _CHUNK = 1 << 22
-# What one read here and there in a remote file fetches at least; Google's reader would fetch 16 MiB for each.
-_RANDOM_CHUNK = 1 << 16
 
 
 def is_remote(path: str) -> bool:
@@ -46,7 +48,7 @@ def split_zip(uri: str) -> tuple[str, str] | None:
     return split_zip_uri(uri) if is_remote(uri) or not os.path.lexists(uri) else None
 
 
-def zip_entries(path: str) -> Mapping[str, ZipEntry]:
+def zip_entries(path: str) -> Mapping[str, ZipInfo]:
     """The files in a zip archive by name, from its directory as it is now.
 
     Raises:
@@ -54,6 +56,15 @@ def zip_entries(path: str) -> Mapping[str, ZipEntry]:
         OSError: it cannot be read.
     """
     return _ZIPS.entries(path, fresh=True)
+
+
+def open_stream(path: str) -> BinaryIO:
+    """Open a file for reading as it is stored, whatever its name ends in.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def read_bytes(path: str, limit: int | None = None) -> bytes:
@@ -67,7 +78,7 @@ def read_bytes(path: str, limit: int | None = None) -> bytes:
     if in_zip:
         return _ZIPS.read(*in_zip, limit)
     _check_regular(path)
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+    with open_stream(path) as stream:
         if limit is None:
             return stream.read()
         data = stream.read(limit + 1)
@@ -84,11 +95,7 @@ def _check_regular(path: str) -> None:
 
 def _open_random(path: str) -> BinaryIO:
     _check_regular(path)
-    stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    # Only the class behind gs:// has this field, and FileSystems.open has no argument for it.
-    if hasattr(stream, "_chunk_size"):
-        stream._chunk_size = _RANDOM_CHUNK
-    return stream
+    return open_for_random_reads(path)
 
 
 def _zip_state(path: str) -> Hashable:
@@ -120,6 +127,47 @@ def publish_bytes(path: str, chunks: Iterable[bytes]) -> int:
     return written
 
 
+def publish_file(local: str, path: str) -> int:
+    """Give a whole local file its place: by renaming it on its own disk, else by a copy that appears when it is whole.
+
+    Returns:
+        Bytes of the file.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
+    size = os.path.getsize(local)
+    if not is_remote(path):
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        with open(local, "rb") as stream:
+            os.fsync(stream.fileno())
+        try:
+            os.replace(local, path)
+            return size
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+    with open(local, "rb") as stream:
+        return publish_bytes(path, _chunks(stream))
+
+
+@contextlib.contextmanager
+def scratch_folder(folder: str, name: str) -> Iterator[str]:
+    """Give an empty local folder to build `name` in, on the disk of `folder` where that is local; delete it afterwards.
+
+    What killed programs left of the same name is deleted first.
+    """
+    if is_remote(folder):
+        with tempfile.TemporaryDirectory() as scratch:
+            yield scratch
+        return
+    os.makedirs(folder, exist_ok=True)
+    prefix = f"{TEMP_PREFIX}{name}-"
+    delete_temporaries(folder, prefix)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as scratch:
+        yield scratch
+
+
 def sha256_of(path: str) -> str:
     """Hex SHA-256 of the file.
 
@@ -127,10 +175,15 @@ def sha256_of(path: str) -> str:
         OSError: it cannot be read.
     """
     digest = hashlib.sha256()
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        while chunk := stream.read(_CHUNK):
+    with open_stream(path) as stream:
+        for chunk in _chunks(stream):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    while chunk := stream.read(_CHUNK):
+        yield chunk
 
 
 def match(pattern: str) -> list[FileMetadata]:
@@ -161,19 +214,17 @@ def list_folder(folder: str) -> dict[str, int]:
 
 
 def delete_files(paths: Iterable[str]) -> None:
-    """Delete files (or local folders) that exist.
+    """Delete files that exist.
 
     Raises:
-        OSError: one cannot be deleted, or is a remote path that Beam would take for a pattern.
+        OSError: one cannot be deleted, is a folder, or is a remote path that Beam would take for a pattern.
     """
     remote = []
     for path in paths:
         if is_remote(path):
             remote.append(path)
-        # Not by Beam's delete, which takes `*`, `?` and `[` for a pattern and deletes whatever matches it.
-        elif os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
         else:
+            # Not by Beam's delete, which takes `*`, `?` and `[` for a pattern and deletes whatever matches it.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 os.remove(path)
     present = [path for path in remote if FileSystems.exists(path)]
@@ -181,6 +232,19 @@ def delete_files(paths: Iterable[str]) -> None:
         raise OSError(f"{path}: expected a name without *, ? and [, which would delete more than this; rename it")
     if present:
         FileSystems.delete(present)
+
+
+def delete_temporaries(folder: str, prefix: str = TEMP_PREFIX) -> None:
+    """Delete the unfinished work in a folder: files, and local folders, whose names begin with `prefix`."""
+    if is_remote(folder):
+        delete_files(join(folder, name) for name in list_folder(folder) if name.startswith(prefix))
+    elif os.path.isdir(folder):
+        for entry in list(os.scandir(folder)):
+            if entry.name.startswith(prefix):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.remove(entry.path)
 
 
 def read_many(paths: list[str]) -> list[bytes]:

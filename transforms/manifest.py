@@ -1,193 +1,101 @@
-"""The last steps: every id accounted for, failures.jsonl, manifest.json."""
+"""The last steps of a run: the audit of its shards, failures.jsonl, manifest.json."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from region_features.records.coco import lmdb_name
+from region_features.records.audit import Audit, audit_shards
 from region_features.records.failure import IMPORT_STAGE, Failure
-from region_features.records.plan import Plan, ShardKey, decode_plan
-from region_features.records.stats import ShardStats
+from region_features.records.plan import Plan, decode_plan
 from transforms import files
-from transforms.metrics import excess_failures
-from transforms.published import read_published
+from transforms.shards import read_published
 
-# Section of the manifest's files, file name, and what is to be said of it.
-Extra = tuple[str, str, dict[str, Any]]
-_FAILURES = "failures"
+MANIFEST, FAILURES = "manifest.json", "failures.jsonl"
 
 
-@dataclass(frozen=True)
-class Audit:
-    """What became of every image of the plan.
+class ManifestEntry(NamedTuple):
+    """Something that a run wrote: the output it belongs to, its name, and what is to be said of it."""
 
-    Attributes:
-        sets: set name -> counts `in`, `written`, `failed`, `shards`.
-        shards: file name -> size and sha256 of each published shard.
-        lmdbs: LMDB name -> the shards it is built from, by set, and a digest of them.
-        failures: the images that gave no record.
-        error: why the run failed, None where it did not.
-    """
-
-    sets: Mapping[str, Mapping[str, int]]
-    shards: Mapping[str, Mapping[str, Any]]
-    lmdbs: Mapping[str, tuple[tuple[tuple[str, ...], ...], str]]
-    failures: tuple[Failure, ...]
-    error: str | None
+    section: str
+    name: str
+    row: Mapping[str, Any]
 
 
-def audit_shards(
-    plan: Plan, stats: Mapping[ShardKey, ShardStats], threshold: float, lost_rows: Sequence[Failure] = ()
-) -> Audit:
-    """Compare the plan with the shards' stats.
+def encode_provenance(provenance: Mapping[str, Any], failures: Iterable[Failure]) -> bytes:
+    """Encode what is known before the graph starts, for `read_provenance`.
+
+    Stored in a side file: it grows with the number of images, and Dataflow limits the graph's size.
 
     Args:
-        plan: what should be there.
-        stats: the published shards.
-        threshold: largest allowed share of failed images.
-        lost_rows: imported rows that are lost, and are no image of the plan.
+        provenance: see `build_manifest`.
+        failures: damaged rows of the captions and boxes files, and of imported ones.
     """
-    sets: dict[str, dict[str, int]] = {}
-    failures: list[Failure] = []
-    lost: list[str] = []
-    miscounted: list[str] = []
-    for key, refs in plan.shards.items():
-        counts = sets.setdefault(key.set_name, {"in": 0, "written": 0, "failed": 0, "shards": 0})
-        counts["in"] += key.num_images
-        shard = stats.get(key)
-        if shard is None:
-            lost.extend(ref.uri for ref in refs)
-            continue
-        accounted = {*shard.ids, *(failure.img_id for failure in shard.failures)}
-        lost.extend(ref.uri for ref in refs if ref.img_id not in accounted)
-        if len(shard.ids) + len(shard.failures) != key.num_images:
-            miscounted.append(key.filename)
-        counts["written"] += len(shard.ids)
-        counts["failed"] += len(shard.failures)
-        counts["shards"] += 1
-        failures.extend(shard.failures)
-    if lost:
-        error: str | None = (
-            f"{len(lost)} of {plan.num_images} images are neither written nor failed, {lost[0]} for one; "
-            "run the same command again to do their shards"
-        )
-    elif miscounted:
-        error = (
-            f"the stats of {miscounted[0]} hold more images than the shard was made of; "
-            "delete that file to have the shard redone"
-        )
-    else:
-        error = excess_failures([*failures, *lost_rows], plan.num_images + len(lost_rows), threshold)
-    return Audit(
-        sets=sets,
-        shards={shard.shard: {"bytes": shard.num_bytes, "sha256": shard.sha256} for shard in stats.values()},
-        lmdbs=_lmdb_sources(plan, stats),
-        failures=tuple(failures),
-        error=error,
-    )
+    return json.dumps({"provenance": provenance, "failures": [asdict(failure) for failure in failures]}).encode()
 
 
-def _lmdb_sources(
-    plan: Plan, stats: Mapping[ShardKey, ShardStats]
-) -> dict[str, tuple[tuple[tuple[str, ...], ...], str]]:
-    groups: dict[str, dict[str, list[ShardKey]]] = {}
-    for key in plan.shards:
-        groups.setdefault(lmdb_name(key.set_name), {}).setdefault(key.set_name, []).append(key)
-    sources = {}
-    for name, by_set in groups.items():
-        digest = hashlib.sha256()
-        for key in (key for keys in by_set.values() for key in keys):
-            digest.update(f"{key.filename} {stats[key].sha256 if key in stats else ''}\n".encode())
-        sources[name] = (tuple(tuple(key.filename for key in keys) for keys in by_set.values()), digest.hexdigest())
-    return sources
+def read_provenance(uri: str) -> tuple[dict[str, Any], list[Failure]]:
+    """Read back what `encode_provenance` was given.
+
+    Raises:
+        ValueError, KeyError, TypeError: the file holds something else.
+    """
+    content = json.loads(files.read_bytes(uri))
+    return dict(content["provenance"]), [Failure(**failure) for failure in content["failures"]]
 
 
 def audit_folder(
-    plan_uri: str | None, published: Iterable[str], folder: str, inputs_uri: str, threshold: float
+    plan_uri: str | None, published: Iterable[str], folder: str, provenance_uri: str, threshold: float
 ) -> Audit:
-    """Compare the plan with what stands in `folder`; `published` only makes this step wait."""
+    """Compare the plan with the shards in `folder`; `published` only makes this step wait for them."""
     del published
     plan = decode_plan(files.read_bytes(plan_uri), plan_uri) if plan_uri else Plan({}, {})
-    _, found_before = read_inputs(inputs_uri)
+    _, earlier_failures = read_provenance(provenance_uri)
     planned = {ref.img_id for refs in plan.shards.values() for ref in refs}
-    lost_rows = [one for one in found_before if one.stage == IMPORT_STAGE and one.img_id not in planned]
-    return audit_shards(plan, read_published(folder, plan), threshold, lost_rows)
+    dropped_rows = [row for row in earlier_failures if row.stage == IMPORT_STAGE and row.img_id not in planned]
+    return audit_shards(plan, read_published(folder, plan), threshold, dropped_rows)
 
 
-def encode_inputs(fixed: Mapping[str, Any], failures: Iterable[Failure]) -> bytes:
-    """What is known before the graph starts, for `read_inputs`: it names images, and so stays out of the graph.
-
-    Args:
-        fixed: see `build_manifest`.
-        failures: damaged rows of the captions and boxes files, and of imported ones.
-    """
-    return json.dumps({**fixed, _FAILURES: [asdict(failure) for failure in failures]}).encode()
-
-
-def read_inputs(uri: str) -> tuple[dict[str, Any], list[Failure]]:
-    """What `encode_inputs` was given."""
-    fixed = json.loads(files.read_bytes(uri))
-    return fixed, [Failure(**failure) for failure in fixed.pop(_FAILURES)]
-
-
-def write_failures(audit: Audit, found_before: Iterable[Failure], path: str) -> None:
-    """Publish failures.jsonl: the images' failures in shard order, then those that were found before the start."""
-    files.publish_bytes(path, map(_encode, (*audit.failures, *found_before)))
-
-
-def _encode(failure: Failure) -> bytes:
+def write_failures(audit: Audit, earlier_failures: Iterable[Failure], path: str) -> None:
+    """Publish failures.jsonl: the images' failures in shard order, then those from before the start."""
+    lines = (failure.to_line() for failure in (*audit.failures, *earlier_failures))
     # Half a surrogate pair, which a damaged captions file may hold, becomes its JSON escape.
-    return failure.to_line().encode("utf-8", "backslashreplace")
+    files.publish_bytes(path, (line.encode("utf-8", "backslashreplace") for line in lines))
 
 
-def build_manifest(
-    audit: Audit, fixed: Mapping[str, Any], annotations: Mapping[str, int], lmdbs: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """manifest.json's content; it holds no time, so that a resumed run writes the same bytes.
+def build_manifest(audit: Audit, provenance: Mapping[str, Any], entries: Iterable[ManifestEntry]) -> dict[str, Any]:
+    """Compose manifest.json; it holds no time, so that a resumed run writes the same bytes.
 
     Args:
         audit: what became of the images.
-        fixed: what was known before the run: inputs, settings, captions' counts, versions.
-        annotations: caption file -> bytes.
-        lmdbs: LMDB folder -> form, records and bytes.
+        provenance: what was known before the run: inputs, settings, captions' counts, versions.
+        entries: what was written beside the shards.
     """
-    total = {name: sum(counts[name] for counts in audit.sets.values()) for name in ("in", "written", "failed")}
+    listed: dict[str, dict[str, Any]] = {"tfrecord": dict(audit.shards)}
+    for section, name, row in sorted(entries, key=lambda entry: entry[:2]):
+        listed.setdefault(section, {})[name] = dict(row)
     return {
         "status": "failed" if audit.error else "done",
         "reason": audit.error,
-        **fixed,
-        "counts": total,
+        **provenance,
+        "counts": {name: sum(counts[name] for counts in audit.sets.values()) for name in ("in", "written", "failed")},
         "sets": audit.sets,
-        "files": {"tfrecord": audit.shards, "annotations": dict(sorted(annotations.items())), "lmdb": lmdbs},
+        "files": listed,
     }
 
 
 def publish_manifest(
-    _: None,
-    audit: Audit,
-    annotations: Iterable[tuple[str, int]],
-    lmdbs: Iterable[Any],
-    inputs_uri: str,
-    output: str,
-    extras: Iterable[Extra] = (),
+    _: None, audit: Audit, entries: Iterable[ManifestEntry], provenance_uri: str, output: str
 ) -> Iterator[str]:
-    """Write failures.jsonl and manifest.json into `output`; gives the manifest's path."""
-    fixed, found_before = read_inputs(inputs_uri)
-    write_failures(audit, found_before, files.join(output, "failures.jsonl"))
-    built = {
-        f"{result.name}_feat.lmdb": {"form": result.form, "records": result.records, "bytes": result.bytes}
-        for result in lmdbs
-    }
-    manifest = build_manifest(audit, fixed, dict(annotations), dict(sorted(built.items())))
-    for section, name, row in sorted(extras, key=lambda extra: extra[:2]):
-        manifest["files"].setdefault(section, {})[name] = row
-    path = files.join(output, "manifest.json")
+    """Write failures.jsonl and manifest.json into `output`; yield the manifest's path."""
+    provenance, earlier_failures = read_provenance(provenance_uri)
+    write_failures(audit, earlier_failures, files.join(output, FAILURES))
+    manifest = build_manifest(audit, provenance, entries)
+    path = files.join(output, MANIFEST)
     files.publish_bytes(path, [(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode()])
     yield path
 
@@ -199,13 +107,13 @@ class AuditShards(beam.PTransform):
     Attributes:
         plan_uri: the plan's path, None for a run without images.
         folder: where the shards stand.
-        inputs_uri: what `encode_inputs` gave.
+        provenance_uri: the file of `encode_provenance`.
         threshold: largest allowed share of failed images.
     """
 
     plan_uri: str | None
     folder: str
-    inputs_uri: str
+    provenance_uri: str
     threshold: float
 
     def expand(self, published: beam.PCollection) -> beam.PCollection:
@@ -214,27 +122,23 @@ class AuditShards(beam.PTransform):
             published.pipeline
             | "Plan" >> beam.Create([self.plan_uri])
             | "Compare"
-            >> beam.Map(audit_folder, beam.pvalue.AsIter(published), self.folder, self.inputs_uri, self.threshold)
+            >> beam.Map(audit_folder, beam.pvalue.AsIter(published), self.folder, self.provenance_uri, self.threshold)
         )
 
 
 @dataclass
 class WriteManifest(beam.PTransform):
-    """An Audit, the caption files and the LMDBs -> the manifest's path.
+    """An Audit and the ManifestEntries -> the manifest's path.
 
     Attributes:
-        caption_files: PCollection of (file name, bytes).
-        lmdbs: PCollection of LmdbResult.
-        inputs_uri: what `encode_inputs` gave.
+        entries: PCollection of ManifestEntry.
+        provenance_uri: the file of `encode_provenance`.
         output: the run's output folder.
-        extras: PCollection of Extra, what else was built; None where nothing can be.
     """
 
-    caption_files: beam.PCollection
-    lmdbs: beam.PCollection
-    inputs_uri: str
+    entries: beam.PCollection
+    provenance_uri: str
     output: str
-    extras: beam.PCollection | None = None
 
     def expand(self, audits: beam.PCollection) -> beam.PCollection:
         """Write once everything else is done."""
@@ -245,51 +149,8 @@ class WriteManifest(beam.PTransform):
             >> beam.FlatMap(
                 publish_manifest,
                 beam.pvalue.AsSingleton(audits),
-                beam.pvalue.AsIter(self.caption_files),
-                beam.pvalue.AsIter(self.lmdbs),
-                self.inputs_uri,
+                beam.pvalue.AsIter(self.entries),
+                self.provenance_uri,
                 self.output,
-                () if self.extras is None else beam.pvalue.AsIter(self.extras),
             )
         )
-
-
-def describe(manifest: Mapping[str, Any], output: str, features: str, lmdbs: str) -> str:
-    """The summary that ends a run: what was written where.
-
-    Args:
-        manifest: manifest.json's content.
-        output: the run's folder.
-        features, lmdbs: the folders of its TSVs and LMDBs.
-    """
-    lines = [
-        f"{name}: {counts['written']} of {counts['in']} images in {counts['shards']} shards, {counts['failed']} failed"
-        for name, counts in manifest["sets"].items()
-    ]
-    found = manifest["files"]
-    if found["tfrecord"]:
-        shard_bytes = sum(row["bytes"] for row in found["tfrecord"].values())
-        lines.append(f"{files.join(output, 'tfrecord')}: {len(found['tfrecord'])} shards, {_readable(shard_bytes)}")
-    for name, size in found["annotations"].items():
-        lines.append(f"{files.join(output, 'annotations', name)}: {_readable(size)}")
-    for name, row in found["lmdb"].items():
-        lines.append(f"{files.join(lmdbs, name)}: {row['records']} records, {_readable(row['bytes'])}")
-    for name, row in found.get("tsv", {}).items():
-        lines.append(f"{files.join(features, name)}: {row['rows']} rows, {_readable(row['bytes'])}")
-    for name, row in found.get("negatives", {}).items():
-        place = files.join(output, name)
-        lines.append(f"{place}: {row['images']} images x {row['columns']}, {_readable(row['bytes'])}")
-    for part, what in (("captions", "the captions file"), ("boxes", "the boxes file"), ("import", "imported files")):
-        failed_rows = manifest.get(part, {}).get("failed_rows", 0)
-        if failed_rows:
-            lines.append(f"{files.join(output, 'failures.jsonl')}: {failed_rows} damaged rows of {what}")
-    if manifest["counts"]["failed"]:
-        lines.append(f"{files.join(output, 'failures.jsonl')}: {manifest['counts']['failed']} failed, with the reasons")
-    return "\n".join(lines)
-
-
-def _readable(size: int) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} bytes"

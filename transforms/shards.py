@@ -1,6 +1,6 @@
-"""TFRecord shards: written in the bundle, published when whole, with a stats file beside each.
+"""TFRecord shards: written in the bundle, published when whole with a stats file beside each, read back.
 
-Each shard has a thread that encodes, writes and publishes, while the network is at the next images.
+Each shard has a thread that encodes, writes and publishes, while the network works on the next images.
 """
 
 from __future__ import annotations
@@ -19,19 +19,48 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from region_features.formats.example import ImageExample, encode_example
-from region_features.formats.tfrecord import write_record
+from region_features.formats.tfrecord import read_records, write_record
 from region_features.records.failure import Failure, ImageFailure
 from region_features.records.item import ImageItem
-from region_features.records.plan import ImageRef, ShardKey, input_digest
+from region_features.records.plan import ImageRef, Plan, ShardKey, input_digest
 from region_features.records.region_record import RegionRecord
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms import files
 from transforms.metrics import count
 
-# Records that wait to be written at most: two batches of a GPU, so that it never waits for the last one's.
-_AHEAD = 64
+# Most records that wait to be written: two batches of a GPU, which then never waits for the writer.
+_MAX_PENDING = 64
 # Counters, which a progress display reads.
 IMAGES_WRITTEN, IMAGES_FAILED = "images_written", "images_failed"
+
+
+def read_shard(path: str) -> Iterator[bytes]:
+    """Read the serialized examples of a shard, in order.
+
+    Raises:
+        ValueError: the shard is cut or damaged; names it.
+        OSError: it cannot be read.
+    """
+    with files.open_stream(path) as stream:
+        yield from read_records(stream, path)
+
+
+def read_published(folder: str, plan: Plan) -> dict[ShardKey, ShardStats]:
+    """Find the planned shards that stand in `folder`, whole and made of the plan's images with its settings.
+
+    Raises:
+        ValueError: a stats file is damaged; names it.
+    """
+    sizes = files.list_folder(folder)
+    keys = [key for key in plan.shards if key.filename in sizes and key.filename + STATS_SUFFIX in sizes]
+    paths = [files.join(folder, key.filename + STATS_SUFFIX) for key in keys]
+    published = {}
+    for key, path, data in zip(keys, paths, files.read_many(paths), strict=True):
+        stats = ShardStats.from_json(data, path)
+        current = stats.settings == plan.settings and stats.inputs == input_digest(plan.shards[key])
+        if current and stats.num_bytes == sizes[key.filename]:
+            published[key] = stats
+    return published
 
 
 @dataclass
@@ -83,7 +112,7 @@ class ShardWriter:
         )
         self.ids.append(ref.img_id)
         self._pending.append(self._writer.submit(self._append, example))
-        if len(self._pending) > _AHEAD:
+        if len(self._pending) > _MAX_PENDING:
             self._pending.popleft().result()
 
     def _append(self, example: ImageExample) -> None:

@@ -1,139 +1,89 @@
-"""TSVs and hard negatives against the shards that they were made of."""
+"""Exports against the shards that they were built from."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from beam_pipeline.exports import boxes_name, negatives_digest, tsv_digest, tsv_name
+from beam_pipeline.exports import EXPORTS
 from beam_pipeline.output_folder import OutputFolder
-from beam_pipeline.verify.shards import Finding
-from region_features.formats.tsv import RowPlace, decode_tsv_row, encode_tsv_row, find_rows
-from region_features.records.coco import TRAIN_SPLITS, is_coco_id
-from region_features.records.key import lmdb_key
-from region_features.records.region_record import FIELD_NAMES, RegionRecord
-from region_features.validation.hard_negatives import check_negatives
-from region_features.validation.record import Problem, differing_fields
+from beam_pipeline.verify.shards import ShardReport
+from region_features.exports.base import Copy, Export, ShardImage, Target
+from region_features.exports.lmdb import LMDBS_FOLDER
+from region_features.records.audit import Audit
+from region_features.records.build_note import BuildNote
+from region_features.validation.record import Problem
 from transforms import files
-from transforms.manifest import Audit
-from transforms.negatives import ARRAYS, PICKLE, SOURCE
-from transforms.tsv import SOURCE_SUFFIX
+from transforms.exports import target_folder
 
 
 @dataclass(frozen=True)
-class TsvFile:
-    """A local TSV: its path, its set, its columns, and where each image's row lies."""
+class OpenTarget:
+    """A target that is current, open for comparison with the shards."""
 
-    path: str
-    set_name: str
-    columns: int
-    rows: Mapping[str, RowPlace]
-
-    def check(self, record: RegionRecord, shard: str) -> Iterator[Problem]:
-        """The image's row is its record."""
-        place = self.rows.get(record.img_id)
-        if place is None:
-            yield Problem("tsv", f"{self.path}: expected a row for {record.img_id} of {shard}, found none")
-            return
-        with open(self.path, "rb", buffering=0) as stream:
-            stream.seek(place.offset)
-            line = stream.read(place.length)
-        if line == encode_tsv_row(record, self.columns).rstrip(b"\n"):
-            return
-        where = f"{self.path}, line {place.line}"
-        try:
-            stored = decode_tsv_row(line, where)
-        except ValueError as error:
-            yield Problem("tsv", str(error))
-            return
-        names = [name for name in differing_fields(record, stored) if name in FIELD_NAMES[: self.columns]]
-        if names:
-            yield Problem("tsv", f"{where}: not the record of {record.img_id} in {shard}: {', '.join(names)} differ")
+    export: Export
+    target: Target
+    copy: Copy
 
 
-def open_tsvs(found: OutputFolder, audit: Audit) -> tuple[dict[str, TsvFile], list[Problem]]:
-    """The TSVs that stand beside the LMDBs of a local output, by set, and what is wrong without a look at the shards.
-
-    One that was made of other shards than those that are there is named, and not compared.
-    """
-    tsvs: dict[str, TsvFile] = {}
+def open_targets(output: OutputFolder, audit: Audit) -> tuple[list[OpenTarget], list[Problem]]:
+    """Open the targets of a local output; those that are stale or damaged become problems, and are not compared."""
+    opened: list[OpenTarget] = []
     problems: list[Problem] = []
-    if found.plan is None or files.is_remote(found.paths.output):
-        return tsvs, problems
-    present = files.list_folder(found.paths.features)
-    boxes = boxes_name(found.plan.settings)
-    for shards in (shards for sets, _ in audit.lmdbs.values() for shards in sets):
-        set_name = next(shard.set_name for shard in found.plan.shards if shard.filename == shards[0])
-        name = tsv_name(set_name, boxes)
-        path = files.join(found.paths.features, name)
-        if name not in present:
-            continue
-        digest = tsv_digest(audit, shards) if all(shard in audit.shards for shard in shards) else None
-        try:
-            note = json.loads(files.read_bytes(path + SOURCE_SUFFIX))
-            made_of, columns, rows, size = (note[key] for key in ("source_digest", "columns", "rows", "bytes"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            problems.append(Problem("tsv", f"{path}: {SOURCE_SUFFIX} does not say what it was made of ({error!r})"))
-            continue
-        if made_of != digest:
-            problems.append(Problem("tsv", f"{path}: stale: the shards are no longer those that it was made of"))
-            continue
-        if size != present[name]:
-            problems.append(Problem("tsv", f"{path}: expected {size} bytes ({SOURCE_SUFFIX}), got {present[name]}"))
-        places, wrong = _find_rows(path)
-        problems.extend(wrong)
-        if len(places) + len(wrong) != rows:
-            problems.append(Problem("tsv", f"{path}: expected {rows} rows ({SOURCE_SUFFIX}), got {len(places)}"))
-        tsvs[set_name] = TsvFile(path, set_name, columns, places)
-    return tsvs, problems
+    if output.plan is None or files.is_remote(output.layout.output):
+        return opened, problems
+    known_notes = set()
+    for export in (kind() for kind in EXPORTS):
+        for target in export.targets(list(audit.shards_of_set), output.plan.settings):
+            folder = target_folder(output.layout.output, target)
+            known_notes.add(files.join(folder, target.note))
+            if {target.note, *target.files} & files.list_folder(folder).keys():
+                try:
+                    note = _current_note(target, folder, audit)
+                    opened.append(OpenTarget(export, target, export.open(target, folder, note)))
+                except (ValueError, OSError, KeyError) as error:
+                    problems.append(Problem(export.name, str(error)))
+    problems.extend(_strays(output.layout.output, known_notes))
+    return opened, problems
 
 
-def _find_rows(path: str) -> tuple[dict[str, RowPlace], list[Problem]]:
-    rows: dict[str, RowPlace] = {}
-    problems = []
-    with open(path, "rb") as stream:
-        for place in find_rows(stream, path):
-            if isinstance(place, ValueError):
-                problems.append(Problem("tsv", str(place)))
-            elif place.img_id in rows:
-                problems.append(Problem("tsv", f"{path}, line {place.line}: image {place.img_id} comes a second time"))
-            else:
-                rows[place.img_id] = place
-    return rows, problems
+def _current_note(target: Target, folder: str, audit: Audit) -> BuildNote:
+    """Read the note of a target that is whole and current; otherwise raise ValueError."""
+    path, sizes = files.join(folder, target.files[0]), files.list_folder(folder)
+    if target.note not in sizes:
+        raise ValueError(f"{path}: expected {target.note} beside it, which says what it was built from; build it again")
+    note = BuildNote.from_json(files.read_bytes(files.join(folder, target.note)), files.join(folder, target.note))
+    if note.source_digest != audit.source_digest(target.sets):
+        raise ValueError(f"{path}: stale: the shards are no longer those that it was built from; build it again")
+    for name in target.files:
+        if sizes.get(name) != note.files.get(name):
+            got = f"{sizes[name]}" if name in sizes else "no such file"
+            raise ValueError(
+                f"{files.join(folder, name)}: expected {note.files.get(name)} bytes ({target.note}), got {got}"
+            )
+    return note
 
 
-def check_tsv_ids(tsv: TsvFile, findings: Sequence[Finding]) -> Iterator[Problem]:
-    """The TSV has no row but those of its set's images."""
-    known = {img_id for finding in findings if finding.set_name == tsv.set_name for img_id in finding.ids}
-    whole = all(finding.whole for finding in findings if finding.set_name == tsv.set_name)
-    strange = [img_id for img_id in tsv.rows if img_id not in known]
-    if strange and whole:
-        yield Problem("tsv", f"{tsv.path}: {len(strange)} rows are of no image in the shards, {strange[0]} for one")
+def _strays(output: str, known_notes: set[str]) -> Iterator[Problem]:
+    """Look for LMDBs of sets that the plan does not have."""
+    folder = files.join(output, *LMDBS_FOLDER.split("/"))
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        notes = [path for path in known_notes if os.path.dirname(path) == os.path.join(folder, name)]
+        if not notes and os.path.isdir(os.path.join(folder, name)):
+            message = "the plan has no set that belongs to it; is it left from another run?"
+            yield Problem("lmdb", f"{os.path.join(folder, name)}: {message}")
 
 
-def check_hard_negatives(found: OutputFolder, audit: Audit, findings: Sequence[Finding]) -> Iterator[Problem]:
-    """The hard negatives are whole, of these shards, and of their training images."""
-    output = found.paths.output
-    present = files.list_folder(output)
-    if SOURCE not in present:
-        if {PICKLE, ARRAYS} & present.keys():
-            yield Problem("negatives", f"{output}: {SOURCE} is not there to say what {PICKLE} and {ARRAYS} are made of")
-        return
-    try:
-        note: Any = json.loads(files.read_bytes(files.join(output, SOURCE)))
-        made_of = note["made_of"]["source_digest"]
-        data = {name: files.read_bytes(files.join(output, name)) for name in (PICKLE, ARRAYS)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        yield Problem("negatives", f"{output}: the hard negatives cannot be read: {error!r}")
-        return
-    if made_of != negatives_digest(audit):
-        yield Problem("negatives", f"{PICKLE}: stale: the shards are no longer those that it was made of")
-        return
-    if not all(finding.whole for finding in findings):
-        return
-    images = [image for finding in findings for image in finding.captioned if image.split in TRAIN_SPLITS]
-    coco = all(is_coco_id(image.img_id) for image in images)
-    ids = [int(lmdb_key(image.img_id)) for image in images] if coco else None
-    yield from check_negatives(data[ARRAYS], data[PICKLE], len(images), ids)
+def check_rest(opened: OpenTarget, output: OutputFolder, reports: Sequence[ShardReport]) -> Iterator[Problem]:
+    """Look for content of a target that belongs to no image of its sets."""
+    images: list[ShardImage] = []
+    own = [report for report in reports if report.set_name in opened.target.sets]
+    for report in own:
+        stats = output.shards[report.shard].stats
+        if report.whole or stats is None:
+            splits = {image.img_id: image.split for image in report.captioned}
+            images.extend(ShardImage(report.shard, img_id, splits.get(img_id, "")) for img_id in report.ids)
+        else:
+            images.extend(ShardImage(report.shard, img_id, "") for img_id in stats.ids)
+    yield from opened.copy.check_rest(images, all(report.whole for report in own))

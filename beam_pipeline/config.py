@@ -1,0 +1,252 @@
+"""The flags: each declared once, as a field of Config, and what they must not contradict."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from beam_pipeline.exports import DEFAULT_OUTPUTS, OUTPUTS
+from beam_pipeline.usage import UsageError
+from region_features.lmdb_store.value_codecs import VALUE_CODECS, VOLTA
+from region_features.records.coco import CAPTIONS_FILE, IMAGE_SETS, TEST1K_FILE
+from region_features.records.settings import FLOAT32, PRECISIONS, SelectionRule, check_cpu_precision
+
+GROUPS = INPUT, OUTPUT, NETWORK, BOXES, RUN = ("input", "output", "network", "boxes", "run")
+_IMPORTS = ("import_tsv", "import_lmdb")
+_SOURCES = ("corpus", "images", *_IMPORTS)
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got nothing; is a variable of your shell unset?")
+    return text
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return value
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, got {text!r}")
+    return value
+
+
+def _outputs(text: str) -> tuple[str, ...]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in OUTPUTS:
+            nearest = difflib.get_close_matches(name, OUTPUTS, n=1, cutoff=0.0)[0]
+            raise argparse.ArgumentTypeError(
+                f"expected some of {','.join(OUTPUTS)}, got {name!r}; did you mean {nearest}?"
+            )
+    if not names:
+        raise argparse.ArgumentTypeError(f"expected some of {','.join(OUTPUTS)}, got nothing")
+    return tuple(name for name in OUTPUTS if name in names)
+
+
+def option(group: str, help: str, default: Any = None, flag: str = "", **options: Any) -> Any:
+    """Declare a field of Config, and with it its flag.
+
+    Args:
+        group: heading in --help and in docs/flags.md.
+        help: what it means, for both.
+        default: value where the flag is not given; False makes a switch of it.
+        flag: the flag without dashes, where the field has another name.
+        options: of `ArgumentParser.add_argument`: `metavar`, `type`, `nargs`, `choices`.
+    """
+    return field(default=default, metadata={"group": group, "help": help, "flag": flag, "options": options})
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the user asked for, a field a flag."""
+
+    corpus: str | None = option(
+        INPUT,
+        f"COCO: `images/{{{','.join(IMAGE_SETS)}}}` (any may be missing), `{CAPTIONS_FILE}`, `{TEST1K_FILE}` if there",
+        metavar="DIR",
+        type=_path,
+    )
+    images: tuple[str, ...] = option(
+        INPUT,
+        "in place of `--corpus`: globs, folders, zip archives, single images, or `.txt` files with one URI a line",
+        default=(),
+        metavar="SOURCE",
+        nargs="+",
+        type=_path,
+    )
+    import_tsv: tuple[str, ...] = option(
+        INPUT,
+        "in place of images: TSVs (ten or thirteen columns) that the old scripts or this program wrote; no weights",
+        default=(),
+        metavar="FILE",
+        nargs="+",
+        type=_path,
+    )
+    import_lmdb: str | None = option(
+        INPUT, "in place of images: an LMDB that either wrote; no weights", metavar="DIR", type=_path
+    )
+    captions: str | None = option(
+        INPUT, f"Karpathy's `{CAPTIONS_FILE}`; default the corpus's own", metavar="FILE", type=_path
+    )
+    test1k_ids: str | None = option(
+        INPUT, "coco ids of the 1K test set, one a line; default the corpus's own", metavar="FILE", type=_path
+    )
+    output: str = option(OUTPUT, "where everything goes, local or `gs://`", default="", metavar="DIR", type=_path)
+    outputs: tuple[str, ...] | None = option(
+        OUTPUT,
+        f"some of `{','.join(OUTPUTS)}`; default `{','.join(DEFAULT_OUTPUTS)}` as far as the input allows. All but "
+        "`tfrecord` are built from whole shards that are there and need no weights; what is current is left alone",
+        metavar="LIST",
+        type=_outputs,
+    )
+    lmdb_form: str = option(
+        OUTPUT,
+        "how the LMDBs' values are written; for another form they are built anew, the shards stay",
+        default=VOLTA,
+        choices=tuple(VALUE_CODECS),
+    )
+    tsv_columns: int = option(
+        OUTPUT, "columns of the TSVs; LXMERT reads the first ten", default=13, choices=(10, 13), type=int
+    )
+    negatives_pool: int = option(
+        OUTPUT,
+        "images a row of the hard negatives, the row's own first",
+        default=100,
+        metavar="N",
+        type=_positive,
+    )
+    num_shards: int | None = option(
+        OUTPUT, "shards per set; default about 256 images a shard", metavar="N", type=_positive
+    )
+    overwrite: bool = option(OUTPUT, "delete what an earlier run wrote to `--output`, and start afresh", default=False)
+    weights: str | None = option(
+        NETWORK,
+        "the network's weights: a local path, `gs://` or `https://...[#sha256=HEX]`",
+        metavar="FILE",
+        type=_path,
+    )
+    detector_config: str | None = option(
+        NETWORK,
+        "detectron2 config of another R-CNN in place of bottom-up attention's, or its name in the model zoo",
+        metavar="FILE",
+        type=_path,
+    )
+    device: str = option(
+        NETWORK,
+        "where the network runs; `cuda` without a GPU is an error",
+        default="auto",
+        choices=("auto", "cpu", "cuda"),
+    )
+    precision: str = option(NETWORK, "arithmetic of the network", default=FLOAT32, choices=PRECISIONS)
+    batch_size: int | None = option(
+        NETWORK,
+        "images that are read ahead and given to the network together; default 8, on a GPU 32; on a CPU the result "
+        "does not depend on it",
+        metavar="N",
+        type=_positive,
+    )
+    model_copies: int | None = option(
+        NETWORK,
+        "networks for all worker processes of a machine together; default one in each process",
+        metavar="N",
+        type=_positive,
+    )
+    min_boxes: int = option(BOXES, "fewest boxes an image", default=36, metavar="N", type=_positive)
+    max_boxes: int = option(
+        BOXES, "most boxes an image; 10 and 100 are the adaptive model's", 36, metavar="N", type=_positive
+    )
+    conf_threshold: float = option(
+        BOXES,
+        "an image gets its boxes over this confidence, within `--min_boxes` and `--max_boxes`",
+        default=0.2,
+        metavar="P",
+        type=float,
+    )
+    given_boxes: str | None = option(
+        BOXES,
+        "JSON lines of `img_id` and `boxes` to describe in place of the network's own proposals",
+        metavar="FILE",
+        flag="boxes",
+        type=_path,
+    )
+    exif: bool = option(
+        BOXES,
+        "turn images as their EXIF orientation says, before everything; sizes and boxes are those of the turned image",
+        default=False,
+    )
+    failure_threshold: float = option(
+        RUN,
+        "a larger share of failed images fails the run: status 1, shards stay, nothing is built from them",
+        default=0.01,
+        metavar="P",
+        type=_share,
+    )
+    pixel_limit: int = option(
+        RUN, "larger images are failures, checked before they are decoded", 89_000_000, metavar="N", type=_positive
+    )
+    retry_failed: bool = option(RUN, "redo the shards that hold failures", default=False)
+
+    @property
+    def imports(self) -> bool:
+        """Whether records are read that older programs computed."""
+        return bool(self.import_tsv or self.import_lmdb)
+
+    @property
+    def detects(self) -> bool:
+        """Whether shards are written; otherwise other outputs are built from shards that are there."""
+        return self.outputs is None or "tfrecord" in self.outputs
+
+    @cached_property
+    def selection(self) -> SelectionRule:
+        """How many regions an image keeps."""
+        return SelectionRule(self.min_boxes, self.max_boxes, self.conf_threshold)
+
+
+def check_flags(config: Config) -> None:
+    """Refuse flags that contradict each other.
+
+    Raises:
+        UsageError: names the flags.
+    """
+    if not config.output:
+        raise UsageError("--output DIR is missing: where everything is written; see --help")
+    sources = [name for name in _SOURCES if getattr(config, name)]
+    if len(sources) > 1:
+        both = " and ".join(f"--{name}" for name in sources)
+        raise UsageError(f"expected one of {', '.join(f'--{name}' for name in _SOURCES)}, got {both}; see --help")
+    if config.detects and not sources:
+        raise UsageError("expected --corpus DIR or --images PATTERN ...: what to read; see --help")
+    if config.detects and config.weights is None and not config.imports:
+        raise UsageError("--weights FILE is missing: the network's weights; see docs/weights.md")
+    try:
+        selection = config.selection
+        if config.device == "cpu":
+            check_cpu_precision(config.precision)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if config.given_boxes is not None and selection != SelectionRule():
+        raise UsageError(
+            "--boxes: every box given is described: expected no --min_boxes, --max_boxes or --conf_threshold beside it"
+        )
+    for name, value in (
+        ("boxes", config.given_boxes),
+        ("detector_config", config.detector_config),
+        ("exif", config.exif),
+    ):
+        if value and config.imports:
+            raise UsageError(f"--{name}: imported records are taken as they are: expected --images or --corpus")

@@ -1,0 +1,61 @@
+"""The environment that a program runs in: its version, and one line for packages that are missing.
+
+Imports nothing but the standard library, so that it works where the packages are missing.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+DISTRIBUTION = "region-features"
+# Extra -> modules that it brings, as far as a program asks for them.
+EXTRAS = {
+    "beam": ("numpy", "apache_beam", "filelock", "tqdm"),
+    "gcp": ("google.cloud.storage",),
+    "worker": ("torch", "torchvision", "detectron2", "cv2", "PIL"),
+}
+
+
+def version_line() -> str:
+    """Return the program's name and version."""
+    try:
+        return f"{DISTRIBUTION} {importlib.metadata.version(DISTRIBUTION)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"{DISTRIBUTION}, not installed: run from its sources"
+
+
+def missing_modules(extra: str) -> list[str]:
+    """Return the modules of an extra that are not installed."""
+    return [name for name in EXTRAS[extra] if not _is_installed(name)]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # the package above it
+        return False
+
+
+def how_to_install(extra: str, missing: Sequence[str]) -> str:
+    """Say in one line what is missing and how to get it: by activating the clone's environment, or by the extra."""
+    root = Path(__file__).resolve().parents[1]
+    venv = root / ".venv"
+    if venv.is_dir() and not Path(sys.prefix).samefile(venv):
+        activate = os.path.join(os.path.relpath(venv), "bin", "activate")
+        return (
+            f"{missing[0]} is not installed in {sys.executable}; activate this clone's environment: source {activate}"
+        )
+    return f"{', '.join(missing)} not installed: expected the extra `{extra}`; pip install '{DISTRIBUTION}[{extra}]'"
+
+
+def require(extra: str) -> None:
+    """End the process with one line and status 2 where an extra is not installed."""
+    missing = missing_modules(extra)
+    if missing:
+        print(f"beam_pipeline: {how_to_install(extra, missing)}", file=sys.stderr)
+        sys.exit(2)

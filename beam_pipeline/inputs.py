@@ -1,0 +1,206 @@
+"""What the flags name, read and checked before any work starts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Set
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from beam_pipeline.config import Config
+from beam_pipeline.usage import UsageError
+from region_features.formats.boxes import parse_boxes
+from region_features.formats.karpathy import check_test1k_ids, parse_dataset, parse_test1k_ids
+from region_features.records.coco import CAPTIONS_FILE, TEST1K_FILE
+from region_features.records.detector_config import DetectorConfig
+from region_features.records.failure import Failure
+from region_features.records.plan import find_key_clashes
+from region_features.records.settings import FLOAT32
+from transforms import files
+from transforms.detection import WeightsFacts, check_weights, read_detector_config
+from transforms.legacy_import import list_lmdb_records, list_tsv_rows
+from transforms.listing import Listing, corpus_folders, list_images
+
+# Raised whenever the same input and settings give other bytes.
+RECORD_VERSION = 1
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class AnnotationInput:
+    """A file that says something of images: captions or given boxes.
+
+    Attributes:
+        uri: the file.
+        sha256: of its content, hex.
+        img_ids: the images of its good rows.
+        failures: its damaged rows.
+    """
+
+    uri: str
+    sha256: str
+    img_ids: frozenset[str]
+    failures: tuple[Failure, ...]
+
+    def describe(self, what: str, images: Set[str]) -> dict[str, Any]:
+        """Return its part of the manifest.
+
+        Args:
+            what: `captions` or `boxes`.
+            images: img_ids of the run.
+        """
+        return {
+            "file": self.uri,
+            "rows": len(self.img_ids),
+            "failed_rows": len(self.failures),
+            f"images_without_{what}": _counted(images - self.img_ids),
+            f"{what}_without_images": _counted(self.img_ids - images),
+        }
+
+
+def _counted(img_ids: Set[str]) -> dict[str, Any]:
+    return {"count": len(img_ids), "img_ids": sorted(img_ids)}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of a run that writes shards, and of captions; empty where nothing is named.
+
+    Attributes:
+        captions: the captions.
+        test1k_ids: the file of the 1K test set's ids.
+        images: what is detected or imported.
+        weights: the network's weights.
+        detector: the config of another network than bottom-up attention's.
+        given_boxes: boxes to describe in place of the network's own.
+    """
+
+    captions: AnnotationInput | None = None
+    test1k_ids: str | None = None
+    images: Listing = field(default_factory=lambda: Listing((), ()))
+    weights: WeightsFacts | None = None
+    detector: DetectorConfig | None = None
+    given_boxes: AnnotationInput | None = None
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Damaged rows of the captions and boxes files, and of imported ones."""
+        described = (*_failures(self.captions), *_failures(self.given_boxes))
+        return (*described, *self.images.failures)
+
+    def settings(self, config: Config) -> dict[str, Any]:
+        """Return everything that decides the records' bytes; what is not used is left out."""
+        optional = {
+            "precision": None if config.precision == FLOAT32 else config.precision,
+            "boxes_sha256": self.given_boxes.sha256 if self.given_boxes else None,
+            "detector_config_sha256": self.detector.sha256 if self.detector else None,
+            "exif": config.exif,
+            "imported": config.imports,
+        }
+        return {
+            "weights_sha256": self.weights.sha256 if self.weights else None,
+            "captions_sha256": self.captions.sha256 if self.captions else None,
+            "min_boxes": config.min_boxes,
+            "max_boxes": config.max_boxes,
+            "conf_threshold": config.conf_threshold,
+            "pixel_limit": config.pixel_limit,
+            "record_version": RECORD_VERSION,
+            **{name: value for name, value in optional.items() if value},
+        }
+
+    def notes(self, config: Config) -> tuple[str, ...]:
+        """Return what the user should know before the run."""
+        notes = [*self.images.notes]
+        if self.given_boxes:
+            images = {ref.img_id for ref in self.images.refs}
+            missing = len(images - self.given_boxes.img_ids)
+            if missing:
+                where = f"no boxes in {self.given_boxes.uri} and will be failures"
+                notes.append(f"{missing} of {len(images)} images have {where}")
+        if self.weights and not self.weights.attributes:
+            notes.append(f"{config.weights} has no attribute head: attrs, attrs_id and attrs_conf are zeros")
+        return tuple(notes)
+
+
+def _failures(source: AnnotationInput | None) -> tuple[Failure, ...]:
+    return source.failures if source else ()
+
+
+def read_captions(config: Config) -> Inputs:
+    """Read the captions file, the user's own or the corpus's, and the ids of the 1K test set.
+
+    Raises:
+        UsageError: one is missing or cannot be read.
+        ValueError: one is not of its schema.
+    """
+    captions, test1k_ids = config.captions, config.test1k_ids
+    if config.corpus:
+        present = files.list_folder(config.corpus)
+        if captions is None and CAPTIONS_FILE not in present:
+            raise UsageError(
+                f"--corpus {config.corpus}: expected {CAPTIONS_FILE} in it, found none; "
+                "name it with --captions, or use --images"
+            )
+        captions = captions or files.join(config.corpus, CAPTIONS_FILE)
+        if test1k_ids is None and TEST1K_FILE in present:
+            test1k_ids = files.join(config.corpus, TEST1K_FILE)
+    if captions is None:
+        if test1k_ids:
+            raise UsageError(f"--test1k_ids: expected --captions FILE beside it; name {CAPTIONS_FILE}")
+        return Inputs()
+    data = _read(files.read_bytes, captions, "--captions")
+    images, failures = parse_dataset(data, captions)
+    if test1k_ids:
+        ids = parse_test1k_ids(_read(files.read_bytes, test1k_ids, "--test1k_ids"), test1k_ids)
+        check_test1k_ids(ids, images, test1k_ids)
+    return Inputs(_annotation(captions, data, (image.img_id for image in images), failures), test1k_ids)
+
+
+def read_inputs(config: Config, captions: Inputs) -> Inputs:
+    """Read everything else that the flags name.
+
+    Raises:
+        UsageError: a file cannot be read, or two images cannot be told apart.
+        ValueError: a file is not of its schema; one line.
+    """
+    detector = read_detector_config(config.detector_config) if config.detector_config else None
+    given_boxes = _read_given_boxes(config.given_boxes) if config.given_boxes else None
+    if config.import_tsv:
+        images = list_tsv_rows(config.import_tsv)
+    elif config.import_lmdb:
+        images = list_lmdb_records(config.import_lmdb)
+    else:
+        images = list_images(corpus_folders(config.corpus) if config.corpus else config.images)
+    clashes = find_key_clashes(images.refs)
+    if clashes:
+        key, first, second = clashes[0]
+        raise UsageError(
+            f"{first} and {second} would share the LMDB key {key!r} ({len(clashes)} such pairs in all); "
+            "rename one, or put them in folders of their own"
+        )
+    weights = None
+    if config.weights:
+        weights = _read(partial(check_weights, config=detector), config.weights, "--weights")
+    return Inputs(captions.captions, captions.test1k_ids, images, weights, detector, given_boxes)
+
+
+def _read_given_boxes(uri: str) -> AnnotationInput:
+    data = _read(files.read_bytes, uri, "--boxes")
+    images, failures = parse_boxes(data, uri)
+    if not images:
+        got = failures[0].reason if failures else "an empty file"
+        raise UsageError(f'--boxes: expected lines {{"img_id": ..., "boxes": [[x1, y1, x2, y2], ...]}}, got: {got}')
+    return _annotation(uri, data, (image.img_id for image in images), failures)
+
+
+def _annotation(uri: str, data: bytes, img_ids: Iterable[str], failures: Iterable[Failure]) -> AnnotationInput:
+    return AnnotationInput(uri, hashlib.sha256(data).hexdigest(), frozenset(img_ids), tuple(failures))
+
+
+def _read(action: Callable[[str], T], path: str, flag: str) -> T:
+    try:
+        return action(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"{flag} {path}: expected a readable file, got: {reason}; check the path") from error

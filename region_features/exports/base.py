@@ -1,0 +1,156 @@
+"""What every export is: its targets, how each is built from shards, how its content is compared with them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from region_features.formats.example import ImageExample, decode_example
+from region_features.records.build_note import NOTE_SUFFIX, BuildNote
+from region_features.records.item import ImageCaptions
+from region_features.records.region_record import RegionRecord
+from region_features.validation.record import Problem
+
+# Where VOLTA's scripts look for LMDBs and TSVs.
+FEATURES_FOLDER = "resnet101_faster_rcnn_genome_imgfeats"
+# Takes what is counted, `records written` for one, and how many there are so far.
+OnProgress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing that an export builds.
+
+    Attributes:
+        name: as the manifest lists it.
+        sets: the image sets whose records it holds.
+        files: names of its files.
+        folder: path of the files' folder below the output folder, `/` between names; empty for the output folder.
+        note: name of its BuildNote, in the same folder.
+    """
+
+    name: str
+    sets: tuple[str, ...]
+    files: tuple[str, ...]
+    folder: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.note:
+            object.__setattr__(self, "note", self.name + NOTE_SUFFIX)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The shards that a target is built from, read by the caller's file system.
+
+    Attributes:
+        output: path of what is built, for messages.
+        shards: set name -> paths of its shards; a set's records come in ascending order of their LMDB keys.
+        num_bytes: of all shards together.
+        read_shard: path -> the serialized examples of a shard.
+        read_ids: path -> the img_ids in a shard, without reading it.
+        read_captions: reads the captions in the order of their file; None where an export needs none.
+    """
+
+    output: str
+    shards: Mapping[str, tuple[str, ...]]
+    num_bytes: int
+    read_shard: Callable[[str], Iterable[bytes]]
+    read_ids: Callable[[str], Sequence[str]]
+    read_captions: Callable[[], Iterable[ImageCaptions]] | None = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The shards of all sets."""
+        return tuple(path for paths in self.shards.values() for path in paths)
+
+    def examples(self, paths: Iterable[str]) -> Iterator[tuple[str, ImageExample]]:
+        """Read shards one after the other: (shard, example).
+
+        Raises:
+            ValueError: a shard is damaged; names it.
+        """
+        for path in paths:
+            for data in self.read_shard(path):
+                yield path, decode_example(data, path)
+
+
+class ShardImage(NamedTuple):
+    """An image of a shard: the shard, its id, and Karpathy's split, empty where it has no captions."""
+
+    shard: str
+    img_id: str
+    split: str
+
+
+class Copy:
+    """The records as one target holds them, compared with those of the shards."""
+
+    def check(self, record: RegionRecord, shard: str) -> Iterator[Problem]:
+        """Compare the target's copy of one record of a shard; called in several threads."""
+        return iter(())
+
+    def check_rest(self, images: Sequence[ShardImage], whole: bool) -> Iterator[Problem]:
+        """Look for content that belongs to no image, once every shard was read.
+
+        Args:
+            images: all images of the target's sets.
+            whole: whether every shard could be read to its end.
+        """
+        return iter(())
+
+
+class Export(ABC):
+    """One format. Fields of a subclass are the flags that it takes, by the same names.
+
+    A subclass is a frozen dataclass whose fields have defaults; it stands in `beam_pipeline.exports.EXPORTS`.
+    """
+
+    name: ClassVar[str]  # as `--outputs` has it
+    summary: ClassVar[str]  # for --help
+    needs_captions: ClassVar[bool] = False
+
+    @abstractmethod
+    def targets(self, sets: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Target]:
+        """Name what is built.
+
+        Args:
+            sets: the image sets of a run.
+            settings: of the run's plan.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything but the shards and the captions that decides the bytes."""
+        return asdict(self)  # type: ignore[call-overload]
+
+    @abstractmethod
+    def build(self, target: Target, sources: Sources, folder: str, on_progress: OnProgress) -> dict[str, int]:
+        """Write a target's files into an empty local folder; the same sources give the same bytes.
+
+        Returns:
+            Counts for manifest and summary.
+
+        Raises:
+            ValueError: a shard is damaged, or the records cannot be exported; names shard and image.
+            OSError: a shard cannot be read, or a file cannot be written.
+        """
+
+    @abstractmethod
+    def open(self, target: Target, folder: str, note: BuildNote) -> Copy:
+        """Open a target for comparison with the shards.
+
+        Args:
+            target: which.
+            folder: the local folder that holds its files.
+            note: what it was built from.
+
+        Raises:
+            ValueError, OSError: a file is damaged or cannot be read.
+        """
+
+    @abstractmethod
+    def describe(self, counts: Mapping[str, int]) -> str:
+        """Say in a few words what a target holds."""

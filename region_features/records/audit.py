@@ -1,0 +1,106 @@
+"""The audit of a run: every image of the plan is written or failed, or the run fails."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from region_features.records.failure import Failure
+from region_features.records.plan import Plan, ShardKey
+from region_features.records.stats import ShardStats
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What became of every image of the plan.
+
+    Attributes:
+        sets: set name -> counts `in`, `written`, `failed`, `shards`.
+        shards: file name -> `bytes` and `sha256` of each published shard.
+        shards_of_set: set name -> file names of its planned shards, in order.
+        failures: the images that gave no record.
+        error: why the run failed, None where it did not.
+    """
+
+    sets: Mapping[str, Mapping[str, int]]
+    shards: Mapping[str, Mapping[str, Any]]
+    shards_of_set: Mapping[str, tuple[str, ...]]
+    failures: tuple[Failure, ...]
+    error: str | None
+
+    def source_digest(self, sets: Iterable[str]) -> str:
+        """Return a hex digest of the content of some sets' shards."""
+        digest = hashlib.sha256()
+        for name in (shard for set_name in sets for shard in self.shards_of_set[set_name]):
+            digest.update(f"{name} {self.shards[name]['sha256'] if name in self.shards else ''}\n".encode())
+        return digest.hexdigest()
+
+
+def audit_shards(
+    plan: Plan, stats: Mapping[ShardKey, ShardStats], threshold: float, dropped_rows: Sequence[Failure] = ()
+) -> Audit:
+    """Compare the plan with the shards' stats.
+
+    Args:
+        plan: what should be there.
+        stats: the published shards.
+        threshold: largest allowed share of failed images.
+        dropped_rows: imported rows that were dropped, and are no image of the plan.
+    """
+    sets: dict[str, dict[str, int]] = {}
+    shards_of_set: dict[str, tuple[str, ...]] = {}
+    failures: list[Failure] = []
+    missing: list[str] = []
+    overfull: list[str] = []
+    for key, refs in plan.shards.items():
+        counts = sets.setdefault(key.set_name, {"in": 0, "written": 0, "failed": 0, "shards": 0})
+        counts["in"] += key.num_images
+        shards_of_set[key.set_name] = (*shards_of_set.get(key.set_name, ()), key.filename)
+        shard = stats.get(key)
+        if shard is None:
+            missing.extend(ref.uri for ref in refs)
+            continue
+        accounted = {*shard.ids, *(failure.img_id for failure in shard.failures)}
+        missing.extend(ref.uri for ref in refs if ref.img_id not in accounted)
+        if len(shard.ids) + len(shard.failures) != key.num_images:
+            overfull.append(key.filename)
+        counts["written"] += len(shard.ids)
+        counts["failed"] += len(shard.failures)
+        counts["shards"] += 1
+        failures.extend(shard.failures)
+    error: str | None
+    if missing:
+        error = (
+            f"{len(missing)} of {plan.num_images} images are neither written nor failed, {missing[0]} for one; "
+            "run the same command again to do their shards"
+        )
+    elif overfull:
+        error = (
+            f"the stats of {overfull[0]} hold more images than the shard was made of; "
+            "delete that file to have the shard redone"
+        )
+    else:
+        error = excess_failures([*failures, *dropped_rows], plan.num_images + len(dropped_rows), threshold)
+    sizes = {shard.shard: {"bytes": shard.num_bytes, "sha256": shard.sha256} for shard in stats.values()}
+    return Audit(sets, sizes, shards_of_set, tuple(failures), error)
+
+
+def excess_failures(failures: Sequence[Failure], total: int, threshold: float) -> str | None:
+    """Say why a run counts as failed; None while the share of failures stays within the threshold.
+
+    Args:
+        failures: the images that gave no record.
+        total: images that went in.
+        threshold: largest allowed share, 0 to 1.
+    """
+    # A quotient equals the decimal that the user wrote; threshold * total does not (0.29 * 100 < 29).
+    if not failures or len(failures) / total <= threshold:
+        return None
+    (stage, reason), times = Counter((failure.stage, failure.reason) for failure in failures).most_common(1)[0]
+    return (
+        f"{len(failures)} of {total} images failed, more than --failure_threshold {threshold:g} allows; "
+        f"commonest reason ({times} times), in stage {stage}: {reason}"
+    )

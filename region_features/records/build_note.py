@@ -1,0 +1,60 @@
+"""BuildNote: what an export was built from, written beside it; says whether the export is current."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+NOTE_SUFFIX = ".source.json"
+
+
+@dataclass(frozen=True)
+class BuildNote:
+    """What an export was built from, and what it consists of.
+
+    Attributes:
+        source_digest: hex digest of the shards that it was built from.
+        settings: everything else that decides its bytes.
+        files: file name -> bytes.
+        counts: what the files hold, `records` for one.
+    """
+
+    source_digest: str
+    settings: Mapping[str, Any]
+    files: Mapping[str, int]
+    counts: Mapping[str, int]
+
+    def is_current(self, source_digest: str, settings: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:
+        """Return whether a new build would give the same files.
+
+        Args:
+            source_digest, settings: of the new build.
+            sizes: file name -> bytes of the files in the export's folder.
+        """
+        whole = all(sizes.get(name) == size for name, size in self.files.items())
+        return whole and self.source_digest == source_digest and dict(self.settings) == dict(settings)
+
+    def to_json(self) -> bytes:
+        """Return the note's file content."""
+        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, source: str) -> BuildNote:
+        """Read a note back.
+
+        Raises:
+            ValueError: `source` is no such note.
+        """
+        try:
+            note = cls(**json.loads(data))
+            maps = (note.settings, note.files, note.counts)
+            if not isinstance(note.source_digest, str) or not all(isinstance(part, dict) for part in maps):
+                raise TypeError("a field of another type")
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{source}: expected the note of what was built from which shards, got something else ({error}); "
+                "build it again"
+            ) from error
+        return note

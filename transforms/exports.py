@@ -1,0 +1,171 @@
+"""Exports built from published shards, wherever those and the output folder stand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+
+from region_features.exports.base import Export, OnProgress, Sources, Target
+from region_features.formats.karpathy import parse_dataset
+from region_features.records.audit import Audit
+from region_features.records.build_note import BuildNote
+from region_features.records.stats import STATS_SUFFIX, ShardStats
+from transforms import files, metrics
+from transforms.manifest import ManifestEntry
+from transforms.shards import read_shard
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What to build once the shards are audited; small, for it travels in the graph.
+
+    Attributes:
+        exports: the formats.
+        output: the run's output folder.
+        shards: folder of the shards.
+        captions: dataset_coco.json, None where there is none.
+        settings: of the run's plan.
+    """
+
+    exports: tuple[Export, ...]
+    output: str
+    shards: str
+    captions: str | None
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """One target to build.
+
+    Attributes:
+        export: its format.
+        target: which.
+        output: the run's output folder.
+        shards: set name -> paths of its shards, in order.
+        captions: dataset_coco.json, None where the export needs none.
+        source_digest: hex digest of the shards' content.
+    """
+
+    export: Export
+    target: Target
+    output: str
+    shards: Mapping[str, tuple[str, ...]]
+    captions: str | None
+    source_digest: str
+
+    @property
+    def folder(self) -> str:
+        """Where the target's files stand."""
+        return target_folder(self.output, self.target)
+
+
+def target_folder(output: str, target: Target) -> str:
+    """The folder of a target's files."""
+    return files.join(output, *target.folder.split("/")) if target.folder else output
+
+
+def export_jobs(audit: Audit, request: ExportRequest) -> Iterator[ExportJob]:
+    """List the targets to build; none where the run failed."""
+    for export in () if audit.error else request.exports:
+        for target in export.targets(list(audit.shards_of_set), request.settings):
+            shards = {
+                set_name: tuple(files.join(request.shards, name) for name in audit.shards_of_set[set_name])
+                for set_name in target.sets
+            }
+            captions = request.captions if export.needs_captions else None
+            yield ExportJob(export, target, request.output, shards, captions, audit.source_digest(target.sets))
+
+
+def build_export(job: ExportJob, on_progress: OnProgress) -> ManifestEntry:
+    """Build one target, or leave it as it is where it is current.
+
+    A target's files appear when they are whole; its note, without which it counts as stale, is written last. Of two
+    builds of one target at a time the later one deletes what the earlier one has begun, which then fails.
+
+    Raises:
+        ValueError: see `Export.build`.
+        OSError: a shard is missing, or a file cannot be written; names it.
+    """
+    settings = job.export.settings()
+    if job.captions:
+        settings["captions_sha256"] = files.sha256_of(job.captions)
+    if not files.is_remote(job.folder) and os.path.exists(job.folder) and not os.path.isdir(job.folder):
+        raise FileExistsError(f"{job.folder}: expected a folder or nothing there, got a file; move it away")
+    note_path = files.join(job.folder, job.target.note)
+    sizes = files.list_folder(job.folder)
+    note = _read_note(note_path) if job.target.note in sizes else None
+    if not note or not note.is_current(job.source_digest, settings, sizes):
+        with files.scratch_folder(job.output, job.target.name) as scratch:
+            counts = job.export.build(job.target, _sources(job), scratch, on_progress)
+            files.delete_files([note_path])
+            published = {
+                name: files.publish_file(f"{scratch}/{name}", files.join(job.folder, name)) for name in job.target.files
+            }
+        note = BuildNote(job.source_digest, settings, published, counts)
+        files.publish_bytes(note_path, [note.to_json()])
+    row = {**job.export.settings(), **note.counts, "files": dict(note.files)}
+    return ManifestEntry(job.export.name, job.target.name, row)
+
+
+def _read_note(path: str) -> BuildNote | None:
+    try:
+        return BuildNote.from_json(files.read_bytes(path), path)
+    except ValueError:
+        return None  # torn or foreign: build again
+
+
+def _sources(job: ExportJob) -> Sources:
+    num_bytes = 0
+    for path in (path for paths in job.shards.values() for path in paths):
+        if not FileSystems.exists(path):
+            raise FileNotFoundError(f"{job.target.name}: expected the shard {path}, got nothing; write it again")
+        num_bytes += FileSystems.get_filesystem(path).size(path)
+    captions = job.captions
+    return Sources(
+        output=job.folder,
+        shards=job.shards,
+        num_bytes=num_bytes,
+        read_shard=read_shard,
+        read_ids=_read_ids,
+        read_captions=(lambda: parse_dataset(files.read_bytes(captions), captions)[0]) if captions else None,
+    )
+
+
+def _read_ids(path: str) -> tuple[str, ...]:
+    return ShardStats.from_json(files.read_bytes(path + STATS_SUFFIX), path + STATS_SUFFIX).ids
+
+
+def _build_counted(job: ExportJob) -> ManifestEntry:
+    counted: dict[str, int] = {}
+
+    def count(what: str, total: int) -> None:
+        metrics.count(f"{job.export.name}_{what}", total - counted.get(what, 0))
+        counted[what] = total
+
+    return build_export(job, count)
+
+
+@dataclass
+class BuildExports(beam.PTransform):
+    """An Audit -> a ManifestEntry a target, once it is built; counts `lmdb_records_written` and its like.
+
+    Attributes:
+        request: what to build.
+    """
+
+    request: ExportRequest
+
+    def expand(self, audits: beam.PCollection) -> beam.PCollection:
+        """Spread the targets over the workers."""
+        return (
+            audits
+            | "ListTargets" >> beam.FlatMap(export_jobs, self.request)  # ExportJob
+            | "SpreadTargets" >> beam.Reshuffle()  # ExportJob
+            | "BuildTarget" >> beam.Map(_build_counted)  # ManifestEntry
+        )
