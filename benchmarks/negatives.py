@@ -13,7 +13,6 @@ import argparse
 import resource
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.lmdb_build import run_apart
@@ -27,46 +26,22 @@ _CLUSTERS, _DIRECTIONS = 300, 64
 _PART = 4096
 
 
-@dataclass(frozen=True)
-class Timing:
-    """One search: its seconds, the rows that it swept again, and memory in KiB before it and at its peak."""
-
-    seconds: float
-    swept_again: int
-    before_kib: int
-    peak_kib: int
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Both searches of the same points: seconds of each, and the number of rows in which they differ."""
-
-    seconds: float
-    tree_seconds: float
-    different_rows: int
-
-
 def main() -> int:
     """Run both searches and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=113_287, help="points; 113287 are COCO's train and restval images")
     parser.add_argument("--tree_rows", type=int, default=8_000, help="points of the comparison; 0 for none")
     arguments = parser.parse_args()
-    timing = run_apart(time_search, arguments.rows)
-    rate = arguments.rows**2 * WIDTH / timing.seconds / 1e9  # each pair of points is multiplied once
+    seconds, swept_again, before, peak = run_apart(time_search, arguments.rows)
+    rate = arguments.rows**2 * WIDTH / seconds / 1e9  # each pair of points is multiplied once
     print(f"{'rows':>8}{'seconds':>9}{'GFLOP/s':>9}{'swept again':>13}{'MiB before':>12}{'MiB peak':>10}")
-    memory = f"{timing.before_kib / 1024:12.0f}{timing.peak_kib / 1024:10.0f}"
-    print(f"{arguments.rows:8}{timing.seconds:9.1f}{rate:9.1f}{timing.swept_again:13}{memory}", flush=True)
+    print(f"{arguments.rows:8}{seconds:9.1f}{rate:9.1f}{swept_again:13}{before:12.0f}{peak:10.0f}", flush=True)
     if not arguments.tree_rows:
         return 0
-    comparison = run_apart(compare, arguments.tree_rows)
+    seconds, tree_seconds, different = run_apart(compare, arguments.tree_rows)
     print(f"\n{'rows':>8}{'BallTree s':>12}{'this s':>9}{'ratio':>8}{'rows that differ':>18}")
-    ratio = comparison.tree_seconds / comparison.seconds
-    print(
-        f"{arguments.tree_rows:8}{comparison.tree_seconds:12.1f}{comparison.seconds:9.1f}{ratio:8.1f}"
-        f"{comparison.different_rows:18}"
-    )
-    return 1 if comparison.different_rows else 0
+    print(f"{arguments.tree_rows:8}{tree_seconds:12.1f}{seconds:9.1f}{tree_seconds / seconds:8.1f}{different:18}")
+    return 1 if different else 0
 
 
 def feature_like_points(rows: int) -> NDArray[np.float32]:
@@ -88,18 +63,18 @@ def feature_like_points(rows: int) -> NDArray[np.float32]:
     return points
 
 
-def time_search(rows: int) -> Timing:
-    """Time one search."""
+def time_search(rows: int) -> tuple[float, int, float, float]:
+    """Return a search's seconds, the rows that it swept again, and memory in MiB before it and at its peak."""
     from region_features.negatives.neighbours import nearest_neighbours
 
     points = feature_like_points(rows)
-    before, start = _peak_kib(), time.perf_counter()
+    before, start = _peak_mib(), time.perf_counter()
     swept_again = nearest_neighbours(points, POOL).swept_again
-    return Timing(time.perf_counter() - start, swept_again, before, _peak_kib())
+    return time.perf_counter() - start, swept_again, before, _peak_mib()
 
 
-def compare(rows: int) -> Comparison:
-    """Time this search and BallTree's on the same points, and compare their results."""
+def compare(rows: int) -> tuple[float, float, int]:
+    """Return the seconds of this search and of BallTree's on the same points, and in how many rows they differ."""
     from sklearn.neighbors import BallTree
 
     from region_features.negatives.neighbours import nearest_neighbours
@@ -109,11 +84,11 @@ def compare(rows: int) -> Comparison:
     pool = nearest_neighbours(points, POOL).index
     seconds, start = time.perf_counter() - start, time.perf_counter()
     expected = BallTree(points).query(points, k=pool.shape[1], return_distance=False)
-    return Comparison(seconds, time.perf_counter() - start, int((pool != expected).any(axis=1).sum()))
+    return seconds, time.perf_counter() - start, int((pool != expected).any(axis=1).sum())
 
 
-def _peak_kib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -34,26 +34,19 @@ def index_shard(path: str) -> RecordIndex:
     """
     with open(path, "rb", buffering=0) as stream:
         size = os.fstat(stream.fileno()).st_size
-        stats = _read_stats(path)
         offsets = np.array(list(record_offsets(stream, size, path)), np.int64)
-        if stats is None:
+        if not os.path.exists(path + STATS_SUFFIX):
             stream.seek(0)
             ids = tuple(decode_example(data, path).record.img_id for data in read_records(stream, path))
             return RecordIndex(ids, offsets)
+    with open(path + STATS_SUFFIX, "rb") as stream:
+        stats = ShardStats.from_json(stream.read(), path + STATS_SUFFIX)
     if size != stats.num_bytes or len(offsets) != len(stats.ids):
         raise ValueError(
             f"{path}: expected {len(stats.ids)} records in {stats.num_bytes} bytes as its stats file says, "
             f"got {len(offsets)} in {size}; fetch the shard again, or run the pipeline again"
         )
     return RecordIndex(stats.ids, offsets)
-
-
-def _read_stats(path: str) -> ShardStats | None:
-    try:
-        with open(path + STATS_SUFFIX, "rb") as stream:
-            return ShardStats.from_json(stream.read(), path + STATS_SUFFIX)
-    except FileNotFoundError:
-        return None
 
 
 class ShardReader:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from region_features.records.coco import lmdb_name
@@ -102,17 +103,15 @@ def assign_shards(refs: Iterable[ImageRef], num_shards: int | None) -> dict[Shar
         refs: the images, in any order.
         num_shards: shards per set, at most one per image; None for the fewest shards of at most IMAGES_PER_SHARD.
     """
-    sets: dict[str, list[ImageRef]] = {}
-    for ref in refs:
-        sets.setdefault(ref.set_name, []).append(ref)
     shards = {}
-    for set_name in sorted(sets):
-        ordered = sorted(sets[set_name], key=lambda ref: ref.key)
-        total = len(ordered)
+    ordered = sorted(refs, key=lambda ref: (ref.set_name, ref.key))
+    for set_name, group in groupby(ordered, key=lambda ref: ref.set_name):
+        images = tuple(group)
+        total = len(images)
         of = min(num_shards or -(-total // IMAGES_PER_SHARD), total)
-        for index in range(of):
-            part = tuple(ordered[index * total // of : (index + 1) * total // of])
-            shards[ShardKey(set_name, index, of, len(part))] = part
+        for number in range(of):
+            part = images[number * total // of : (number + 1) * total // of]
+            shards[ShardKey(set_name, number, of, len(part))] = part
     return shards
 
 

@@ -1,4 +1,4 @@
-"""tf.data reads what RegionFeatures reads, and the example trains from every reader."""
+"""parse_example returns the items of RegionFeatures, and docs/toy_captioner.py trains with every reader."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from tests.samples.records import make_example, make_record
 VOLTA = Path("resnet101_faster_rcnn_genome_imgfeats") / "volta"
 
 
-def test_tf_data_reads_the_same(tmp_path: Path) -> None:
+def test_parse_example_returns_the_items_of_region_features(tmp_path: Path) -> None:
     records = [make_record("a_1"), make_record("a_2", boxes=0), make_record("a_3", boxes=5)]
     path = tmp_path / "a.tfrecord"
     with path.open("wb") as stream:
         for record, captions in zip(records, (("Ein Hund läuft. ", "b"), (), ("c",)), strict=True):
             write_record(stream, encode_example(make_example(record, captions)))
     features = RegionFeatures(path)
-    items = list(tf.data.TFRecordDataset([str(path)]).map(parse_example).as_numpy_iterator())
-    assert len(items) == len(features) == 3
-    for item, wanted in zip(items, features, strict=True):
-        assert item.keys() == wanted.keys()
-        for name, value in wanted.items():
+    parsed_items = list(tf.data.TFRecordDataset([str(path)]).map(parse_example).as_numpy_iterator())
+    assert len(parsed_items) == len(features) == 3
+    for parsed, item in zip(parsed_items, features, strict=True):
+        assert parsed.keys() == item.keys()
+        for name, value in item.items():
             if isinstance(value, np.ndarray):
-                assert item[name].dtype == value.dtype and item[name].shape == value.shape, name
-                assert item[name].tobytes() == value.tobytes()
+                assert parsed[name].dtype == value.dtype and parsed[name].shape == value.shape, name
+                assert parsed[name].tobytes() == value.tobytes()
             elif isinstance(value, list):
-                assert [text.decode() for text in item[name]] == value
+                assert [text.decode() for text in parsed[name]] == value
             else:
-                assert (item[name].decode() if isinstance(value, str) else item[name]) == value
+                assert (parsed[name].decode() if isinstance(value, str) else parsed[name]) == value
 
 
 def toy_captioner() -> ModuleType:
@@ -49,7 +49,7 @@ def toy_captioner() -> ModuleType:
     return module
 
 
-def test_the_example_trains_from_every_reader(corpus: Path, tmp_path: Path) -> None:
+def test_the_toy_captioner_trains_with_every_reader(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     argv = ["--corpus", str(corpus), "--weights", str(TINY_WEIGHTS), "--output", str(out), "--num_shards", "2"]
     assert run_pipeline(argv, FakeHandler(), fake_prepare) == 0

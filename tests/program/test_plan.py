@@ -1,4 +1,4 @@
-"""Which image lies in which shard, and how a rerun knows its own plan."""
+"""Images are cut into shards; a rerun compares its plan with the one that it finds."""
 
 from __future__ import annotations
 
@@ -150,10 +150,10 @@ HOSTILE = ["50%", "a b", "käse", "line\u2028break", 'quo"te', "back\\slash", "[
 
 def test_a_plan_is_decoded_as_it_was_encoded() -> None:
     plan = plan_of([*refs(5, "train2014"), *map(ref, HOSTILE)], 2, weights_sha256=None, conf_threshold=0.1)
-    again = decode_plan(encode_plan(plan), "plan.jsonl")
-    assert again.settings == plan.settings
-    assert list(again.shards.items()) == list(plan.shards.items())
-    assert encode_plan(again) == encode_plan(plan)
+    decoded = decode_plan(encode_plan(plan), "plan.jsonl")
+    assert decoded.settings == plan.settings
+    assert list(decoded.shards.items()) == list(plan.shards.items())
+    assert encode_plan(decoded) == encode_plan(plan)
 
 
 def test_an_empty_plan_is_decoded_as_it_was_encoded() -> None:
@@ -181,11 +181,11 @@ def test_a_damaged_plan_is_named_with_a_remedy(data: bytes) -> None:
         decode_plan(data, "out/plan.jsonl")
 
 
-def test_a_resumed_run_sees_no_change() -> None:
+def test_a_run_with_the_same_plan_may_resume() -> None:
     plan = plan_of(refs(9), 2)
     assert describe_change(decode_plan(encode_plan(plan), "plan"), plan) is None
     grown = [replace(image, size=99) for image in refs(9)]
-    assert describe_change(plan, plan_of(grown, 2)) is None  # the shards' digests find these
+    assert describe_change(plan, plan_of(grown, 2)) is None  # changed images are found by the digests of their shards
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_change_of_settings_images_or_shards_is_described(old: Plan, new: Plan
     assert words in (describe_change(old, new) or "")
 
 
-def test_the_input_digest_depends_on_every_part() -> None:
+def test_the_input_digest_depends_on_order_ids_uris_and_sizes() -> None:
     images = [ref("a"), ref("b")]
     variants = [
         images,

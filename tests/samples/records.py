@@ -1,4 +1,4 @@
-"""Seeded random records for the tests of the encodings."""
+"""Seeded random records, examples and shards of them."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def write_shard(path: Path, records: list[RegionRecord]) -> str:
     return str(path)
 
 
-def assert_same(one: RegionRecord, other: RegionRecord) -> None:
-    """Equal bit for bit, NaN and negative zero included."""
-    assert (one.img_id, one.img_h, one.img_w) == (other.img_id, other.img_h, other.img_w)
+def assert_same(record: RegionRecord, expected: RegionRecord) -> None:
+    """Assert equality bit for bit, also of NaN and negative zero."""
+    assert (record.img_id, record.img_h, record.img_w) == (expected.img_id, expected.img_h, expected.img_w)
     for field in ARRAY_FIELDS:
-        mine, theirs = getattr(one, field.name), getattr(other, field.name)
-        assert (mine.shape, mine.dtype, mine.tobytes()) == (theirs.shape, theirs.dtype, theirs.tobytes()), field.name
+        left, right = getattr(record, field.name), getattr(expected, field.name)
+        assert (left.shape, left.dtype, left.tobytes()) == (right.shape, right.dtype, right.tobytes()), field.name

@@ -1,4 +1,4 @@
-"""Shards' images with fake results, and the writer driven as a runner drives it."""
+"""Images of shards with fake results, and a writer that is called as a runner calls it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CAPTIONS = ImageCaptions("a", 7, "restval", ("A café. ", "Two"), (70, 71))
 
 
 def elements(set_name: str = "photos", number: int = 0, of: int = 1, count: int = 4) -> list[Element]:
-    """A shard's images: the second failed, the first has captions."""
+    """Return a shard's images: the first has captions, the second failed."""
     shard = ShardKey(set_name, number, of, count)
-    made: list[Element] = []
+    images: list[Element] = []
     for index in range(count):
         img_id = f"{set_name}_{number}{index}"
         captions = replace(CAPTIONS, img_id=img_id) if index == 0 else None
@@ -30,18 +30,18 @@ def elements(set_name: str = "photos", number: int = 0, of: int = 1, count: int 
         pixels = np.full((4, 5, 3), 10 * number + index + 1, np.uint8)
         failed = index == 1
         result = ImageFailure("decode", "the file is empty") if failed else fake_record(fake_prepare(img_id, pixels))
-        made.append((ImageItem(shard, image, "" if failed else f"{index:064x}"), result))
-    return made
+        images.append((ImageItem(shard, image, "" if failed else f"{index:064x}"), result))
+    return images
 
 
-def run_bundle(writer: _WriteShard, made: list[Element]) -> list[str]:
+def run_bundle(writer: _WriteShard, images: list[Element]) -> list[str]:
     writer.start_bundle()
-    written = [name for element in made for name in writer.process(element)]
-    return written + [last.value for last in writer.finish_bundle()]
+    shards = [name for image in images for name in writer.process(image)]
+    return shards + [last.value for last in writer.finish_bundle()]
 
 
-def plan_of(made: list[Element], **changed: Any) -> Plan:
+def plan_of(images: list[Element], **settings: Any) -> Plan:
     shards: dict[ShardKey, tuple[ImageRef, ...]] = {}
-    for item, _ in made:
+    for item, _ in images:
         shards[item.shard] = (*shards.get(item.shard, ()), item.image.ref)
-    return Plan({**SETTINGS, **changed}, shards)
+    return Plan({**SETTINGS, **settings}, shards)
