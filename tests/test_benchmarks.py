@@ -1,4 +1,4 @@
-"""The detector's benchmark: its sides do the same work, its numbers say what they claim, its tables keep their rows."""
+"""The benchmarks: both sides do the same work, the numbers are what they claim to be, the tables keep their rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from region_features.records.region_record import RegionRecord
 from region_features.records.settings import SelectionRule
 from tests.conftest import TINY_WEIGHTS, write_photo
 
-# ResNet-50's depth and widths that double: what detectron2 can build, narrow.
+# A network that detectron2 can build (the depth of ResNet-50, widths that double), as narrow as possible.
 NARROW = Architecture(
     stem=8,
     stages=(Stage(3, 8, 16), Stage(4, 16, 32), Stage(6, 32, 64), Stage(3, 64, 128)),
@@ -44,7 +44,7 @@ GPU_ROW = "| this detector, bfloat16 | some GPU | 150 | 151 | 9 | 9 | 9 MB | 50%
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """What a deviation is taken of."""
+    """The arrays of which a deviation is computed."""
 
     boxes: NDArray[np.float32]
     features: NDArray[np.float32]
@@ -92,7 +92,7 @@ def test_the_command_rewrites_the_rows_of_its_own_machine(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("more_flags", "message"),
     [
         (lambda folder: ["--write", str(folder / "empty.md")], "empty.md: expected a comment <!-- detector speed -->"),
         (lambda folder: [str(folder / "empty.md")], "empty.md: expected an image"),
@@ -100,17 +100,17 @@ def test_the_command_rewrites_the_rows_of_its_own_machine(
     ],
 )
 def test_wrong_use_is_one_line_and_status_2(
-    change: Callable[[Path], list[str]],
-    said: str,
+    more_flags: Callable[[Path], list[str]],
+    message: str,
     narrow: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "empty.md").write_text("nothing")
     with pytest.raises(SystemExit) as stopped:
-        detector.main([narrow, *change(tmp_path)])
+        detector.main([narrow, *more_flags(tmp_path)])
     assert stopped.value.code == 2
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_weights_that_detectron2_cannot_build_are_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,27 +124,28 @@ def test_the_straight_port_gives_the_detectors_records() -> None:
     torch.set_num_threads(2)
     photos = [prepare(f"photo_{i}", image) for i, image in enumerate(photographs([]))]
     port = straight_port.load(str(TINY_WEIGHTS), "cpu")
-    found = Detector.load(str(TINY_WEIGHTS), "cpu", SelectionRule()).detect(photos)
-    for photo, record in zip(photos, found, strict=True):
+    records = Detector.load(str(TINY_WEIGHTS), "cpu", SelectionRule()).detect(photos)
+    assert len(photos) == 3
+    for photo, record in zip(photos, records, strict=True):
         assert isinstance(record, RegionRecord)
         plain = straight_port.detect(port, photo)
-        one = deviation(record, plain)
-        assert one.same == 1 and max(one.feature, one.probability) <= 5e-5 and one.box <= 0.02
+        apart = deviation(record, plain)
+        assert apart.same == 1 and max(apart.feature, apart.probability) <= 5e-5 and apart.box <= 0.02
         assert abs(np.sort(record.attrs.max(axis=1)) - np.sort(plain.attrs.max(axis=1))).max() <= 5e-5
 
 
 def test_the_program_is_measured_from_jpegs_to_shards() -> None:
-    found = end_to_end.measure(str(TINY_WEIGHTS), "cpu", "float32", 10, [])
-    assert found["busy"] is None
-    assert found["rate"] is not None and found["rate"] > 0
-    assert found["peak"] is not None and found["peak"] > 1e8
+    measured = end_to_end.measure(str(TINY_WEIGHTS), "cpu", "float32", 10, [])
+    assert measured["busy"] is None
+    assert measured["rate"] is not None and measured["rate"] > 0
+    assert measured["peak"] is not None and measured["peak"] > 1e8
 
 
 def test_the_program_feeds_a_network_that_only_waits(tmp_path: Path) -> None:
     for number in range(70):
         write_photo(tmp_path / "photos" / f"{number}.png", number)
-    reached, busy = feeding.measure(tmp_path / "photos", rate=1000)
-    assert reached > 0 and busy == pytest.approx(reached / 1000)
+    rate, busy = feeding.measure(tmp_path / "photos", rate=1000)
+    assert rate > 0 and busy == pytest.approx(rate / 1000)
 
 
 def test_the_first_fifth_of_the_batches_is_left_out() -> None:
@@ -173,19 +174,19 @@ def test_a_deviation_matches_rows_by_box() -> None:
     rng = np.random.default_rng(0)
     corners = np.arange(4, dtype=np.float32)[:, None] * 50
     boxes = np.concatenate([corners, corners, corners + 39, corners + 39], axis=1)
-    one = Regions(boxes, rng.random((4, 6), np.float32), rng.random((4, 3), np.float32))
-    turned = Regions(boxes[::-1] + np.float32(0.5), one.features[::-1], one.cls_prob[::-1])
-    equal = deviation(turned, one)
+    regions = Regions(boxes, rng.random((4, 6), np.float32), rng.random((4, 3), np.float32))
+    turned = Regions(boxes[::-1] + np.float32(0.5), regions.features[::-1], regions.cls_prob[::-1])
+    equal = deviation(turned, regions)
     assert (equal.same, equal.found, equal.feature, equal.probability, equal.mean) == (1, 1, 0, 0, 0)
     assert equal.box == 0.5
-    louder = one.features.copy()
-    louder[2, 3] += 0.25
-    other = Regions(np.where(np.arange(4)[:, None] == 0, boxes + 300, boxes), louder, one.cls_prob)
-    moved = deviation(other, one)
+    features = regions.features.copy()
+    features[2, 3] += 0.25
+    other = Regions(np.where(np.arange(4)[:, None] == 0, boxes + 300, boxes), features, regions.cls_prob)
+    moved = deviation(other, regions)
     assert (moved.same, moved.found, moved.box) == (0, 0.75, 0)
     assert moved.feature == pytest.approx(0.25)
-    assert moved.relative == pytest.approx(0.25 / one.features.max())
-    assert moved.mean == pytest.approx(0.25 / 18 / one.features.mean(), rel=1e-5)
+    assert moved.relative == pytest.approx(0.25 / regions.features.max())
+    assert moved.mean == pytest.approx(0.25 / 18 / regions.features.mean(), rel=1e-5)
     both = together([equal, moved])
     assert (both.same, both.found, both.box) == (0.5, 0.875, 0.5)
 
