@@ -84,9 +84,9 @@ def _time_list_search(output: str, records: int) -> tuple[float, float]:
         index = image_ids.index(str(number * stride).encode())
         with environment.begin(write=False) as transaction:
             item = pickle.loads(transaction.get(image_ids[index // stride]) or b"")
-        boxes = int(item["num_boxes"])
+        num_boxes = int(item["num_boxes"])
         arrays = [
-            np.frombuffer(base64.b64decode(item[name]), np.float32).reshape(boxes, -1)
+            np.frombuffer(base64.b64decode(item[name]), np.float32).reshape(num_boxes, -1)
             for name in ("features", "boxes", "cls_prob", "attrs")
         ]
         return [*arrays, int(item["img_h"]), int(item["img_w"])]

@@ -1,1 +1,1 @@
-"""Hard negatives: each image's nearest others by mean-pooled features."""
+"""Hard negatives: the images nearest to each image by mean-pooled features."""

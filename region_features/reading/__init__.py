@@ -1,1 +1,1 @@
-"""RegionFeatures and parse_example: what training programs read shards and LMDBs with."""
+"""Readers of shards and LMDBs for training programs: RegionFeatures and parse_example."""

@@ -1,1 +1,1 @@
-"""What can be wrong with records, captions and hard negatives; pure functions that name each problem."""
+"""Checks of records, caption files and hard negatives; each yields Problems."""
