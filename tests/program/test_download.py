@@ -1,4 +1,4 @@
-"""The archives from a server on this machine to a corpus that the pipeline reads."""
+"""Archives from a server on this machine become a corpus that the pipeline reads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SETS = ("train2014", "val2014", "test2015")
 
 @pytest.fixture
 def server(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    """A mirror of the small corpus; pauses take no time."""
+    """Serve a mirror of the small corpus; pauses take no time."""
     monkeypatch.setattr("region_features.download.http.time.sleep", lambda seconds: None)
     monkeypatch.setenv("no_proxy", "*")
     with serving() as state:
@@ -44,7 +44,7 @@ def fetch(server: FileServer, folder: Path, *flags: str) -> int:
 
 
 def names(folder: Path) -> list[str]:
-    """The files in a corpus, the lock left out."""
+    """Return the names in a corpus folder, the lock left out."""
     return sorted(path.name for path in folder.iterdir() if path.name != LOCK_FILE)
 
 
@@ -63,21 +63,16 @@ def test_fetched_and_unpacked_archives_are_the_corpus(
         assert (folder / Path(path).name).read_bytes() == server.files[path]
 
     flags = ["--weights", str(TINY_WEIGHTS), "--num_shards", "2"]
-    assert (
-        run_pipeline(["--corpus", str(corpus), "--output", str(tmp_path / "a"), *flags], FakeHandler(), fake_prepare)
-        == 0
-    )
-    assert (
-        run_pipeline(["--corpus", str(folder), "--output", str(tmp_path / "b"), *flags], FakeHandler(), fake_prepare)
-        == 0
-    )
+    for source, name in ((corpus, "a"), (folder, "b")):
+        argv = ["--corpus", str(source), "--output", str(tmp_path / name), *flags]
+        assert run_pipeline(argv, FakeHandler(), fake_prepare) == 0
     shards = sorted((tmp_path / "a" / "tfrecord").glob("*.tfrecord"))
     assert len(shards) == 6
     for shard in shards:
         assert shard.read_bytes() == (tmp_path / "b" / "tfrecord" / shard.name).read_bytes()
 
 
-def test_what_is_whole_is_skipped_without_a_request(
+def test_whole_files_are_skipped_without_a_request(
     server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fetch(server, tmp_path / "c") == 0
@@ -107,7 +102,7 @@ def test_a_download_that_is_cut_off_is_resumed_with_a_note(
     assert len(errors) == 3 and all("trying again in" in line for line in errors)
 
 
-def test_a_file_that_changes_in_between_is_fetched_anew(server: FileServer, corpus: Path, tmp_path: Path) -> None:
+def test_a_file_that_changed_between_tries_starts_over(server: FileServer, corpus: Path, tmp_path: Path) -> None:
     other = zip_folder(corpus / "images" / "test2015", "val2014/")
     server.script = [Answer(), Answer(cut=1000), Answer(change=other)]
     assert fetch(server, tmp_path / "c", "--only", "val2014") == 0
@@ -121,10 +116,10 @@ def test_an_archive_that_the_server_lacks_is_named_before_any_download(
     assert fetch(server, tmp_path / "c") == 1
     error = capsys.readouterr().err
     assert "test2015.zip: expected the file, the server answers 404" in error and len(error.splitlines()) == 1
-    assert names(tmp_path / "c") == []  # all are asked for before the first is fetched
+    assert names(tmp_path / "c") == []  # all sizes are requested before the first download
 
 
-def test_damage_is_found_and_the_next_run_starts_anew(
+def test_a_damaged_archive_is_deleted_and_downloaded_again_by_the_next_run(
     server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = server.files["/coco/caption_datasets.zip"]
@@ -144,7 +139,9 @@ def test_damage_is_found_and_the_next_run_starts_anew(
     assert fetch(server, tmp_path / "c", "--only", "caption_datasets", "--unzip") == 0
 
 
-def test_evil_archives_unpack_nothing(server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hostile_archive_is_not_unpacked(
+    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.files["/coco/val2014.zip"] = zip_bytes([("val2014/1.jpg", b"x"), ("../../evil.jpg", b"evil")])
     assert fetch(server, tmp_path / "c", "--only", "val2014", "--unzip") == 1
     assert "expected plain files in val2014/, each once, got '../../evil.jpg'" in capsys.readouterr().err
@@ -198,7 +195,7 @@ def test_a_killed_download_is_resumed(server: FileServer, tmp_path: Path) -> Non
     assert (tmp_path / "c" / "val2014.zip").read_bytes() == big
 
 
-def test_ctrl_c_is_one_line(
+def test_an_interrupted_download_ends_with_one_line_and_is_resumed(
     server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
@@ -211,7 +208,7 @@ def test_ctrl_c_is_one_line(
     monkeypatch.setenv("no_proxy", "*")
     server.log.clear()
     assert fetch(server, tmp_path / "c", "--only", "val2014") == 0
-    assert len(server.log) == 1  # only asked for its size: all had come
+    assert len(server.log) == 1  # only its size is requested: it had been downloaded
 
 
 def test_a_folder_that_cannot_be_written_is_named(
@@ -256,6 +253,8 @@ def test_archives_come_from_the_official_addresses() -> None:
         "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip",
         "http://images.cocodataset.org/zips/train2014.zip",
     ]
-    assert [archive.name for archive in parse_args(["--corpus", "c"]).archives] == [each.name for each in ARCHIVES]
+    assert [archive.name for archive in parse_args(["--corpus", "c"]).archives] == [
+        archive.name for archive in ARCHIVES
+    ]
     with pytest.raises(UsageError):
         parse_args(["--corpus", "c", "--only", "captions"])

@@ -1,4 +1,4 @@
-"""Converting, inspecting and running weights of other formats, from the command line to the files."""
+"""Weights of other formats: converted, inspected and run from the command line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sha256(path: Path) -> str:
 
 @pytest.fixture
 def port(tmp_path: Path) -> Path:
-    """The weights as a port to detectron2 has them, without attribute head."""
+    """Write the weights in the layout of detectron2 ports, without attribute head."""
     path = tmp_path / "port.pkl"
     write_pickle(path, without_attributes(detectron2_order()))
     return path
@@ -42,7 +42,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def detect(photos: Path, weights: object, out: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Run the network; the manifest, and each shard's bytes."""
+    """Run the network; return the manifest and the bytes of each shard."""
     argv = ["--images", str(photos), "--weights", str(weights), "--output", str(out), "--outputs", "tfrecord"]
     assert run_pipeline([*argv, "--device", "cpu"]) == 0
     shards = {path.name: path.read_bytes() for path in (out / "tfrecord").glob("*.tfrecord")}
@@ -50,12 +50,12 @@ def detect(photos: Path, weights: object, out: Path) -> tuple[dict[str, Any], di
     return json.loads((out / "manifest.json").read_text()), shards
 
 
-def records(out: Path) -> list[RegionRecord]:
-    found: list[RegionRecord] = []
+def read_output(out: Path) -> list[RegionRecord]:
+    records: list[RegionRecord] = []
     for path in sorted((out / "tfrecord").glob("*.tfrecord")):
         with path.open("rb") as stream:
-            found.extend(decode_example(data, path.name).record for data in read_records(stream, path.name))
-    return found
+            records.extend(decode_example(data, path.name).record for data in read_records(stream, path.name))
+    return records
 
 
 def test_converted_weights_give_the_same_records_bit_for_bit(
@@ -63,8 +63,10 @@ def test_converted_weights_give_the_same_records_bit_for_bit(
 ) -> None:
     converted = tmp_path / "ours.safetensors"
     assert main(["convert", str(port), str(converted)]) == 0
-    told = capsys.readouterr()
-    assert told.err == "" and told.out.startswith(f"{converted}: {converted.stat().st_size} bytes, ResNet-20 from")
+    printed = capsys.readouterr()
+    assert printed.err == "" and printed.out.startswith(
+        f"{converted}: {converted.stat().st_size} bytes, ResNet-20 from"
+    )
     with safe_open(converted, framework="np") as file:
         assert file.metadata() == {
             "layout": "region-features-1",
@@ -79,14 +81,12 @@ def test_converted_weights_give_the_same_records_bit_for_bit(
     again, same = detect(photos, converted, tmp_path / "two")
     assert again["weights"] == {"format": "safetensors", "attributes": False}
     assert len(shards) == 1 and shards == same
-    found = records(tmp_path / "one")
-    assert len(found) == 2 and not any(record.attrs.any() for record in found)
-    assert all(record.attrs.shape == (len(record.boxes), 401) for record in found)
+    records = read_output(tmp_path / "one")
+    assert len(records) == 2 and not any(record.attrs.any() for record in records)
+    assert all(record.attrs.shape == (len(record.boxes), 401) for record in records)
 
 
-def test_a_run_fetches_its_weights_once_and_they_are_those_that_were_checked(
-    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_fetches_the_checked_weights_once(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with serving() as server:
@@ -98,14 +98,14 @@ def test_a_run_fetches_its_weights_once_and_they_are_those_that_were_checked(
     assert shards == detect(photos, TINY_WEIGHTS, tmp_path / "two")[1]
 
 
-def rows(text: str) -> dict[str, str]:
-    """What `inspect` printed, by name."""
+def parse_rows(text: str) -> dict[str, str]:
+    """Split the output of `inspect` into names and values."""
     return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
 
 
-def test_inspect_says_what_a_file_is(tmp_path: Path, port: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_describes_a_file(tmp_path: Path, port: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(TINY_WEIGHTS)]) == 0
-    assert rows(capsys.readouterr().out) == {
+    assert parse_rows(capsys.readouterr().out) == {
         "file": str(TINY_WEIGHTS),
         "format": "caffemodel",
         "network": "ResNet-20",
@@ -116,20 +116,20 @@ def test_inspect_says_what_a_file_is(tmp_path: Path, port: Path, capsys: pytest.
         "bytes": str(TINY_WEIGHTS.stat().st_size),
         "sha256": sha256(TINY_WEIGHTS),
     }
-    converted = tmp_path / "name.caffemodel"  # a name says nothing
+    converted = tmp_path / "name.caffemodel"  # the content decides
     assert main(["convert", str(port), str(converted)]) == 0
     capsys.readouterr()
     assert main(["inspect", str(converted)]) == 0
-    found = rows(capsys.readouterr().out)
-    assert found["attributes"] == "no attribute head: attributes will be zeros"
-    assert (found["format"], found["sha256"]) == ("safetensors", sha256(converted))
-    assert found["converted from"] == f"detectron2-pickle, sha256 {sha256(port)}"
+    rows = parse_rows(capsys.readouterr().out)
+    assert rows["attributes"] == "no attribute head: attributes will be zeros"
+    assert (rows["format"], rows["sha256"]) == ("safetensors", sha256(converted))
+    assert rows["converted from"] == f"detectron2-pickle, sha256 {sha256(port)}"
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    told = capsys.readouterr()
-    assert told.out == "" and told.err.count("\n") == 1 and told.err.startswith("beam_pipeline.weights: ")
-    return told.err
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1 and printed.err.startswith("beam_pipeline.weights: ")
+    return printed.err
 
 
 @pytest.mark.parametrize("command", ["inspect", "convert"])
@@ -147,7 +147,7 @@ def test_errors_are_one_line_and_status_2(tmp_path: Path, capsys: pytest.Capture
             path.write_bytes(content)
         assert main([command, str(path), *out]) == 2
         assert message in one_line(capsys)
-    assert [found.name for found in tmp_path.iterdir()] == ["w.pkl"]
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pkl"]
     assert main([command, "http://example.org/w.pkl", *out]) == 2
     assert "expected https://" in one_line(capsys)
     assert main([command, str(tmp_path), *out]) == 2

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from region_features.records.failure import ImageFailure
+from region_features.records.given_boxes import GivenBoxes, no_boxes
 from region_features.records.item import CaptionedImage, ImageItem
 from region_features.records.plan import ImageRef, Plan, ShardKey, assign_shards, encode_plan
 from region_features.records.prepared_image import PreparedImage
@@ -120,6 +121,30 @@ def test_an_image_that_cannot_be_loaded_is_its_own_failure(tmp_path: Path) -> No
     item, failure = load_item(shard_of(1), image, broken, LIMIT)
     assert isinstance(failure, ImageFailure)
     assert (failure.stage, failure.reason) == ("decode", "ZeroDivisionError: no scale for a")
+
+
+def load_with_boxes(path: Path, boxes: GivenBoxes | None) -> PreparedImage | ImageFailure:
+    image = CaptionedImage(ImageRef("photos", path.stem, str(path), 1), None, boxes)
+    return load_item(shard_of(1), image, fake_prepare, LIMIT)[1]
+
+
+def test_an_image_carries_its_given_boxes_or_why_they_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_photo(path, 1, (30, 40))
+    inside = GivenBoxes("a", np.array([[0, 0, 40, 30], [1, 1, 2, 2]], np.float32))
+    with_boxes = load_with_boxes(path, inside)
+    assert isinstance(with_boxes, PreparedImage) and with_boxes.boxes is not None
+    np.testing.assert_array_equal(with_boxes.boxes, inside.boxes)
+    without_boxes = load_with_boxes(path, None)
+    assert isinstance(without_boxes, PreparedImage) and without_boxes.boxes is None
+    np.testing.assert_array_equal(without_boxes.pixels, with_boxes.pixels)
+    outside = GivenBoxes("a", np.array([[0, 0, 41, 30]], np.float32))
+    for result, stage in (
+        (load_with_boxes(path, outside), "boxes"),
+        (load_with_boxes(path, no_boxes("a")), "boxes"),
+        (load_with_boxes(tmp_path / "b.png", no_boxes("b")), "read"),
+    ):
+        assert isinstance(result, ImageFailure) and result.stage == stage
 
 
 def prepare_but_for_three(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
