@@ -1,4 +1,4 @@
-"""Ways to damage an output folder, and the output that is damaged."""
+"""An output folder, and ways to damage it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SHARD = Path("tfrecord") / "train2014-00000-of-00002.tfrecord"
 LMDB = VOLTA / "trainval_feat.lmdb"
 SECOND = "COCO_train2014_000000000011"
 NEXT_SHARD = Path("tfrecord") / "train2014-00001-of-00002.tfrecord"
-FIRST = "COCO_train2014_000000000010"  # the first of SHARD in the order of the keys' bytes
+FIRST = "COCO_train2014_000000000010"  # the first image of SHARD in LMDB key order
 
 
 @pytest.fixture(name="made", scope="module")
 def made_once() -> dict[str, Path]:
-    """The output that the first test here made, to be copied by the others."""
+    """Keep the output that the module's first test makes; each test gets a copy."""
     return {}
 
 
@@ -64,7 +64,7 @@ def read_examples(path: Path) -> list[ImageExample]:
 
 
 def rewrite(out: Path, change: Callable[[list[ImageExample]], list[ImageExample]]) -> None:
-    """Write the shard anew, with a stats file that vouches for it."""
+    """Change the examples of a shard, with a stats file that agrees."""
     path = out / SHARD
     examples = change(read_examples(path))
     with path.open("wb") as stream:
@@ -102,26 +102,26 @@ def edit_json(name: str, change: Callable[[Any], object]) -> Callable[[Path], No
 
 
 def edit_lmdb(change: Callable[[Any], object]) -> Callable[[Path], None]:
-    """Changes records, and lets source.json and the manifest tell the new size."""
+    """Change records, with a source.json and a manifest that agree on the new size."""
 
     def damage(out: Path) -> None:
         with lmdb.open(str(out / LMDB), map_size=1 << 26, lock=False) as env, env.begin(write=True) as transaction:
             change(transaction)
         size = (out / LMDB / "data.mdb").stat().st_size
         edit_json(str(LMDB / "source.json"), lambda source: source.update(data_bytes=size))(out)
-        edit_json("manifest.json", lambda all_: all_["files"]["lmdb"][LMDB.name].update(bytes=size))(out)
+        edit_json("manifest.json", lambda manifest: manifest["files"]["lmdb"][LMDB.name].update(bytes=size))(out)
 
     return damage
 
 
 def lines_of(name: str, change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
-    """Changes the lines of a caption file, and lets the manifest tell the new size."""
+    """Change the lines of a caption file, with a manifest that agrees on the new size."""
 
     def damage(out: Path) -> None:
         path = out / "annotations" / name
         path.write_text("\n".join([*change(path.read_text().splitlines()), ""]))
         size = path.stat().st_size
-        edit_json("manifest.json", lambda all_: all_["files"]["annotations"].update({name: size}))(out)
+        edit_json("manifest.json", lambda manifest: manifest["files"]["annotations"].update({name: size}))(out)
 
     return damage
 
@@ -133,7 +133,7 @@ def flip_byte(out: Path) -> None:
 
 
 def swap_shards(out: Path) -> None:
-    """Another whole shard under the same name and of the same stats."""
+    """Replace a shard by another whole one, with the old stats."""
     rewritten = [replace(example, sha256="cd" * 32) for example in read_examples(out / SHARD)]
     with (out / SHARD).open("wb") as stream:
         for example in rewritten:
