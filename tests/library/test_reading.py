@@ -22,23 +22,23 @@ from region_features.formats.tfrecord import record_offsets, write_record
 from region_features.lmdb_store.value_codecs import VALUE_CODECS
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 from tests.conftest import ROOT, TINY_WEIGHTS
+from tests.samples.exports import build
 from tests.samples.fakes import FakeHandler, fake_prepare
 from tests.samples.lmdbs import TRAIN, VAL, make_job
 from tests.samples.reading import ItemsWithPid, unbatch
 from tests.samples.records import make_example, make_record, write_shard
-from transforms.lmdb import build_lmdb
 
 SHARDS = "shards"
 KINDS = (*VALUE_CODECS, SHARDS)
 # At least one form of each value codec.
 IN_WORKERS = ("volta", "volta-arrays", "safetensors", "safetensors-float16", SHARDS)
-VOLTA = Path("resnet101_faster_rcnn_genome_imgfeats") / "volta"
+LMDB = Path("resnet101_faster_rcnn_genome_imgfeats") / "volta" / "trainval_feat.lmdb"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two sets of two shards each, without stats, and their LMDB."""
-    build_lmdb(make_job(tmp_path / "some"))
+    build(make_job(tmp_path / "some"))
     return tmp_path / "some"
 
 
@@ -53,8 +53,8 @@ def open_features(kind: str, folder: Path) -> RegionFeatures:
     """Open the shards, or an LMDB of this form of the same records."""
     if kind == SHARDS:
         return RegionFeatures(folder)
-    build_lmdb(make_job(folder, form=kind))
-    return RegionFeatures(folder / "trainval_feat.lmdb")
+    build(make_job(folder, form=kind))
+    return RegionFeatures(folder / LMDB)
 
 
 def stored_record(kind: str, img_id: str) -> RegionRecord:
@@ -107,7 +107,7 @@ def test_items_of_shards_have_captions_and_items_of_lmdbs_have_none(folder: Path
     item = RegionFeatures(folder)[TRAIN[0]]
     assert item["captions"] == ["Ein Hund läuft. ", "a dog"] and item["split"] == "val"
     assert item["caption_ids"].tolist() == [770337, 770338] and item["caption_ids"].dtype == np.int64
-    assert "captions" not in RegionFeatures(folder / "trainval_feat.lmdb")[TRAIN[0]]
+    assert "captions" not in RegionFeatures(folder / LMDB)[TRAIN[0]]
 
 
 def test_folders_globs_and_single_shards_are_read_with_and_without_stats(out: Path) -> None:
@@ -122,7 +122,7 @@ def test_folders_globs_and_single_shards_are_read_with_and_without_stats(out: Pa
         path.unlink()
     without_stats = RegionFeatures(str(out / "tfrecord" / "train2014-*.tfrecord"))
     assert list(map(repr, without_stats)) == list(map(repr, train))
-    lmdb_item = RegionFeatures(out / VOLTA / "trainval_feat.lmdb")["9"]
+    lmdb_item = RegionFeatures(out / LMDB)["9"]
     np.testing.assert_array_equal(lmdb_item["features"], train["9"]["features"])
 
 
@@ -185,11 +185,11 @@ def test_open_features_can_be_pickled_and_forked(kind: str, folder: Path) -> Non
 
 def test_a_rebuilt_lmdb_is_read_when_opened_again_and_the_old_one_stays_readable(tmp_path: Path) -> None:
     job = make_job(tmp_path / "some")
-    build_lmdb(job)
-    old = RegionFeatures(job.output)
+    build(job)
+    old = RegionFeatures(job.folder)
     assert old["10"]["features"].shape == (3, 16)
-    build_lmdb(make_job(tmp_path / "some", "d2", width=24))
-    assert RegionFeatures(job.output)["10"]["features"].shape == (3, 24)
+    build(make_job(tmp_path / "some", "d2", width=24))
+    assert RegionFeatures(job.folder)["10"]["features"].shape == (3, 24)
     assert old["10"]["features"].shape == (3, 16)
 
 
@@ -222,10 +222,10 @@ def test_damaged_and_replaced_files_are_named(folder: Path, tmp_path: Path) -> N
     shard.write_bytes(data[:-9])
     with pytest.raises(ValueError, match=r"train2014-0.tfrecord, record at byte .*: expected it to end at byte"):
         RegionFeatures(folder)
-    mdb = folder / "trainval_feat.lmdb" / "data.mdb"
+    mdb = folder / LMDB / "data.mdb"
     mdb.write_bytes(mdb.read_bytes()[:5000])
     with pytest.raises(ValueError, match=r"expected data.mdb of \d+ bytes, got 5000"):
-        len(RegionFeatures(folder / "trainval_feat.lmdb"))
+        len(RegionFeatures(folder / LMDB))
 
 
 def test_a_shard_that_differs_from_its_stats_is_refused(out: Path) -> None:
