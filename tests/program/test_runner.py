@@ -1,25 +1,240 @@
-"""What a runner is told beyond the user's own flags."""
+"""Choice of the runner, watching a run to its end, and whose fault an error is."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from beam_pipeline.runner import one_process_a_machine
+from beam_pipeline import runner
+from beam_pipeline.runner import Run, interrupted_message, is_defect, new_run, remote_counts, watch
+from beam_pipeline.usage import UsageError
+from transforms.metrics import count, local_counts, reset_local_counts
+
+JOB: Any = SimpleNamespace(plan=SimpleNamespace(num_images=10), done=0, layout=SimpleNamespace(shards="out/tfrecord"))
 
 
-def told(*flags: str) -> tuple[list[str], int | None]:
+def worker_options(*flags: str) -> tuple[list[str], int | None]:
+    """Return the experiments and the threads a machine that Dataflow is asked for."""
     options = PipelineOptions(list(flags))
-    one_process_a_machine(options)
+    runner.use_one_process_a_machine(options)
     debug = options.view_as(DebugOptions)
     return debug.experiments, debug.number_of_worker_harness_threads
 
 
 def test_dataflow_gets_one_process_and_so_one_network_a_machine() -> None:
-    assert told() == (["no_use_multiple_sdk_containers"], 4)
-    assert told("--experiments=use_runner_v2") == (["use_runner_v2", "no_use_multiple_sdk_containers"], 4)
+    assert worker_options() == (["no_use_multiple_sdk_containers"], 4)
+    assert worker_options("--experiments=use_runner_v2") == (["use_runner_v2", "no_use_multiple_sdk_containers"], 4)
 
 
 @pytest.mark.parametrize("choice", ["use_multiple_sdk_containers", "no_use_multiple_sdk_containers"])
-def test_the_users_own_choice_stands(choice: str) -> None:
-    assert told(f"--experiments={choice}", "--number_of_worker_harness_threads=9") == ([choice], 9)
+def test_the_users_own_choice_of_processes_and_threads_stands(choice: str) -> None:
+    flags = (f"--experiments={choice}", "--number_of_worker_harness_threads=9")
+    assert worker_options(*flags) == ([choice], 9)
+
+
+@pytest.mark.parametrize(
+    "flags", [(), ("--runner=DirectRunner",), ("--runner=direct",), ("--direct_running_mode=multi_processing",)]
+)
+def test_a_local_run_uses_beams_in_process_runner(flags: tuple[str, ...]) -> None:
+    run = new_run(flags)
+    assert run.runner is None and isinstance(run.pipeline.runner, FnApiRunner)
+
+
+def test_another_runner_is_the_one_that_the_user_named() -> None:
+    run = new_run(["--runner=FlinkRunner"])
+    assert run.runner == "FlinkRunner" and type(run.pipeline.runner).__name__ == "FlinkRunner"
+    assert "no_use_multiple_sdk_containers" not in run.pipeline.options.view_as(DebugOptions).experiments
+
+
+def test_a_run_on_dataflow_asks_for_one_process_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Beam's own Pipeline would ask Google for the buckets.
+    monkeypatch.setattr(beam, "Pipeline", SimpleNamespace)
+    run: Any = new_run(["--runner=DataflowRunner", "--project=p"])
+    assert run.runner == run.pipeline.runner == "DataflowRunner"
+    assert run.pipeline.options.view_as(DebugOptions).experiments == ["no_use_multiple_sdk_containers"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--runner=NoSuchRunner", "Unexpected pipeline runner"),
+        ("--runner=DataflowRunner", "Missing required option: project"),
+        ("--direct_running_mode=multi_threading", "loses records in silence"),
+    ],
+)
+def test_flags_that_a_runner_refuses_are_wrong_use(flag: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        new_run([flag])
+
+
+class FakeResult:
+    """A result whose state goes on each time it is asked for, and whose metrics are these."""
+
+    def __init__(self, *states: str, metrics: Callable[[], Any] = dict) -> None:
+        self._states = list(states)
+        self.metrics = metrics
+
+    @property
+    def state(self) -> str:
+        return self._states.pop(0) if len(self._states) > 1 else self._states[0]
+
+
+def fake_run(name: str | None, result: Any, during: Callable[[], object] = lambda: None) -> Run:
+    """Make a run that calls `during` while it starts and returns the result, or raises it."""
+
+    def run() -> Any:
+        during()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    pipeline: Any = SimpleNamespace(run=run)
+    return Run(pipeline, name)
+
+
+def metrics_of(**counts: int) -> Callable[[], Any]:
+    """Stand in for a runner that reports these counters, some only as attempted."""
+
+    def counter(name: str, value: int) -> Any:
+        key = SimpleNamespace(metric=SimpleNamespace(name=name))
+        return SimpleNamespace(key=key, attempted=value if value % 2 else None, committed=value)
+
+    counters = [counter(name, value) for name, value in counts.items()]
+    return lambda: SimpleNamespace(query=lambda _: {"counters": counters})
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Poll often, and leave no counts to other tests."""
+    monkeypatch.setattr(runner, "_POLL_SECONDS", 0.001)
+    yield
+    reset_local_counts()
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Mapping[str, int]]]:
+    """The function from which the progress display reads its counts."""
+    functions: list[Callable[[], Mapping[str, int]]] = []
+
+    class Display:
+        def __init__(self, total: int, done: int, counts: Callable[[], Mapping[str, int]], stream: object) -> None:
+            functions.append(counts)
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(runner, "RunProgress", Display)
+    return functions
+
+
+@pytest.mark.parametrize("name", [None, "DataflowRunner"])
+def test_a_run_is_watched_until_it_is_done(name: str | None) -> None:
+    result = FakeResult("RUNNING", "RUNNING", "DONE")
+    watch(fake_run(name, result), JOB)
+    assert result.state == "DONE"
+
+
+@pytest.mark.parametrize("state", ["FAILED", "CANCELLED", "DRAINED"])
+def test_a_run_that_does_not_end_well_is_an_error_with_its_state(state: str) -> None:
+    with pytest.raises(RuntimeError, match=f"ended in state {state}; see its log"):
+        watch(fake_run("DataflowRunner", FakeResult("RUNNING", state)), JOB)
+
+
+@pytest.mark.parametrize("name", [None, "DataflowRunner"])
+def test_what_a_run_raises_is_raised_to_its_watcher(name: str | None) -> None:
+    with pytest.raises(KeyError, match="a step"):
+        watch(fake_run(name, KeyError("a step")), JOB)
+
+
+@pytest.mark.parametrize(("name", "in_this_thread"), [(None, False), ("DataflowRunner", True)])
+def test_only_a_local_run_works_in_a_thread_of_its_own(name: str | None, in_this_thread: bool) -> None:
+    threads: list[threading.Thread] = []
+    watch(fake_run(name, FakeResult("DONE"), lambda: threads.append(threading.current_thread())), JOB)
+    assert [thread is threading.current_thread() for thread in threads] == [in_this_thread]
+
+
+def test_the_counts_of_an_earlier_run_in_this_process_are_dropped() -> None:
+    count("images_written", 7)
+    watch(fake_run(None, FakeResult("DONE"), lambda: count("images_written", 2)), JOB)
+    assert local_counts() == {"images_written": 2}
+
+
+def test_the_display_shows_a_runners_counts_where_this_process_has_none(
+    shown: list[Callable[[], Mapping[str, int]]],
+) -> None:
+    at_the_start: list[Mapping[str, int]] = []
+    result = FakeResult("DONE", metrics=metrics_of(images_written=5))
+    watch(fake_run("DataflowRunner", result, lambda: at_the_start.append(shown[0]())), JOB)
+    assert at_the_start == [{}] and shown[0]() == {"images_written": 5}
+    count("images_written", 3)
+    assert shown[0]() == {"images_written": 3}
+
+
+def test_a_runners_counters_are_read_by_name() -> None:
+    result = FakeResult("RUNNING", metrics=metrics_of(images_written=5, images_failed=2, images_read=0))
+    assert remote_counts(result) == {"images_written": 5, "images_failed": 2, "images_read": 0}
+
+
+def test_beams_own_result_gives_the_counters_of_the_steps() -> None:
+    pipeline = new_run([]).pipeline
+    pipeline | beam.Create([1, 2, 3]) | beam.Map(lambda number: count("images_read", number))
+    result = pipeline.run()
+    assert remote_counts(result) == {"images_read": 6}
+
+
+def test_a_runner_without_metrics_gives_no_counts() -> None:
+    def unavailable() -> Any:
+        raise NotImplementedError("no metrics while the job runs")
+
+    assert remote_counts(FakeResult("RUNNING", metrics=unavailable)) == {}
+
+
+def test_an_interrupted_user_learns_what_goes_on_and_what_stays() -> None:
+    there = interrupted_message(fake_run("DataflowRunner", None), JOB)
+    assert "what DataflowRunner has begun goes on there" in there
+    here = interrupted_message(fake_run(None, None), JOB)
+    assert "whole shards in out/tfrecord stay, run the same command again" in here
+
+
+def error_of_a_step(error: Exception) -> BaseException:
+    """Return what Beam raises when a step raises this."""
+
+    def step(_: int) -> None:
+        raise error
+
+    pipeline = new_run([]).pipeline
+    pipeline | beam.Create([1]) | beam.Map(step)
+    with pytest.raises(Exception) as caught:
+        pipeline.run()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("error", "defect"),
+    [
+        (OSError(28, "No space left on device"), False),
+        (MemoryError(), False),
+        (ValueError("w.caffemodel: expected weights"), False),
+        (UsageError("--output is missing"), False),
+        (TypeError("'NoneType' object is not callable"), True),
+        (KeyError("image"), True),
+        (AssertionError(), True),
+    ],
+)
+def test_an_error_of_the_machine_or_of_the_input_is_no_defect(error: Exception, defect: bool) -> None:
+    assert is_defect(error) == defect
+    assert is_defect(error_of_a_step(error)) == defect
+
+
+def test_the_first_of_a_chain_of_errors_decides() -> None:
+    wrapped = RuntimeError("while running step WriteShards")
+    wrapped.__cause__ = OSError(28, "No space left on device")
+    assert is_defect(RuntimeError("alone")) and not is_defect(wrapped)
