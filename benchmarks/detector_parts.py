@@ -71,7 +71,7 @@ def timed_detector(weights: str, clock: Clock) -> Detector:
     clock.over(heads, "forward", "RoI pool")
     clock.over(heads.box_predictor, "class_probabilities", "scores")
     clock.over(heads.box_predictor, "attribute_probabilities", "attributes")
-    clock.over(network, "_keep", "class NMS")
+    clock.over(network, "select_regions", "class NMS")
     return detector
 
 

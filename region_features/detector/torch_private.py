@@ -6,6 +6,8 @@ The operators of oneDNN (CPU) are those that torch's own compiler emits, the ope
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +34,7 @@ class OneDnnConvolution:
     """
 
     def __init__(self, conv: nn.Conv2d, inputs: tuple[int, int, int] | None) -> None:
-        self.geometry = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
+        self.geometry: Any = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
         self.weight, self.bias = conv.weight, conv.bias
         if inputs:
             size = [inputs[0], conv.in_channels, *inputs[1:]]
@@ -44,15 +46,15 @@ class OneDnnConvolution:
 
     def add_relu_(self, x: Tensor, onto: Tensor) -> Tensor:
         """Return relu(onto + convolution(x)), written over `onto`."""
-        binary = ("add", 1.0, "relu", [], "")
-        return ONEDNN._convolution_pointwise_(onto, x, self.weight, self.bias, *self.geometry, *binary)
+        arguments = (self.weight, self.bias, *self.geometry, "add", 1.0, "relu", [], "")
+        return ONEDNN._convolution_pointwise_(onto, x, *arguments)
 
 
 class CudnnConvolution:
     """A convolution without normalisation, by cuDNN."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        self.geometry = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
+        self.geometry: Any = (list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups)
         self.weight, self.bias = conv.weight, conv.bias
 
     def __call__(self, x: Tensor, activation: str = "none") -> Tensor:

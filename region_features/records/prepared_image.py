@@ -17,8 +17,8 @@ class PreparedImage:
         img_id: file stem.
         height, width: pixels of the original image, before resizing.
         scale: resized size over original size.
-        pixels: float32 (h, w, 3), resized: for the bottom-up-attention network BGR with the mean subtracted, for another
-            detectron2 network 0 to 255 with channels in the config's order.
+        pixels: float32 (h, w, 3), resized; BGR with the mean subtracted for the bottom-up-attention network, 0 to 255
+            with channels in the config's order for another detectron2 network.
         boxes: float32 (B, 4), regions to describe in pixels of the original image; None for the network's proposals.
     """
 

@@ -48,5 +48,12 @@ def test_no_images_give_no_records(detector: Detector) -> None:
 
 def test_a_missing_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(RuntimeError, match="CUDA"):
-        Detector.load(str(TINY), "cuda", SelectionRule())
+    with pytest.raises(ValueError, match="--device cuda: expected a GPU that torch can use, found none"):
+        Detector.load(str(TINY), "cuda")
+
+
+def test_by_default_the_machine_chooses_the_device_and_36_regions_are_kept(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert_identical(*(each.detect([noise(1, 120, 160)])[0] for each in (Detector.load(str(TINY)), detector)))

@@ -23,7 +23,7 @@ def test_a_config_builds_the_published_network() -> None:
     with torch.device("meta"):
         network = build_model(cfg)
     assert isinstance(network, BottomUpAttentionRCNN)
-    assert network.boxes == SelectionRule(36, 100, 0.2)
+    assert network.selection == SelectionRule(36, 100, 0.2)
     assert [len(getattr(network.backbone, name)) for name in ("res2", "res3", "res4")] == [3, 4, 23]
     assert network.backbone.output_shape()["res4"].stride == 16
     assert network.roi_heads.res5[0].conv2.dilation == (2, 2)

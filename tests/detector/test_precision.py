@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from region_features.detector import Detector
-from region_features.detector.precision import arithmetic, check_precision
+from region_features.detector.precision import arithmetic, check_device, check_precision
 from region_features.detector.torch_private import cpu_has_bfloat16
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 from region_features.records.settings import CPU_PRECISIONS, PRECISIONS, SelectionRule
@@ -47,6 +47,15 @@ def test_bfloat16_depends_on_no_neighbour_either() -> None:
 def test_a_cpu_refuses_what_needs_tensor_cores(precision: str) -> None:
     with pytest.raises(ValueError, match=f"--precision {precision}: a CPU does float32 or bfloat16 only"):
         Detector.load(str(TINY), "cpu", SelectionRule(), precision)
+
+
+def test_a_machine_is_checked_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    check_device("auto", "float32")
+    with pytest.raises(ValueError, match="--device cuda: expected a GPU that torch can use, found none"):
+        check_device("cuda", "float32")
+    with pytest.raises(ValueError, match="--precision tf32: a CPU does float32 or bfloat16 only"):
+        check_device("auto", "tf32")
 
 
 def test_a_cpu_without_bfloat16_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

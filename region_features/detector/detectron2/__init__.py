@@ -1,1 +1,1 @@
-"""Any other detectron2 R-CNN in the place of the bottom-up-attention network."""
+"""Any other detectron2 R-CNN in place of the bottom-up-attention network."""

@@ -1,4 +1,4 @@
-"""A checkpoint's named arrays, compared with what a detectron2 network asks for."""
+"""Comparison of a checkpoint's named arrays with the state of a detectron2 network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COUNTER = ".num_batches_tracked"
 
 
 def state_for(network: nn.Module, arrays: Arrays, where: str) -> dict[str, Tensor]:
-    """The arrays that a network asks for, by name; what else a checkpoint holds is passed over.
+    """Return the arrays of a network's state by name; other arrays of the checkpoint are ignored.
 
     Args:
         network: on any device, `meta` included.
@@ -27,16 +27,16 @@ def state_for(network: nn.Module, arrays: Arrays, where: str) -> dict[str, Tenso
     Raises:
         WeightsError: some are missing or of another shape.
     """
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items() if not name.endswith(_COUNTER)}
-    missing = [name for name in wanted if name not in arrays]
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items() if not name.endswith(_COUNTER)}
+    missing = [name for name in shapes if name not in arrays]
     if missing:
-        got = ", ".join(sorted(arrays)[:3])
+        examples = ", ".join(sorted(arrays)[:3])
         raise WeightsError(
-            f"{where}: {len(missing)} of the {len(wanted)} arrays of the config's network are missing, {missing[0]} "
-            f"for one; got {len(arrays)} arrays such as {got}; are config and weights of one network?"
+            f"{where}: {len(missing)} of the {len(shapes)} arrays of the config's network are missing, {missing[0]} "
+            f"for one; got {len(arrays)} arrays such as {examples}; are config and weights of one network?"
         )
     state = {}
-    for name, shape in wanted.items():
+    for name, shape in shapes.items():
         array = arrays[name]
         if array.shape != shape or array.dtype.kind != "f":
             raise WeightsError(

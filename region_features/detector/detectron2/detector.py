@@ -1,6 +1,6 @@
-"""Any detectron2 R-CNN with one box head in the detector's place: prepared images in, region records or errors out.
+"""Any detectron2 R-CNN with one box head as the detector: prepared images in, region records or errors out.
 
-R: regions; K: kept ones; D: feature width; C: classes with background.
+R: regions; K: kept regions; D: feature width; C: classes with background.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from detectron2.layers import DeformConv, ModulatedDeformConv
 from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.modeling.roi_heads import Res5ROIHeads
 from detectron2.structures import Boxes
-from numpy.typing import NDArray
 from torch import Tensor
 
 from region_features.detector.architecture import RESNET_101
 from region_features.detector.detectron2.checkpoint import Arrays, state_for
 from region_features.detector.detectron2.detectron2_private import has_deformable_convolutions
+from region_features.detector.device import choose_device
 from region_features.detector.device_loss import detect_device_loss
 from region_features.detector.errors import ConfigError, DetectionError
 from region_features.detector.given_regions import to_resized
@@ -35,18 +35,17 @@ from region_features.detector.weights.checkpoint_file import read_checkpoint
 from region_features.records.detector_config import DetectorConfig
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.region_record import RegionRecord
-from region_features.records.settings import FLOAT32, SelectionRule
+from region_features.records.settings import DEFAULT_SELECTION, FLOAT32, SelectionRule
 
-# detectron2 0.6 calls torch.meshgrid as torch once wanted it, and nothing here can act on that.
+# detectron2 0.6 calls torch.meshgrid in a way that torch deprecated, and nothing here can act on that.
 warnings.filterwarnings("ignore", message="torch.meshgrid")
-# As the bottom-up-attention network has it, so that a record's boxes mean the same.
-CLASS_NMS = 0.3
-# Regions that go through the box head together: C4's take 0.8 MB each when they are pooled.
+CLASS_NMS = 0.3  # as in the bottom-up-attention network, so that a record's boxes mean the same
+# Regions that go through the box head together: those of a C4 network take 0.8 MB each when they are pooled.
 _CHUNK = 64
 
 
 def full_config(config: DetectorConfig, device: str) -> CfgNode:
-    """A config over detectron2's defaults, without the heads that describe no region.
+    """Complete a config by detectron2's defaults and drop the heads that describe no region.
 
     Raises:
         ConfigError: detectron2 does not know one of its names, or a value has the wrong type.
@@ -55,8 +54,8 @@ def full_config(config: DetectorConfig, device: str) -> CfgNode:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "config.yaml")
         path.write_text(yaml.safe_dump(dict(config.values)))
-        versions = logging.getLogger("detectron2.config.compat")
-        versions.setLevel(logging.ERROR)  # a config without VERSION is taken for the latest, which is no news
+        # Without it, detectron2 warns of every config that has no VERSION, and takes it for the latest.
+        logging.getLogger("detectron2.config.compat").setLevel(logging.ERROR)
         try:
             cfg.merge_from_file(str(path), allow_unsafe=False)
         except (KeyError, ValueError, AssertionError, TypeError) as error:
@@ -69,7 +68,7 @@ def full_config(config: DetectorConfig, device: str) -> CfgNode:
 
 
 def build_detectron2_network(config: DetectorConfig, device: str) -> GeneralizedRCNN:
-    """The network of a config, its weights still random.
+    """Build the network of a config, with random weights.
 
     Raises:
         ConfigError: detectron2 cannot build it, or could not run it.
@@ -78,7 +77,7 @@ def build_detectron2_network(config: DetectorConfig, device: str) -> Generalized
     try:
         with torch.device(device):
             network = build_model(cfg)
-    except Exception as error:  # detectron2 says what it does not like in many ways
+    except Exception as error:  # detectron2 has no error of its own for a config
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{config.source}: detectron2 cannot build this network: {reason}") from error
     deformable = any(isinstance(module, DeformConv | ModulatedDeformConv) for module in network.modules())
@@ -94,7 +93,7 @@ def check_checkpoint(config: DetectorConfig, arrays: Arrays, where: str) -> None
     """Compare a config with a checkpoint, without computing anything.
 
     Raises:
-        ConfigError, WeightsError: one cannot be used, or they are of two networks.
+        ConfigError, WeightsError: one of the two cannot be used, or they belong to different networks.
     """
     state_for(build_detectron2_network(config, "meta"), arrays, where)
 
@@ -103,63 +102,77 @@ class Detectron2Detector:
     """A detectron2 network on one device."""
 
     def __init__(
-        self, network: GeneralizedRCNN, device: torch.device, boxes: SelectionRule, precision: str = FLOAT32
+        self,
+        network: GeneralizedRCNN,
+        device: torch.device,
+        selection: SelectionRule = DEFAULT_SELECTION,
+        precision: str = FLOAT32,
     ) -> None:
-        """Takes a network with its weights.
+        """Move a loaded network to its device.
 
         Args:
-            network: see `build_detectron2_network`; moved to the device.
+            network: see `build_detectron2_network`.
             device: where it is to run.
-            boxes: how many boxes an image gets.
-            precision: of PRECISIONS.
+            selection: how many regions an image keeps.
+            precision: one of PRECISIONS.
 
         Raises:
             ValueError: the device does not have the precision.
         """
         check_precision(precision, device)
         self.network = network.to(device)
-        self._boxes, self._device, self._precision, self._lock = boxes, device, precision, threading.Lock()
+        self._selection, self._device, self._precision = selection, device, precision
+        self._lock = threading.Lock()
 
     @classmethod
     def load(
-        cls, config: DetectorConfig, weights: str, device: str, boxes: SelectionRule, precision: str = FLOAT32
+        cls,
+        config: DetectorConfig,
+        weights: str,
+        device: str = "auto",
+        selection: SelectionRule = DEFAULT_SELECTION,
+        precision: str = FLOAT32,
     ) -> Detectron2Detector:
-        """Builds the network of a config and fills in a checkpoint.
+        """Build the network of a config and fill in a checkpoint.
 
         Args:
             config: see `region_features.detector.detectron2.config_file`.
             weights: local path of a detectron2 checkpoint, `.pkl` or `.pth`.
-            device: `cpu` or `cuda`.
-            boxes: how many boxes an image gets.
-            precision: of PRECISIONS.
+            device: `auto`, `cpu` or `cuda`; `auto` is `cuda` if torch can use a GPU.
+            selection: how many regions an image keeps.
+            precision: one of PRECISIONS.
 
         Raises:
-            ConfigError, WeightsError: one cannot be used, or they are of two networks.
-            ValueError: the device does not have the precision.
+            ConfigError, WeightsError: one of the two cannot be used, or they belong to different networks.
+            ValueError: there is no such device, or it does not have the precision.
             OSError: the file cannot be read.
         """
+        chosen = torch.device(choose_device(device))
         network = build_detectron2_network(config, "cpu")
         network.load_state_dict(state_for(network, read_checkpoint(weights), weights), strict=False)
-        return cls(network, torch.device(device), boxes, precision)
+        return cls(network, chosen, selection, precision)
 
     @torch.inference_mode()
     def detect(self, images: Sequence[PreparedImage]) -> list[RegionRecord | DetectionError]:
-        """Finds the regions of each image, one at a time; an image's result does not depend on the others.
+        """Find the regions of each image, one at a time; an image's result does not depend on the others.
 
         Args:
-            images: as `region_features.detector.detectron2.preprocess.prepare` gives them.
+            images: from `region_features.detector.detectron2.preprocess.prepare`.
 
         Returns:
             For each image, in order, its record or the reason why there is none.
+
+        Raises:
+            DeviceLostError: the GPU no longer computes.
         """
-        found: list[RegionRecord | DetectionError] = []
+        results: list[RegionRecord | DetectionError] = []
         with self._lock, arithmetic(self._precision, self._device), detect_device_loss(self._device):
             for image in images:
                 try:
-                    found.append(self._record(image))
+                    results.append(self._record(image))
                 except DetectionError as error:
-                    found.append(error)
-        return found
+                    results.append(error)
+        return results
 
     def _record(self, image: PreparedImage) -> RegionRecord:
         height, width = image.pixels.shape[:2]
@@ -167,7 +180,7 @@ class Detectron2Detector:
             raise DetectionError(
                 f"image of {image.width}x{image.height} pixels is too thin: resized it would be {width}x{height}"
             )
-        # Its mean, its standard deviation, its padding.
+        # Subtracts the mean, divides by the standard deviation and pads.
         batch = self.network.preprocess_image([{"image": torch.from_numpy(image.pixels).permute(2, 0, 1)}])
         features = self.network.backbone(batch.tensor)
         scale = np.array([width / image.width, height / image.height] * 2, np.float32)
@@ -183,44 +196,43 @@ class Detectron2Detector:
         dtype = dtype_of(self._precision)
         with torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32):
             parts = [self._describe(features, part) for part in regions.split(_CHUNK)]
-        described, probs = (torch.cat([part[at] for part in parts]).float() for at in (0, 1))  # (R, D), (R, C)
+        described, probs = (torch.cat(part).float() for part in zip(*parts, strict=True))  # (R, D), (R, C)
         if not probs.isfinite().all():
             raise DetectionError("the network gave numbers that are not finite; are the weights sound?")
         if image.boxes is None:
-            (chosen,) = choose_regions([boxes], [probs[:, 1:]], CLASS_NMS, self._boxes)
+            (chosen,) = choose_regions([boxes], [probs[:, 1:]], CLASS_NMS, self._selection)
             kept = torch.from_numpy(chosen).to(boxes.device)
             boxes, described, probs = boxes[kept], described[kept], probs[kept]
-        return _record(image, *(one.cpu().numpy() for one in (boxes, described, probs)))
+        return _as_record(image, boxes, described, probs)
 
     def _describe(self, features: dict[str, Tensor], regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (R, D) and class probabilities (R, C), background first, of regions (R, 4)."""
+        """Return features (R, D) and class probabilities (R, C), background first, of regions (R, 4)."""
         heads, boxes = self.network.roi_heads, [Boxes(regions)]
         if isinstance(heads, Res5ROIHeads):
             pooled = heads.res5(heads.pooler([features[name] for name in heads.in_features], boxes))
-            described = inside = pooled.mean(dim=(2, 3))
+            described = hidden = pooled.mean(dim=(2, 3))
         else:
-            inside = heads.box_head(heads.box_pooler([features[name] for name in heads.box_in_features], boxes))
+            hidden = heads.box_head(heads.box_pooler([features[name] for name in heads.box_in_features], boxes))
             # A box head without a fully connected layer gives maps.
-            described = inside.mean(dim=(2, 3)) if inside.dim() == 4 else inside
-        (probs,) = heads.box_predictor.predict_probs(heads.box_predictor(inside), boxes)
+            described = hidden.mean(dim=(2, 3)) if hidden.dim() == 4 else hidden
+        (probs,) = heads.box_predictor.predict_probs(heads.box_predictor(hidden), boxes)
         return described, probs.roll(1, dims=1)
 
 
-def _record(
-    image: PreparedImage, boxes: NDArray[np.float32], features: NDArray[np.float32], probs: NDArray[np.float32]
-) -> RegionRecord:
-    """A record; attributes, which no detectron2 network has, are zeros as wide as those of bottom-up attention."""
-    count = len(boxes)
+def _as_record(image: PreparedImage, boxes: Tensor, features: Tensor, probs: Tensor) -> RegionRecord:
+    """Make a record; its attributes, which no detectron2 network has, are zeros as wide as bottom-up attention's."""
+    cls_prob = probs.cpu().numpy()
+    count = len(cls_prob)
     return RegionRecord(
         img_id=image.img_id,
         img_h=image.height,
         img_w=image.width,
-        objects_id=probs[:, 1:].argmax(axis=1),
-        objects_conf=probs[:, 1:].max(axis=1),
+        objects_id=cls_prob[:, 1:].argmax(axis=1),
+        objects_conf=cls_prob[:, 1:].max(axis=1),
         attrs_id=np.zeros(count, np.int64),
         attrs_conf=np.zeros(count, np.float32),
-        boxes=boxes,
-        features=features,
-        cls_prob=probs,
+        boxes=boxes.cpu().numpy(),
+        features=features.cpu().numpy(),
+        cls_prob=cls_prob,
         attrs=np.zeros((count, RESNET_101.attributes + 1), np.float32),
     )

@@ -1,4 +1,4 @@
-"""From a decoded image to what a detectron2 network takes: the short edge resized by Pillow, nothing subtracted yet.
+"""Preprocessing for a detectron2 network: resize the short edge by Pillow; the network itself subtracts the mean.
 
 Equal to detectron2's ResizeShortestEdge, without importing it and torch into reader threads.
 """
@@ -20,11 +20,11 @@ _FORMATS = ("BGR", "RGB")
 
 @dataclass(frozen=True)
 class InputSettings:
-    """How a config wants its images.
+    """The image size and channel order of a config.
 
     Attributes:
         short: pixels of the short edge; 0 leaves images as they are.
-        long: most pixels of the long edge.
+        long: largest length of the long edge in pixels.
         channels: `BGR` or `RGB`.
     """
 
@@ -34,10 +34,10 @@ class InputSettings:
 
 
 def input_settings(config: DetectorConfig) -> InputSettings:
-    """The settings of a config, detectron2's defaults where it says nothing.
+    """Return the settings of a config, detectron2's defaults for those that it does not set.
 
     Raises:
-        ConfigError: they are none that can be used; names the file and the value.
+        ConfigError: a setting cannot be used; names the file and the value.
     """
     sides = []
     for name, default, least in (("INPUT.MIN_SIZE_TEST", 800, 0), ("INPUT.MAX_SIZE_TEST", 1333, 1)):
@@ -52,7 +52,7 @@ def input_settings(config: DetectorConfig) -> InputSettings:
 
 
 def resized_size(height: int, width: int, settings: InputSettings) -> tuple[int, int]:
-    """Height and width after resizing, rounded half up as detectron2 rounds; one may be 0 for a very thin image."""
+    """Return height and width after resizing, rounded half up as in detectron2; 0 for the short side of a thread."""
     if settings.short == 0:
         return height, width
     scale = settings.short * 1.0 / min(height, width)
@@ -64,7 +64,7 @@ def resized_size(height: int, width: int, settings: InputSettings) -> tuple[int,
 
 
 def prepare(img_id: str, image: NDArray[np.uint8], settings: InputSettings) -> PreparedImage:
-    """Resizes bilinearly in 8 bits and orders the channels.
+    """Resize bilinearly in 8 bits and order the channels.
 
     Args:
         img_id: file stem, carried along.
@@ -72,8 +72,8 @@ def prepare(img_id: str, image: NDArray[np.uint8], settings: InputSettings) -> P
         settings: the config's.
 
     Returns:
-        The prepared image, pixels float32 (h, w, 3) from 0 to 255; h or w is 0 where an image is so thin that its short
-        side rounds to nothing, which the detector then reports.
+        The prepared image, pixels float32 (h, w, 3) from 0 to 255. h or w is 0 if the image is so thin that its short
+        side rounds to nothing: the detector reports it.
 
     Raises:
         ValueError: `image` is not (H, W, 3) uint8 or is empty.
@@ -89,6 +89,6 @@ def prepare(img_id: str, image: NDArray[np.uint8], settings: InputSettings) -> P
     elif 0 in size:
         pixels = np.empty((*size, 3), np.uint8)
     else:
-        whole = Image.fromarray(np.ascontiguousarray(ordered))
-        pixels = np.asarray(whole.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+        original = Image.fromarray(np.ascontiguousarray(ordered))
+        pixels = np.asarray(original.resize((size[1], size[0]), Image.Resampling.BILINEAR))
     return PreparedImage(img_id, height, width, min(size) / min(height, width), pixels.astype(np.float32))

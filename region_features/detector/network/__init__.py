@@ -1,1 +1,1 @@
-"""The bottom-up-attention network's parts, registered with detectron2."""
+"""Parts of the bottom-up-attention network, registered with detectron2."""

@@ -1,8 +1,9 @@
 """Anchors of the proposal network and the boxes decoded from them, in the original's float32 arithmetic.
 
-Source: Faster R-CNN's `generate_anchors.py`, `bbox_transform.py` and `proposal_layer.py`, as described in
-https://arxiv.org/abs/1506.01497. h, w: cells of the feature map; A: anchors a cell; N: h * w * A;
-B: images.
+Source: `generate_anchors.py`, `bbox_transform.py` and `proposal_layer.py` of Faster R-CNN,
+https://arxiv.org/abs/1506.01497.
+
+h, w: cells of the feature map; A: anchors of a cell; N: h * w * A; B: images.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SCALES = (4, 8, 16, 32)
 
 
 def cell_anchors() -> NDArray[np.float32]:
-    """The twelve anchors of the first cell, ratio-major: float32 (A, 4), x1, y1, x2, y2, both ends included."""
+    """Return the twelve anchors of the first cell, ratio-major: float32 (A, 4), x1, y1, x2, y2, both ends included."""
     base = float(STRIDE)
     centre = (base - 1) / 2
     rows = []
@@ -35,11 +36,11 @@ def cell_anchors() -> NDArray[np.float32]:
 
 @functools.lru_cache(maxsize=64)
 def grid_anchors(height: int, width: int, device: torch.device) -> Tensor:
-    """Anchors of a whole feature map, in the order (h, w, anchor).
+    """Return the anchors of a whole feature map in the order (h, w, anchor); cached, since most images share a shape.
 
     Args:
         height, width: cells of the feature map.
-        device: where they are needed; kept there, since most images have one of a few shapes.
+        device: place of the result.
 
     Returns:
         float32 (N, 4), pixels of the resized image.
@@ -50,7 +51,7 @@ def grid_anchors(height: int, width: int, device: torch.device) -> Tensor:
 
 
 def decode(anchors: Tensor, deltas: Tensor, height: int, width: int) -> Tensor:
-    """Moves anchors by the network's deltas and clips them to the image.
+    """Move anchors by the network's deltas and clip them to the image.
 
     Args:
         anchors: float32 (N, 4).
@@ -62,7 +63,7 @@ def decode(anchors: Tensor, deltas: Tensor, height: int, width: int) -> Tensor:
     """
     sizes = anchors[:, 2:] - anchors[:, :2] + 1  # (N, 2), widths and heights
     centres = deltas[..., :2] * sizes + (anchors[:, :2] + 0.5 * sizes)
-    # An exploding box becomes the whole image by clipping.
+    # Clipping turns a box of infinite size into the whole image.
     halves = 0.5 * (torch.exp(deltas[..., 2:]) * sizes)
     # No -1 at the far corner: the original leaves it out.
     boxes = torch.cat([centres - halves, centres + halves], dim=-1)
@@ -72,6 +73,6 @@ def decode(anchors: Tensor, deltas: Tensor, height: int, width: int) -> Tensor:
 
 
 def large_enough(boxes: Tensor, minimum: Tensor) -> Tensor:
-    """Which boxes (B, N, 4) have both sides, ends included, of at least `minimum` (B,) pixels: bool (B, N)."""
+    """Return which boxes (B, N, 4) have both sides, ends included, of at least `minimum` (B,) pixels: bool (B, N)."""
     sides = boxes[..., 2:] - boxes[..., :2] + 1
     return (sides >= minimum[:, None, None]).all(dim=-1)

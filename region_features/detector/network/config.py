@@ -1,4 +1,4 @@
-"""The keys this extension adds to a detectron2 config, and configs for a given network."""
+"""Keys that this extension adds to a detectron2 config, and the config of a network of given widths."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def _write(node: CfgNode, architecture: Architecture) -> None:
 
 
 def add_bottom_up_attention_config(cfg: CfgNode) -> None:
-    """Adds `MODEL.BOTTOM_UP_ATTENTION`, filled in for the published 36-box ResNet-101, and chooses this network."""
+    """Add `MODEL.BOTTOM_UP_ATTENTION`, filled in for the published 36-box ResNet-101, and choose this network."""
     node = CfgNode()
     _write(node, RESNET_101)
-    # Proposals: best by foreground probability, non-maximum suppression, best of what is left.
+    # Proposals: best by foreground probability, non-maximum suppression, best of the rest.
     node.PRE_NMS_PROPOSALS = 6000
     node.PROPOSALS = 300
     node.PROPOSAL_NMS = 0.7
@@ -41,25 +41,29 @@ def add_bottom_up_attention_config(cfg: CfgNode) -> None:
     cfg.MODEL.ROI_HEADS.NAME = "BottomUpAttentionHeads"
 
 
-def network_config(architecture: Architecture, boxes: SelectionRule, device: str) -> CfgNode:
-    """A whole detectron2 config for a network of this family.
+def network_config(architecture: Architecture, selection: SelectionRule, device: str) -> CfgNode:
+    """Return a whole detectron2 config for a network of this family.
 
     Args:
         architecture: depth and widths.
-        boxes: how many boxes an image gets.
+        selection: how many regions an image keeps.
         device: where `build_model` puts the weights.
     """
     cfg = get_cfg()
     add_bottom_up_attention_config(cfg)
     node = cfg.MODEL.BOTTOM_UP_ATTENTION
     _write(node, architecture)
-    node.MIN_BOXES, node.MAX_BOXES, node.CONF_THRESHOLD = boxes.minimum, boxes.maximum, boxes.threshold
+    node.MIN_BOXES, node.MAX_BOXES, node.CONF_THRESHOLD = selection.minimum, selection.maximum, selection.threshold
     cfg.MODEL.DEVICE = device
     return cfg
 
 
 def architecture_of(cfg: CfgNode) -> Architecture:
-    """The architecture that a config describes; the inverse of `network_config`."""
+    """Return the architecture that a config describes; the inverse of `network_config`.
+
+    Raises:
+        ValueError: the config has not four stages.
+    """
     node = cfg.MODEL.BOTTOM_UP_ATTENTION
     stages = tuple(
         Stage(*numbers) for numbers in zip(node.STAGE_BLOCKS, node.STAGE_BOTTLENECKS, node.STAGE_CHANNELS, strict=True)

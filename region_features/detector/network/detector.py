@@ -1,4 +1,4 @@
-"""The detector as the pipeline sees it: prepared images in, region records or errors out.
+"""The detector: prepared images in, region records or errors out.
 
 Importing this module registers the network's parts with detectron2.
 """
@@ -15,6 +15,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from numpy.typing import NDArray
 
+from region_features.detector.device import choose_device
 from region_features.detector.device_loss import detect_device_loss
 from region_features.detector.errors import DetectionError
 from region_features.detector.network.config import network_config
@@ -28,64 +29,34 @@ from region_features.detector.weights.state import Weights
 from region_features.detector.weights.weights_file import read_weights
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.region_record import RegionRecord
-from region_features.records.settings import FLOAT32, SelectionRule
+from region_features.records.settings import DEFAULT_SELECTION, FLOAT32, SelectionRule
 
-# What fills a large GPU; smaller ones halve it when their memory is out.
+# These fill a large GPU; they are halved when a smaller one runs out of memory.
 _CUDA_IMAGES, _CUDA_REGIONS = 8, 300
-
-
-def build_network(weights: Weights, boxes: SelectionRule) -> BottomUpAttentionRCNN:
-    """The network with its weights, on the CPU, for extraction, batch normalisation not yet folded."""
-    # On the meta device nothing is filled with random numbers only to be overwritten.
-    with torch.device("meta"):
-        network = build_model(network_config(weights.architecture, boxes, device="meta"))
-    state = {name: torch.from_numpy(np.array(array)) for name, array in weights.state.items()}
-    network.load_state_dict(state, strict=True, assign=True)
-    return network.requires_grad_(False).eval()
-
-
 _FIELDS = ("pred_classes", "scores", "features", "class_probs", "attribute_probs")
 
 
-def _on_host(found: Sequence[Instances]) -> list[dict[str, NDArray[Any]]]:
-    """The numbers of all images, copied together where they lie on a GPU."""
-    copied = []
-    for one in found:
-        tensors = {name: one.get(name) for name in _FIELDS} | {"boxes": one.pred_boxes.tensor}
-        copied.append({name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()})
-    if any(one.features.is_cuda for one in found):
-        torch.cuda.current_stream().synchronize()
-    return [{name: tensor.numpy() for name, tensor in one.items()} for one in copied]
-
-
-def _record(image: PreparedImage, found: dict[str, NDArray[Any]]) -> RegionRecord:
-    attrs = found["attribute_probs"]
-    return RegionRecord(
-        img_id=image.img_id,
-        img_h=image.height,
-        img_w=image.width,
-        objects_id=found["pred_classes"],
-        objects_conf=found["scores"],
-        attrs_id=attrs[:, 1:].argmax(axis=1),
-        attrs_conf=attrs[:, 1:].max(axis=1),
-        boxes=found["boxes"],
-        features=found["features"],
-        cls_prob=found["class_probs"],
-        attrs=attrs,
-    )
+def build_network(weights: Weights, selection: SelectionRule) -> BottomUpAttentionRCNN:
+    """Build the network with its weights, on the CPU, batch normalisation not yet folded."""
+    # On the meta device nothing is filled with random numbers only to be overwritten.
+    with torch.device("meta"):
+        network = build_model(network_config(weights.architecture, selection, device="meta"))
+    state = {name: torch.from_numpy(np.array(array)) for name, array in weights.state.items()}
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.requires_grad_(False).eval()
 
 
 class Detector:
     """The network on one device; threads that share it take turns, a batch each."""
 
     def __init__(self, network: BottomUpAttentionRCNN, device: torch.device, precision: str = FLOAT32) -> None:
-        """Takes a loaded network and readies it for speed: folded, channels last, convolutions fused.
+        """Prepare a loaded network for speed: folded, channels last, convolutions fused.
 
         Args:
             network: on the CPU; changed in place.
             device: where it is to run.
-            precision: of PRECISIONS. 16 bits are for res5, where 92 % of the work is: proposals, and with them boxes,
-                do not bear such rounding. The rest is then float32, or TF32 where the device has it.
+            precision: one of PRECISIONS. 16 bits are for res5, where 92 % of the work is: proposals, and with them
+                boxes, do not bear such rounding. The rest is then float32, or TF32 if the device has it.
 
         Raises:
             ValueError: the device does not have the precision.
@@ -107,25 +78,51 @@ class Detector:
                 fuse_cpu_blocks(stage)
 
     @classmethod
-    def load(cls, weights: str, device: str, boxes: SelectionRule, precision: str = FLOAT32) -> Detector:
-        """Reads a weights file and builds the network that it describes.
+    def load(
+        cls,
+        weights: str,
+        device: str = "auto",
+        selection: SelectionRule = DEFAULT_SELECTION,
+        precision: str = FLOAT32,
+    ) -> Detector:
+        """Read a weights file and build the network that it describes.
 
         Args:
             weights: local path of a file that `read_weights` knows.
-            device: `cpu` or `cuda`.
-            boxes: how many boxes an image gets.
-            precision: of PRECISIONS.
+            device: `auto`, `cpu` or `cuda`; `auto` is `cuda` if torch can use a GPU.
+            selection: how many regions an image keeps.
+            precision: one of PRECISIONS.
 
         Raises:
             WeightsError: the file cannot be used; says why.
-            ValueError: the device does not have the precision.
+            ValueError: there is no such device, or it does not have the precision.
             OSError: the file cannot be read.
-            RuntimeError: `cuda` was asked for and there is none.
         """
-        if device == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError("expected a CUDA device, got none; give --device cpu, or check the driver")
-        check_precision(precision, torch.device(device))
-        return cls(build_network(read_weights(weights), boxes), torch.device(device), precision)
+        chosen = torch.device(choose_device(device))
+        return cls(build_network(read_weights(weights), selection), chosen, precision)
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[PreparedImage]) -> list[RegionRecord | DetectionError]:
+        """Find the regions of each image.
+
+        On a CPU an image's result does not depend on the others, bit for bit; on a GPU the last bits may.
+
+        Args:
+            images: from `region_features.detector.preprocess.prepare`, of any sizes.
+
+        Returns:
+            For each image, in order, its record or the reason why there is none.
+
+        Raises:
+            DeviceLostError: the GPU no longer computes.
+        """
+        with self._lock, arithmetic(self._precision, self._device), detect_device_loss(self._device):
+            outputs = self.network([self._input(image) for image in images])
+            regions = iter(_to_host([output["instances"] for output in outputs if "instances" in output]))
+        return [
+            output["error"] if "error" in output else _record(image, next(regions))
+            for image, output in zip(images, outputs, strict=True)
+        ]
 
     def _input(self, image: PreparedImage) -> dict[str, object]:
         pixels, copied = torch.from_numpy(image.pixels), None
@@ -137,25 +134,30 @@ class Detector:
         size = {"scale": image.scale, "height": image.height, "width": image.width}
         return {"image": pixels.permute(2, 0, 1), "copied": copied, **size, "boxes": image.boxes}
 
-    @torch.inference_mode()
-    def detect(self, images: Sequence[PreparedImage]) -> list[RegionRecord | DetectionError]:
-        """Finds the regions of each image.
 
-        On a CPU an image's result does not depend on the others, bit for bit; on a GPU the last bits may.
+def _to_host(instances: Sequence[Instances]) -> list[dict[str, NDArray[Any]]]:
+    """Copy the numbers of all images to the host; from a GPU together, with one wait."""
+    copied = []
+    for image in instances:
+        tensors = {name: image.get(name) for name in _FIELDS} | {"boxes": image.pred_boxes.tensor}
+        copied.append({name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()})
+    if any(image.features.is_cuda for image in instances):
+        torch.cuda.current_stream().synchronize()
+    return [{name: tensor.numpy() for name, tensor in image.items()} for image in copied]
 
-        Args:
-            images: as `prepare` gives them, any sizes.
 
-        Returns:
-            For each image, in order, its record or the reason why there is none.
-
-        Raises:
-            DeviceLostError: the GPU answers no more.
-        """
-        with self._lock, arithmetic(self._precision, self._device), detect_device_loss(self._device):
-            outputs = self.network([self._input(image) for image in images])
-            found = iter(_on_host([output["instances"] for output in outputs if "instances" in output]))
-        return [
-            output["error"] if "error" in output else _record(image, next(found))
-            for image, output in zip(images, outputs, strict=True)
-        ]
+def _record(image: PreparedImage, regions: dict[str, NDArray[Any]]) -> RegionRecord:
+    attrs = regions["attribute_probs"]
+    return RegionRecord(
+        img_id=image.img_id,
+        img_h=image.height,
+        img_w=image.width,
+        objects_id=regions["pred_classes"],
+        objects_conf=regions["scores"],
+        attrs_id=attrs[:, 1:].argmax(axis=1),
+        attrs_conf=attrs[:, 1:].max(axis=1),
+        boxes=regions["boxes"],
+        features=regions["features"],
+        cls_prob=regions["class_probs"],
+        attrs=attrs,
+    )

@@ -1,4 +1,4 @@
-"""Folds batch normalisation into the convolution before it: one multiplication less a value, the same function."""
+"""Fold batch normalisation into the convolution before it: the same function, one multiplication less a value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 @torch.no_grad()
 def fold_batch_norm(model: nn.Module) -> None:
-    """Replaces every convolution's FrozenBatchNorm2d by weights and a bias, computed in double, in place."""
+    """Replace every convolution's FrozenBatchNorm2d by weights and a bias, computed in double, in place."""
     for conv in model.modules():
         if not isinstance(conv, Conv2d) or not isinstance(conv.norm, FrozenBatchNorm2d):
             continue

@@ -1,6 +1,6 @@
 """The whole network as a detectron2 meta architecture.
 
-B: images; R: regions; K: kept ones; D: feature width; C: classes with background; A: attributes with "none".
+B: images; R: regions; K: kept regions; D: feature width; C: classes with background; A: attributes with "none".
 """
 
 from __future__ import annotations
@@ -29,44 +29,43 @@ from region_features.records.settings import SelectionRule
 
 @dataclass(eq=False)
 class _Image:
-    """One image on its way through the network; `error` says why it goes no further."""
+    """One image on its way through the network; an image with an `error` goes no further."""
 
     pixels: Tensor  # (3, h, w)
     scale: Tensor  # float32 ()
-    size: tuple[int, int]  # of the original
-    given: bool
+    size: tuple[int, int]  # height and width of the original
+    has_given_boxes: bool
     boxes: Tensor  # float32 (R, 4), pixels of the original image
     regions: Tensor  # float32 (R, 4), pixels of the resized image
-    copied: torch.cuda.Event | None = None  # before it `pixels` are not there
+    copied: torch.cuda.Event | None = None  # a GPU has `pixels` only after it
     error: DetectionError | None = None
     feature: Tensor = field(init=False)  # (1, D', h', w'), the trunk's output
     features: Tensor = field(init=False)  # (R, D)
     class_probs: Tensor = field(init=False)  # (R, C)
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def resized_size(self) -> tuple[int, int]:
         return self.pixels.shape[-2], self.pixels.shape[-1]
 
 
-def _taken(one: dict[str, Any]) -> _Image:
-    pixels, size = one["image"], (one["height"], one["width"])
-    device, given = pixels.device, one.get("boxes")
-    nothing = torch.empty(0, 4, device=device)
-    scale = torch.full((), one["scale"], dtype=torch.float32, device=device)
-    image = _Image(pixels, scale, size, given is not None, nothing, nothing, one.get("copied"))
-    height, width = image.shape
-    if min(image.shape) < SHORTEST_SIDE:
+def _from_input(inputs: dict[str, Any]) -> _Image:
+    pixels, size, given_boxes = inputs["image"], (inputs["height"], inputs["width"]), inputs.get("boxes")
+    empty = torch.empty(0, 4, device=pixels.device)
+    scale = torch.full((), inputs["scale"], dtype=torch.float32, device=pixels.device)
+    image = _Image(pixels, scale, size, given_boxes is not None, empty, empty, inputs.get("copied"))
+    height, width = image.resized_size
+    if min(height, width) < SHORTEST_SIDE:
         image.error = DetectionError(
             f"image of {size[1]}x{size[0]} pixels is too thin: resized to {width}x{height} it leaves a pooling layer "
             "without an output"
         )
-    elif given is not None:
-        image.boxes = torch.from_numpy(given).to(device)
-        image.regions = torch.from_numpy(to_resized(given, one["scale"])).to(device)
+    elif given_boxes is not None:
+        image.boxes = torch.from_numpy(given_boxes).to(pixels.device)
+        image.regions = torch.from_numpy(to_resized(given_boxes, inputs["scale"])).to(pixels.device)
     return image
 
 
-def _going_on(images: Iterable[_Image]) -> list[_Image]:
+def _without_error(images: Iterable[_Image]) -> list[_Image]:
     return [image for image in images if image.error is None]
 
 
@@ -84,95 +83,95 @@ class BottomUpAttentionRCNN(nn.Module):
         backbone: Backbone,
         proposal_generator: BottomUpAttentionRPN,
         roi_heads: BottomUpAttentionHeads,
-        boxes: SelectionRule,
+        selection: SelectionRule,
         class_nms: float = 0.3,
         images_at_once: int = 1,
     ) -> None:
-        """Joins the parts.
+        """Join the parts.
 
         Args:
-            backbone: gives `res4`.
-            proposal_generator: gives regions.
-            roi_heads: gives features and predictions.
-            boxes: how many regions an image keeps.
-            class_nms: overlap from which a better region of the same class removes one.
+            backbone: computes `res4`.
+            proposal_generator: proposes regions.
+            roi_heads: computes features and predictions.
+            selection: how many regions an image keeps.
+            class_nms: IoU from which a better region of the same class removes one.
             images_at_once: images of one shape that go through the trunk together. On a CPU 1, which makes an image's
                 numbers independent, bit for bit, of its neighbours; see docs/performance.md for what batching would
-                bring. Halved for good where a GPU's memory is too small.
+                bring. Halved for good when a GPU's memory is too small.
         """
         super().__init__()
         self.backbone = backbone
         self.proposal_generator = proposal_generator
         self.roi_heads = roi_heads
-        self.boxes = boxes
+        self.selection = selection
         self.class_nms = class_nms
         self.images_at_once = images_at_once
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """The keyword arguments that a config stands for."""
+        """Return the constructor's arguments for a config."""
         backbone = build_backbone(cfg, ShapeSpec(channels=3))
         node = cfg.MODEL.BOTTOM_UP_ATTENTION
         return {
             "backbone": backbone,
             "proposal_generator": build_proposal_generator(cfg, backbone.output_shape()),
             "roi_heads": build_roi_heads(cfg, backbone.output_shape()),
-            "boxes": SelectionRule(node.MIN_BOXES, node.MAX_BOXES, node.CONF_THRESHOLD),
+            "selection": SelectionRule(node.MIN_BOXES, node.MAX_BOXES, node.CONF_THRESHOLD),
             "class_nms": node.CLASS_NMS,
         }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Finds the regions of prepared images; extraction only, no training.
+        """Find the regions of prepared images; for extraction only, not for training.
 
         Args:
             batched_inputs: for each image `image`, float32 (3, h, w), mean subtracted and resized; `scale`, resized
-                size over original size; `height` and `width` of the original; `boxes`, float32 (B, 4) in pixels of the
-                original image, may be absent: regions to describe, all kept as they are, in place of proposals;
-                `copied`, may be absent: the event after which a GPU has the image; copies then go on beside the work.
+                size over original size; `height` and `width` of the original; optionally `boxes`, float32 (B, 4) in
+                pixels of the original image, regions to describe and keep in place of proposals; optionally `copied`,
+                an event after which a GPU has `image`, so that copies overlap with the work.
 
         Returns:
             For each image either `error`, a DetectionError, or `instances`, Instances of the original size with
             pred_boxes (K, 4), pred_classes int64 (K,), scores (K,), features (K, D), class_probs (K, C) and
             attribute_probs (K, A).
         """
-        images = [_taken(one) for one in batched_inputs]
-        self._find_regions(_going_on(images))
-        for image in _going_on(images):
+        images = [_from_input(inputs) for inputs in batched_inputs]
+        self._find_regions(_without_error(images))
+        for image in _without_error(images):
             if len(image.regions) == 0:
                 image.error = DetectionError(
                     f"image of {image.size[1]}x{image.size[0]} pixels is too small: no proposal has both sides of "
                     f"at least {self.proposal_generator.minimum_size:g} pixels"
                 )
         # On a GPU this only queues the work: no number is waited for until all images are in the queue.
-        for image in _going_on(images):
+        for image in _without_error(images):
             image.features = self.roi_heads(image.feature, image.regions)
             image.class_probs = self.roi_heads.box_predictor.class_probabilities(image.features)
             del image.feature
-        described = _going_on(images)
+        described = _without_error(images)
         for image, finite in zip(described, _are_finite(described), strict=True):
             if not finite:
                 image.error = DetectionError("the network gave numbers that are not finite; are the weights sound?")
-        self._keep([image for image in _going_on(images) if not image.given])
+        self.select_regions([image for image in _without_error(images) if not image.has_given_boxes])
         return [{"error": image.error} if image.error else {"instances": self._instances(image)} for image in images]
 
     def _find_regions(self, images: Sequence[_Image]) -> None:
-        """The trunk's output of every image, and proposals for those that come without regions."""
-        by_shape: dict[tuple[int, int], list[_Image]] = {}
+        """Set the trunk's output of every image, and the proposals of those without given boxes."""
+        by_size: dict[tuple[int, int], list[_Image]] = {}
         for image in images:
-            by_shape.setdefault(image.shape, []).append(image)
+            by_size.setdefault(image.resized_size, []).append(image)
         found: list[tuple[list[_Image], Candidates]] = []
-        for group in by_shape.values():
-            look = partial(self._look, group)
-            parts, self.images_at_once = run_with_oom_backoff(len(group), self.images_at_once, look, "images")
-            found += [part for part in parts if part is not None]
+        for group in by_size.values():
+            run_trunk = partial(self._run_trunk, group)
+            batches, self.images_at_once = run_with_oom_backoff(len(group), self.images_at_once, run_trunk, "images")
+            found += [batch for batch in batches if batch is not None]
         if found:
-            proposing = [image for part, _ in found for image in part]
+            proposing = [image for batch, _ in found for image in batch]
             proposals = self.proposal_generator.proposals([candidates for _, candidates in found])
             for image, regions in zip(proposing, proposals, strict=True):
                 image.regions, image.boxes = regions, regions / image.scale
 
-    def _look(self, group: Sequence[_Image], rows: slice) -> tuple[list[_Image], Candidates] | None:
-        """Puts some images of one shape through the trunk; gives candidates of those that come without regions."""
+    def _run_trunk(self, group: Sequence[_Image], rows: slice) -> tuple[list[_Image], Candidates] | None:
+        """Put some images of one size through the trunk; return those without given boxes, with their candidates."""
         images = group[rows]
         for image in images:
             if image.copied is not None:
@@ -181,17 +180,17 @@ class BottomUpAttentionRCNN(nn.Module):
         outputs = self.backbone(pixels)["res4"].split(1)
         for image, output in zip(images, outputs, strict=True):
             image.feature = output
-        proposing = [image for image in images if not image.given]
+        proposing = [image for image in images if not image.has_given_boxes]
         if not proposing:
             return None
         features = torch.cat([image.feature for image in proposing])
         scales = torch.stack([image.scale for image in proposing])
-        return proposing, self.proposal_generator.candidates(features, images[0].shape, scales)
+        return proposing, self.proposal_generator.candidates(features, images[0].resized_size, scales)
 
-    def _keep(self, images: Sequence[_Image]) -> None:
-        """Leaves each image the regions that the selection rule keeps."""
+    def select_regions(self, images: Sequence[_Image]) -> None:
+        """Leave each image only the regions that the selection rule keeps."""
         scores = [image.class_probs[:, 1:] for image in images]
-        chosen = choose_regions([image.boxes for image in images], scores, self.class_nms, self.boxes)
+        chosen = choose_regions([image.boxes for image in images], scores, self.class_nms, self.selection)
         for image, rows in zip(images, chosen, strict=True):
             kept = torch.from_numpy(rows).to(image.boxes.device)
             image.boxes, image.features = image.boxes[kept], image.features[kept]

@@ -1,8 +1,8 @@
-"""Non-maximum suppression as the original's `cpu_nms` does it: ends included, float32 overlap, double threshold.
+"""Non-maximum suppression as in the original's `cpu_nms`: ends included, float32 overlap, double threshold.
 
 The same tensor operations run on the CPU and on a GPU, each rounded as IEEE float32, so both keep the same boxes.
 
-B: images; N: boxes in descending order of score; S: boxes of a block; K: kept boxes.
+B: images; N: boxes in descending order of score; S: boxes of a block.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Candidates that meet each other at once: more take fewer steps, and a GPU waits between steps.
+# Candidates of a step: larger blocks take fewer steps, and a GPU waits between steps.
 _BLOCK, _CUDA_BLOCK = 128, 1024
 
 
 def float32_threshold(threshold: float) -> float:
-    """The smallest float32 that is not below the double `threshold`: comparing with it is comparing in double."""
+    """Return the smallest float32 not below `threshold`: comparing float32 with it is comparing in double."""
     rounded = np.float32(threshold)
     return float(rounded if float(rounded) >= threshold else np.nextafter(rounded, np.float32(np.inf)))
 
 
 def areas(boxes: Tensor) -> Tensor:
-    """Pixels of boxes (..., 4), ends included: float32 (...)."""
+    """Return the areas of boxes (..., 4) in pixels, ends included: float32 (...)."""
     return (boxes[..., 2] - boxes[..., 0] + 1) * (boxes[..., 3] - boxes[..., 1] + 1)
 
 
 def overlaps(one: Tensor, two: Tensor) -> Tensor:
-    """Intersection over union of every box of `one` (B, M, 4) with every box of `two` (B, N, 4): float32 (B, M, N)."""
+    """Return the IoU of every box of `one` (B, M, 4) with every box of `two` (B, N, 4): float32 (B, M, N)."""
     first, second = one[:, :, None], two[:, None, :]
     width = torch.minimum(first[..., 2], second[..., 2]).sub_(torch.maximum(first[..., 0], second[..., 0])).add_(1)
     height = torch.minimum(first[..., 3], second[..., 3]).sub_(torch.maximum(first[..., 1], second[..., 1])).add_(1)
@@ -37,17 +37,17 @@ def overlaps(one: Tensor, two: Tensor) -> Tensor:
 
 
 def _walk(conflicts: Tensor, standing: Tensor) -> Tensor:
-    """The greedy walk down each row of boxes: a box is kept where it conflicts with no better kept one.
+    """Walk greedily down each row of boxes: keep a box unless it conflicts with a better kept one.
 
-    Each round settles at least the next box of the walk, most rounds many; settled boxes never change again, so the
-    answer is there when a round changes nothing.
+    Each round settles at least the next box of the walk, most rounds many. Settled boxes never change again, so the
+    walk ends when a round changes nothing.
 
     Args:
-        conflicts: bool (B, S, S), [b, j, i] where box j is better than i and removes it.
+        conflicts: bool (B, S, S), true at [b, j, i] if box j is better than i and overlaps it too much.
         standing: bool (B, S), the boxes that take part.
 
     Returns:
-        bool (B, S).
+        The kept boxes: bool (B, S).
     """
     kept = standing
     while True:
@@ -58,34 +58,34 @@ def _walk(conflicts: Tensor, standing: Tensor) -> Tensor:
 
 
 def compact(boxes: Tensor, chosen: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """The chosen boxes of each row, in order, moved to the front.
+    """Move the chosen boxes of each row to the front, in order.
 
     Args:
         boxes: (B, N, 4).
         chosen: bool (B, N).
-        width: how many columns to give, at least the largest number of chosen ones and at most N.
+        width: columns of the result, at least the largest number of chosen boxes of a row and at most N.
 
     Returns:
-        Boxes (B, width, 4) and which of them are chosen ones, bool (B, width).
+        Boxes (B, width, 4) and which of them are chosen, bool (B, width).
     """
     order = chosen.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, :width]
     return boxes.gather(1, order[:, :, None].expand(-1, -1, 4)), chosen.gather(1, order)
 
 
 def suppress(boxes: Tensor, valid: Tensor, threshold: float, limit: int, block: int | None = None) -> Tensor:
-    """Greedy suppression of boxes that are sorted by score, stopping at `limit` kept ones an image.
+    """Suppress boxes greedily until `limit` boxes of every image are kept.
 
-    Blocks of candidates meet all kept boxes at once; the greedy walk then runs within the block.
+    Each block of candidates is compared with all kept boxes at once; the greedy walk then runs within the block.
 
     Args:
         boxes: float32 (B, N, 4), best first.
         valid: bool (B, N), the boxes that take part.
-        threshold: a box goes where its overlap with a kept one is at least this.
-        limit: how many to keep at most.
-        block: candidates a step, None for what suits the device; changes the speed only.
+        threshold: IoU with a kept box from which a box is removed.
+        limit: largest number of kept boxes of an image.
+        block: candidates of a step, None for a size that suits the device; changes the speed only.
 
     Returns:
-        Which boxes are kept: bool (B, N).
+        The kept boxes: bool (B, N).
     """
     least = float32_threshold(threshold)
     step = block or (_CUDA_BLOCK if boxes.is_cuda else _BLOCK)
@@ -95,11 +95,11 @@ def suppress(boxes: Tensor, valid: Tensor, threshold: float, limit: int, block: 
         part, standing = boxes[:, start : start + step], valid[:, start : start + step]
         if earlier.shape[1]:
             standing = standing & ~((overlaps(earlier, part) >= least) & present[:, :, None]).any(dim=1)
-        found = _walk((overlaps(part, part) >= least).triu(1), standing)
-        kept[:, start : start + step] = found
-        counts, new = torch.stack([kept.sum(dim=1), found.sum(dim=1)]).tolist()
+        survivors = _walk((overlaps(part, part) >= least).triu(1), standing)
+        kept[:, start : start + step] = survivors
+        counts, new = torch.stack([kept.sum(dim=1), survivors.sum(dim=1)]).tolist()
         if min(counts) >= limit:
             break
-        more, real = compact(part, found, max(new))
-        earlier, present = torch.cat([earlier, more], dim=1), torch.cat([present, real], dim=1)
+        added, real = compact(part, survivors, max(new))
+        earlier, present = torch.cat([earlier, added], dim=1), torch.cat([present, real], dim=1)
     return kept & (kept.cumsum(dim=1) <= limit)

@@ -1,7 +1,7 @@
 """The proposal network: from the trunk's features to at most 300 boxes.
 
-h, w: cells of the feature map; A: 12 anchors; N: h * w * A; B: images; M: candidates of an
-image; R: proposals.
+h, w: cells of the feature map; A: 12 anchors; N: h * w * A; B: images; C: channels; M: candidates of an image;
+R: proposals.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from region_features.detector.network.nms import compact, suppress
 
 
 class ProposalHead(nn.Module):
-    """`rpn_conv/3x3`, `rpn_cls_score` (background rows first) and `rpn_bbox_pred`."""
+    """Layers `rpn_conv/3x3`, `rpn_cls_score` (background rows first) and `rpn_bbox_pred`."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -32,13 +32,13 @@ class ProposalHead(nn.Module):
         self.anchor_deltas = Conv2d(channels, 4 * ANCHORS, kernel_size=1)
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, h, w) to logits (B, 2A, h, w) and box deltas (B, 4A, h, w)."""
+        """Return logits (B, 2A, h, w) and box deltas (B, 4A, h, w) of the trunk's output (B, C, h, w)."""
         hidden = F.relu_(self.conv(feature))
         return self.objectness_logits(hidden), self.anchor_deltas(hidden)
 
 
 def foreground(logits: Tensor) -> Tensor:
-    """Foreground probabilities in the order (h, w, anchor), from logits (B, 2A, h, w): (B, N)."""
+    """Return foreground probabilities (B, N) in the order (h, w, anchor), from logits (B, 2A, h, w)."""
     count, _, height, width = logits.shape
     pairs = logits.reshape(count, 2, ANCHORS, height, width)
     return torch.softmax(pairs, dim=1)[:, 1].permute(0, 2, 3, 1).reshape(count, -1)
@@ -50,7 +50,7 @@ class Candidates:
 
     Attributes:
         boxes: float32 (B, M, 4), pixels of the resized image, best first.
-        valid: bool (B, M); False for boxes that are too small or stand for none.
+        valid: bool (B, M); False for boxes that are too small, and for padding.
     """
 
     boxes: Tensor
@@ -58,16 +58,16 @@ class Candidates:
 
 
 def best_first(boxes: Tensor, scores: Tensor, minimum_sizes: Tensor, count: int) -> Candidates:
-    """The best boxes that are large enough (`proposal_layer.py`).
+    """Take the best boxes that are large enough (`proposal_layer.py`).
 
     Args:
         boxes: float32 (B, N, 4), decoded and clipped.
         scores: float32 (B, N), probabilities.
         minimum_sizes: float32 (B,), shortest side in pixels of the resized image.
-        count: how many to take at most.
+        count: largest number of candidates of an image.
     """
     large = large_enough(boxes, minimum_sizes)
-    # As the original: ascending, turned round.
+    # As in the original, sorted ascending and reversed: of equal scores the later box comes first.
     order = torch.where(large, scores, -1).sort(dim=1, stable=True).indices.flip(1)[:, :count]
     return Candidates(boxes.gather(1, order[:, :, None].expand(-1, -1, 4)), large.gather(1, order))
 
@@ -95,13 +95,13 @@ class BottomUpAttentionRPN(nn.Module):
         nms_threshold: float = 0.7,
         minimum_size: float = 16,
     ) -> None:
-        """Builds the head.
+        """Build the head.
 
         Args:
             in_channels: width of the trunk's output.
             channels: width of the 3x3 convolution.
-            pre_nms, post_nms: how many boxes go into and come out of the suppression.
-            nms_threshold: overlap from which a better box removes one.
+            pre_nms, post_nms: largest numbers of boxes before and after the suppression.
+            nms_threshold: IoU with a better box from which a box is removed.
             minimum_size: shortest side of a proposal, in pixels of the original image.
         """
         super().__init__()
@@ -111,7 +111,7 @@ class BottomUpAttentionRPN(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """The keyword arguments that a config stands for."""
+        """Return the constructor's arguments for a config."""
         node = cfg.MODEL.BOTTOM_UP_ATTENTION
         return {
             "in_channels": input_shape["res4"].channels,
@@ -123,7 +123,7 @@ class BottomUpAttentionRPN(nn.Module):
         }
 
     def candidates(self, feature: Tensor, image_size: tuple[int, int], scales: Tensor) -> Candidates:
-        """What the network proposes for images of one size, before suppression.
+        """Propose boxes for images of one size, before suppression.
 
         Args:
             feature: (B, C, h, w), the trunk's output.
@@ -137,10 +137,10 @@ class BottomUpAttentionRPN(nn.Module):
         return best_first(boxes, foreground(logits), self.minimum_size * scales, self.pre_nms)
 
     def proposals(self, groups: Sequence[Candidates]) -> list[Tensor]:
-        """Suppresses and takes the best.
+        """Suppress overlapping candidates and take the best.
 
         Args:
-            groups: candidates of any number of images; all images are walked together.
+            groups: candidates of any number of images, suppressed side by side.
 
         Returns:
             For each image, in the order of the groups, float32 (R, 4), x1, y1, x2, y2 in pixels of the resized image,
@@ -148,14 +148,14 @@ class BottomUpAttentionRPN(nn.Module):
         """
         width = max(group.boxes.shape[1] for group in groups)
         padded = [_padded(group, width) for group in groups]
-        boxes, valid = torch.cat([one.boxes for one in padded]), torch.cat([one.valid for one in padded])
+        boxes, valid = torch.cat([group.boxes for group in padded]), torch.cat([group.valid for group in padded])
         kept = suppress(boxes, valid, self.nms_threshold, self.post_nms)
         counts = kept.sum(dim=1).tolist()
-        found, _ = compact(boxes, kept, max(counts))
-        return [row[:count] for row, count in zip(found, counts, strict=True)]
+        best, _ = compact(boxes, kept, max(counts))
+        return [row[:count] for row, count in zip(best, counts, strict=True)]
 
     def forward(self, feature: Tensor, image_size: tuple[int, int], scale: float) -> Tensor:
-        """Proposes regions of one image.
+        """Propose regions of one image.
 
         Args:
             feature: (1, C, h, w), the trunk's output.
@@ -165,5 +165,5 @@ class BottomUpAttentionRPN(nn.Module):
         Returns:
             float32 (R, 4), see `proposals`.
         """
-        (found,) = self.proposals([self.candidates(feature, image_size, feature.new_tensor([scale]))])
-        return found
+        (regions,) = self.proposals([self.candidates(feature, image_size, feature.new_tensor([scale]))])
+        return regions

@@ -1,8 +1,8 @@
 """RoIPool as gathers from tables of window maxima, equal to Caffe's and torchvision's bit for bit.
 
-torchvision's kernel walks channel by channel on one thread of the CPU, and takes no bfloat16. A bin's maximum is also
-the maximum of four windows, of power-of-two sides, that overlap and together fill it; with channels last each of those
-is one contiguous row.
+torchvision's kernel walks channel by channel on one thread of the CPU, and takes no bfloat16. Instead, a bin's maximum
+is taken of four windows that overlap and together fill it; their sides are powers of two, so all windows of a map fit
+into one table, and with channels last each window is one contiguous row.
 
 h, w: cells of the feature map; D: channels; R: regions; P: 14 bins a side.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 from region_features.detector.network.anchors import STRIDE
 
 POOLED_SIDE = 14
-# Bins gathered at a time: on the CPU four rows each stay in the second-level cache, on a GPU memory is the limit.
+# Bins gathered at a time: on a CPU their rows stay in the second-level cache, on a GPU memory is the limit.
 _STEP, _CUDA_STEP = 98, 60 * POOLED_SIDE * POOLED_SIDE
 
 
@@ -26,18 +26,18 @@ def _round_half_away(values: Tensor) -> Tensor:
 
 
 def bins(first: Tensor, last: Tensor, cells: int) -> tuple[Tensor, Tensor]:
-    """Where the bins of each region begin and end along one axis.
+    """Return begin and end of each region's bins along one axis.
 
     Args:
         first, last: float32 (R,), the region's ends in pixels of the resized image, both included.
         cells: length of the feature map along this axis.
 
     Returns:
-        begin and end (excluded), int64 (R, P), within 0 and `cells`; an empty bin has end <= begin.
+        Begin and end (excluded), int64 (R, P), from 0 to `cells`; an empty bin has end <= begin.
     """
     begin = _round_half_away(first * (1 / STRIDE))
     length = (_round_half_away(last * (1 / STRIDE)) - begin + 1).clamp(min=1)
-    # A tensor: by a plain number a GPU would multiply with the reciprocal.
+    # Divide by a tensor: a GPU replaces division by a plain number with multiplication by its reciprocal.
     step = (length.float() / torch.full((), POOLED_SIDE, dtype=torch.float32, device=first.device))[:, None]
     index = torch.arange(POOLED_SIDE, dtype=torch.float32, device=first.device)
     low = (index * step).floor().long() + begin[:, None]
@@ -63,7 +63,7 @@ class MaxTables:
 
 
 def _doubled(table: Tensor, axis: int, step: int) -> Tensor:
-    """Windows twice as long along an axis; those that would leave the map are left as they are and never read."""
+    """Return maxima of windows twice as long along an axis; windows that leave the map keep their value, never read."""
     out = table.clone()
     keep = table.shape[axis] - step
     if keep > 0:
@@ -73,7 +73,7 @@ def _doubled(table: Tensor, axis: int, step: int) -> Tensor:
 
 
 def max_tables(feature: Tensor) -> MaxTables:
-    """Tables for every bin that a region of this map can have.
+    """Build the tables for every bin that a region of this map can have.
 
     Args:
         feature: (1, D, h, w).
@@ -92,21 +92,21 @@ def max_tables(feature: Tensor) -> MaxTables:
 
 
 def _levels(lengths: Tensor, levels: int) -> Tensor:
-    """The largest power of two, as an exponent under `levels`, that fits into each length."""
+    """Return the exponent, below `levels`, of the largest power of two that fits into each length."""
     powers = 1 << torch.arange(1, levels, device=lengths.device)
     return (lengths[:, :, None] >= powers).sum(dim=2)
 
 
 def pool_indices(tables: MaxTables, regions: Tensor) -> Tensor:
-    """The four rows of the tables that make up each bin of regions float32 (R, 4): int64 (4, R * P * P)."""
+    """Return the four rows of the tables that fill each bin of regions float32 (R, 4): int64 (4, R * P * P)."""
     x1, x2 = bins(regions[:, 0], regions[:, 2], tables.width)
     y1, y2 = bins(regions[:, 1], regions[:, 3], tables.height)
     a, b = _levels(y2 - y1, tables.levels), _levels(x2 - x1, tables.levels)  # (R, P)
     level = (a[:, :, None] * tables.levels + b[:, None, :]) * (tables.height * tables.width)  # (R, P, P)
     empty = (y2 <= y1)[:, :, None] | (x2 <= x1)[:, None, :]
-    nothing = len(tables.rows) - 1
+    zero_row = len(tables.rows) - 1
     corners = [
-        torch.where(empty, nothing, level + (y * tables.width)[:, :, None] + x[:, None, :])
+        torch.where(empty, zero_row, level + (y * tables.width)[:, :, None] + x[:, None, :])
         for y in (y1, y2 - (1 << a))
         for x in (x1, x2 - (1 << b))
     ]
@@ -114,11 +114,11 @@ def pool_indices(tables: MaxTables, regions: Tensor) -> Tensor:
 
 
 def pool_chunk(tables: MaxTables, indices: Tensor) -> Tensor:
-    """Pools the bins that `pool_indices` describes.
+    """Take the maximum of each bin's four rows.
 
     Args:
         tables: of one image.
-        indices: int64 (4, R * P * P).
+        indices: int64 (4, R * P * P), see `pool_indices`.
 
     Returns:
         (R, D, P, P), channels last.

@@ -22,7 +22,7 @@ from region_features.detector.oom_backoff import run_with_oom_backoff
 
 
 class RegionPredictor(nn.Module):
-    """`cls_score`, and the attribute head on a feature joined with the embedding of its best class.
+    """Layer `cls_score`, and the attribute head on a feature joined with the embedding of its best class.
 
     Some ports of the network come without an attribute head (hidden width 0): their attributes are zeros.
     """
@@ -38,11 +38,11 @@ class RegionPredictor(nn.Module):
             self.attr_score = nn.Linear(hidden, attributes + 1)
 
     def class_probabilities(self, features: Tensor) -> Tensor:
-        """Softmax over the classes, background first: (R, D) -> (R, C)."""
+        """Return the softmax (R, C) over the classes, background first, of features (R, D)."""
         return torch.softmax(self.cls_score(features), dim=1)
 
     def attribute_probabilities(self, features: Tensor, classes: Tensor) -> Tensor:
-        """Softmax over the attributes, "none" first, given each region's best class, background included.
+        """Return the softmax over the attributes, "none" first, given each region's best class, background included.
 
         Args:
             features: (R, D).
@@ -76,15 +76,15 @@ class BottomUpAttentionHeads(nn.Module):
         attribute_hidden: int,
         chunk: int = 15,
     ) -> None:
-        """Builds the head.
+        """Build the head.
 
         Args:
             in_channels: width of the trunk's output.
             stage: res5.
             classes, attributes: without background and without "none".
             embedding, attribute_hidden: widths inside the attribute head.
-            chunk: regions that go through res5 together; sized for the processor's cache. Halved for good where a GPU's
-                memory is too small.
+            chunk: regions that go through res5 together; the default suits a processor's cache. Halved for good when
+                a GPU's memory is too small.
         """
         super().__init__()
         self.res5 = nn.Sequential(*residual_stage(in_channels, stage, dilation=2))
@@ -93,13 +93,13 @@ class BottomUpAttentionHeads(nn.Module):
         self.dtype = torch.float32
 
     def use_dtype(self, dtype: torch.dtype) -> None:
-        """Has res5 compute in another type; features, class and attribute scores stay float32."""
+        """Make res5 compute in another type; features, class and attribute scores stay float32."""
         self.res5.to(dtype)
         self.dtype = dtype
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """The keyword arguments that a config stands for."""
+        """Return the constructor's arguments for a config."""
         architecture = architecture_of(cfg)
         return {
             "in_channels": input_shape["res4"].channels,
@@ -111,9 +111,9 @@ class BottomUpAttentionHeads(nn.Module):
         }
 
     def forward(self, feature: Tensor, regions: Tensor) -> Tensor:
-        """Features of the regions of one image.
+        """Compute the features of the regions of one image.
 
-        Chunks begin anew with every image, so that a feature never depends on what else is in a batch.
+        A chunk never spans two images, so a feature does not depend on the other images of a batch.
 
         Args:
             feature: (1, D', h, w), the trunk's output.
@@ -122,12 +122,12 @@ class BottomUpAttentionHeads(nn.Module):
         Returns:
             float32 (R, D).
         """
-        tables = max_tables(feature.to(self.dtype))  # of rounded values the maximum is the rounded maximum
+        tables = max_tables(feature.to(self.dtype))  # rounding is monotonic: before or after the maximum is the same
         indices = pool_indices(tables, regions).view(4, len(regions), -1)
 
-        def described(rows: slice) -> Tensor:
+        def describe(rows: slice) -> Tensor:
             pooled = pool_chunk(tables, indices[:, rows].reshape(4, -1))
             return self.res5(pooled).mean(dim=(2, 3), dtype=torch.float32)
 
-        chunks, self.chunk = run_with_oom_backoff(len(regions), self.chunk, described, "regions")
+        chunks, self.chunk = run_with_oom_backoff(len(regions), self.chunk, describe, "regions")
         return torch.cat(chunks)
