@@ -11,24 +11,25 @@ from apache_beam.portability.api import beam_runner_api_pb2
 
 from beam_pipeline.options import parse_args
 from beam_pipeline.pipeline import build
-from beam_pipeline.preflight import prepare
+from beam_pipeline.preflight import check
 from tests.conftest import TINY_WEIGHTS
 from transforms.detection import RegionModelHandler
 
 PIXELS = ("LoadImages", "DetectRegions", "WriteShards")
 
 
-def graph_of(corpus: Path, out: Path) -> beam_runner_api_pb2.Pipeline:
+def graph_of(corpus: Path, out: Path, images: int) -> beam_runner_api_pb2.Pipeline:
     argv = ["--corpus", str(corpus), "--output", str(out), "--weights", str(TINY_WEIGHTS), "--num_shards", "1"]
-    job = prepare(parse_args(argv)[0])
+    job = check(parse_args(argv)[0])
+    assert job.plan.num_images == images
     pipeline = beam.Pipeline()
-    build(pipeline, job, RegionModelHandler(str(TINY_WEIGHTS), "cpu", job.config.boxes))
+    build(pipeline, job, RegionModelHandler(str(TINY_WEIGHTS), "cpu", job.config.selection))
     return pipeline.to_runner_api()
 
 
 @pytest.fixture
 def graph(corpus: Path, tmp_path: Path) -> beam_runner_api_pb2.Pipeline:
-    return graph_of(corpus, tmp_path / "out")
+    return graph_of(corpus, tmp_path / "out", 15)
 
 
 def test_only_ids_and_small_results_are_shuffled(graph: beam_runner_api_pb2.Pipeline) -> None:
@@ -44,10 +45,10 @@ def test_only_ids_and_small_results_are_shuffled(graph: beam_runner_api_pb2.Pipe
 
 def test_pixels_go_straight_from_reader_to_network_to_writer(graph: beam_runner_api_pb2.Pipeline) -> None:
     transforms = graph.components.transforms.values()
-    leaves = [one for one in transforms if not one.subtransforms and one.unique_name.startswith(PIXELS)]
-    assert all(one.spec.urn == common_urns.primitives.PAR_DO.urn for one in leaves)
-    made = {output: one.unique_name for one in leaves for output in one.outputs.values()}
-    sources = {one.unique_name: [made.get(source) for source in one.inputs.values()] for one in leaves}
+    steps = [step for step in transforms if not step.subtransforms and step.unique_name.startswith(PIXELS)]
+    assert {step.spec.urn for step in steps} == {common_urns.primitives.PAR_DO.urn}
+    makers = {output: step.unique_name for step in steps for output in step.outputs.values()}
+    sources = {step.unique_name: [makers.get(source) for source in step.inputs.values()] for step in steps}
     writer = next(name for name in sources if name.startswith("WriteShards"))
     network = sources[writer][0]
     assert network is not None and network.startswith("DetectRegions")
@@ -61,5 +62,5 @@ def test_the_graph_does_not_grow_with_the_images(
     # Dataflow refuses jobs over 10 MB: images are named in the plan file, never in the graph.
     for number in range(1000, 1400):
         (corpus / "images" / "val2014" / f"COCO_val2014_{number:012d}.jpg").touch()
-    larger = graph_of(corpus, tmp_path / "out")
+    larger = graph_of(corpus, tmp_path / "out", 415)
     assert abs(larger.ByteSize() - graph.ByteSize()) < 500
