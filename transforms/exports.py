@@ -102,8 +102,10 @@ def build_export(job: ExportJob, on_progress: OnProgress) -> ManifestEntry:
     note = _read_note(note_path) if job.target.note in sizes else None
     if not note or not note.is_current(job.source_digest, settings, sizes):
         with files.scratch_folder(job.output, job.target.name) as scratch:
-            counts = job.export.build(job.target, _sources(job), scratch, on_progress)
+            counts = job.export.build(job.target, open_sources(job), scratch, on_progress)
             files.delete_files([note_path])
+            for name in job.target.files:  # what killed uploads left
+                files.delete_temporaries(job.folder, suffix=f"-{name}")
             published = {
                 name: files.publish_file(f"{scratch}/{name}", files.join(job.folder, name)) for name in job.target.files
             }
@@ -120,7 +122,12 @@ def _read_note(path: str) -> BuildNote | None:
         return None  # torn or foreign: build again
 
 
-def _sources(job: ExportJob) -> Sources:
+def open_sources(job: ExportJob) -> Sources:
+    """Return the shards of a job, to be read through Beam's file systems.
+
+    Raises:
+        FileNotFoundError: a shard is missing; names it.
+    """
     num_bytes = 0
     for path in (path for paths in job.shards.values() for path in paths):
         if not FileSystems.exists(path):

@@ -234,13 +234,14 @@ def delete_files(paths: Iterable[str]) -> None:
         FileSystems.delete(present)
 
 
-def delete_temporaries(folder: str, prefix: str = TEMP_PREFIX) -> None:
-    """Delete the unfinished work in a folder: files, and local folders, whose names begin with `prefix`."""
+def delete_temporaries(folder: str, prefix: str = TEMP_PREFIX, suffix: str = "") -> None:
+    """Delete unfinished work in a folder: files, and local folders, whose names begin and end so."""
     if is_remote(folder):
-        delete_files(join(folder, name) for name in list_folder(folder) if name.startswith(prefix))
+        names = [name for name in list_folder(folder) if name.startswith(prefix) and name.endswith(suffix)]
+        delete_files(join(folder, name) for name in names)
     elif os.path.isdir(folder):
         for entry in list(os.scandir(folder)):
-            if entry.name.startswith(prefix):
+            if entry.name.startswith(prefix) and entry.name.endswith(suffix):
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path)
                 else:

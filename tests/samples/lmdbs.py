@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
+from region_features.exports.lmdb import LmdbExport
+from tests.samples.exports import export_job
 from tests.samples.records import make_record, write_shard
-from transforms.lmdb import LmdbJob
+from transforms.exports import ExportJob
 
 TRAIN = [f"COCO_train2014_{number:012d}" for number in (10, 100, 11, 2, 20, 9)]  # in the order of the keys' bytes
 VAL = [f"COCO_val2014_{number:012d}" for number in (1, 1000, 105, 3)]
 
 
-def make_job(folder: Path, digest: str = "d1", form: str = "volta", **options: Any) -> LmdbJob:
+def make_job(folder: Path, digest: str = "d1", form: str = "volta", **options: Any) -> ExportJob:
+    """COCO's training and validation images, two shards each, and the output beside them."""
     folder.mkdir(exist_ok=True)
-    shards = []
+    shards = {}
     for name, ids in (("train2014", TRAIN), ("val2014", VAL)):
         half = len(ids) // 2
         parts = enumerate((ids[:half], ids[half:]))
-        shards.append(tuple(write_set(folder / f"{name}-{part}.tfrecord", some, **options) for part, some in parts))
-    return LmdbJob("trainval", str(folder / "trainval_feat.lmdb"), tuple(shards), digest, form)
+        shards[name] = tuple(write_set(folder / f"{name}-{part}.tfrecord", some, **options) for part, some in parts)
+    return lmdb_job(folder, shards, digest, form)
+
+
+def lmdb_job(folder: Path, shards: Mapping[str, tuple[str, ...]], digest: str = "d", form: str = "volta") -> ExportJob:
+    return export_job(LmdbExport(form), folder, shards, digest)
 
 
 def write_set(path: Path, ids: list[str], **options: Any) -> str:

@@ -1,4 +1,4 @@
-"""Small jobs of hard negatives for tests, and their results as the consumers read them."""
+"""Small exports of hard negatives, and their results as VOLTA reads them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transforms.negatives import NegativesJob
 
+from region_features.exports.hard_negatives import HardNegativesExport
 from region_features.records.region_record import RegionRecord
 from region_features.records.stats import STATS_SUFFIX, ShardStats
+from tests.samples.exports import export_job
 from tests.samples.records import make_record, write_shard
 from transforms.annotations import write_annotation_files
+from transforms.exports import ExportJob
 
 FILES = ("hard_negative.npz", "hard_negative.pkl", "hard_negative.source.json")
 SPLITS = ("restval", "train", "val", "train", "test")
@@ -26,15 +28,15 @@ def img_id_of(number: int) -> str:
 
 
 def write_captions(path: Path, numbers: list[int]) -> str:
-    """dataset_coco.json in the order of the numbers; the splits take turns, and the coco id is the number."""
+    """Write dataset_coco.json for the images of these numbers, which are the coco ids; the splits take turns."""
     rows = [
         {
             "filename": f"{img_id_of(number)}.jpg",
             "cocoid": number,
-            "split": SPLITS[place % len(SPLITS)],
+            "split": SPLITS[position % len(SPLITS)],
             "sentences": [{"raw": "a dog", "sentid": number}],
         }
-        for place, number in enumerate(numbers)
+        for position, number in enumerate(numbers)
     ]
     path.write_text(json.dumps({"images": rows, "dataset": "coco"}))
     return str(path)
@@ -52,8 +54,8 @@ def record_of(number: int, seed: int = 0, **options: Any) -> RegionRecord:
     return dataclasses.replace(record, features=np.maximum(record.features, 0), **options)
 
 
-def make_job(folder: Path, images: int = 300, pool: int = 100, seed: int = 0, digest: str = "d1") -> NegativesJob:
-    """Images 0 to 300 in shards of 64; captions of 10 to 310, shuffled."""
+def make_job(folder: Path, images: int = 300, pool: int = 100, seed: int = 0, digest: str = "d1") -> ExportJob:
+    """Return a job on images 0 to 299 in shards of 64, with captions of images 10 to 309 in random order."""
     folder.mkdir(exist_ok=True)
     shards = tuple(
         write_whole_shard(
@@ -64,12 +66,14 @@ def make_job(folder: Path, images: int = 300, pool: int = 100, seed: int = 0, di
     )
     numbers = np.random.default_rng(0).permutation(np.arange(10, images + 10)).tolist()
     captions = write_captions(folder / "dataset_coco.json", numbers)
-    return NegativesJob(str(folder / "out"), shards, captions, pool, "cpu", digest)
+    return export_job(
+        HardNegativesExport(pool, "cpu"), folder / "out", {"train2014": shards}, digest, captions=captions
+    )
 
 
-def in_caption_order(job: NegativesJob, folder: Path, images: int = 300) -> list[int]:
-    """The ids of train_ann.jsonl whose images there are."""
-    dict(write_annotation_files(job.captions, str(folder), None))
+def in_caption_order(job: ExportJob, folder: Path, images: int = 300) -> list[int]:
+    """Return the ids of train_ann.jsonl, in its order, without those of images that have no record."""
+    dict(write_annotation_files(str(job.captions), str(folder), None))
     ids = [json.loads(line)["id"] for line in (folder / "train_ann.jsonl").read_text().splitlines()]
     return [number for number in ids if number < images]
 
@@ -83,10 +87,10 @@ def load(output: str) -> dict[str, Any]:
     return content
 
 
-def job_of(folder: Path, records: list[list[RegionRecord]], numbers: list[int]) -> NegativesJob:
-    """All images are of split train."""
-    shards = tuple(write_whole_shard(folder / f"{place}.tfrecord", part) for place, part in enumerate(records))
+def job_of(folder: Path, records: list[list[RegionRecord]], numbers: list[int]) -> ExportJob:
+    """Return a job on these shards of records, with captions of split train for the images of these numbers."""
+    shards = tuple(write_whole_shard(folder / f"{number}.tfrecord", part) for number, part in enumerate(records))
     captions = Path(write_captions(folder / "c.json", numbers))
     for split in SPLITS:
         captions.write_text(captions.read_text().replace(f'"split": "{split}"', '"split": "train"'))
-    return NegativesJob(str(folder / "out"), shards, str(captions), 100, "cpu", "d")
+    return export_job(HardNegativesExport(100, "cpu"), folder / "out", {"train2014": shards}, captions=str(captions))

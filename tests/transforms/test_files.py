@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
+from tests.samples.buckets import BucketFileSystem
 from transforms import files
 
 # Names that mean something to a shell, a pattern, a URL or JSON.
@@ -60,19 +62,63 @@ def test_a_remote_name_like_a_pattern_is_not_deleted(monkeypatch: pytest.MonkeyP
     assert deleted == ["gs://bucket/a/1.json"]
 
 
-def test_deleting_folders_links_and_nothing(tmp_path: Path) -> None:
+def test_deleting_takes_links_and_missing_files_and_never_a_folder(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     (kept / "deep").mkdir(parents=True)
     (kept / "deep" / "file").write_text("x")
     (tmp_path / "link").symlink_to(kept)
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    (tmp_path / "gone" / "deep").mkdir(parents=True)
-    (tmp_path / "gone" / "deep" / "file").write_text("x")
-    names = ("gone", "link", "dangling", "missing", "missing/too", "kept/deep/file/below-a-file")
+    names = ("link", "dangling", "missing", "missing/too", "kept/deep/file/below-a-file")
     files.delete_files(str(tmp_path / name) for name in names)
-    assert sorted(os.listdir(tmp_path)) == ["kept"]
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    with pytest.raises(IsADirectoryError):
+        files.delete_files([str(kept)])
     assert (kept / "deep" / "file").read_text() == "x"
-    files.delete_files([])
+
+
+def test_temporaries_are_files_and_folders_of_that_prefix(tmp_path: Path) -> None:
+    (tmp_path / ".tmp-a" / "deep").mkdir(parents=True)
+    for name in (".tmp-b", "kept", ".tmp-1-data.mdb"):
+        (tmp_path / name).write_text("x")
+    files.delete_temporaries(str(tmp_path), suffix="-data.mdb")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-a", ".tmp-b", "kept"]
+    files.delete_temporaries(str(tmp_path))
+    files.delete_temporaries(str(tmp_path / "missing"))
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_local_file_is_renamed_into_its_place_and_a_remote_one_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BucketFileSystem, "folder", tmp_path)
+    built = tmp_path / "built"
+    built.write_bytes(b"12345")
+    inode = built.stat().st_ino
+    assert files.publish_file(str(built), str(tmp_path / "new" / "place")) == 5
+    assert (tmp_path / "new" / "place").stat().st_ino == inode and not built.exists()
+    assert files.publish_file(str(tmp_path / "new" / "place"), "bucket://there/place") == 5
+    assert (tmp_path / "there" / "place").read_bytes() == b"12345"
+
+
+def test_a_file_from_another_disk_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = tmp_path / "built"
+    built.write_bytes(b"12345")
+
+    def another_disk(source: str, target: str) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr("os.replace", another_disk)
+    assert files.publish_file(str(built), str(tmp_path / "place")) == 5
+    assert (tmp_path / "place").read_bytes() == b"12345"
+
+
+def test_a_scratch_folder_replaces_what_a_killed_program_left(tmp_path: Path) -> None:
+    (tmp_path / ".tmp-a.lmdb-1").mkdir()
+    (tmp_path / ".tmp-b.lmdb-1").mkdir()
+    with files.scratch_folder(str(tmp_path), "a.lmdb") as scratch:
+        assert os.path.dirname(scratch) == str(tmp_path) and os.listdir(scratch) == []
+        assert sorted(os.listdir(tmp_path)) == sorted([os.path.basename(scratch), ".tmp-b.lmdb-1"])
+    assert os.listdir(tmp_path) == [".tmp-b.lmdb-1"]
 
 
 def test_reading_what_is_no_file(tmp_path: Path) -> None:

@@ -13,22 +13,19 @@ import pytest
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline  # pytest collects what is called Test
 from apache_beam.testing.util import assert_that, equal_to
 
+from region_features.records.audit import Audit, audit_shards, excess_failures
 from region_features.records.failure import Failure
 from region_features.records.plan import ImageRef, Plan, ShardKey, assign_shards, encode_plan, input_digest
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms import files
-from transforms.lmdb import LmdbResult
 from transforms.manifest import (
-    Audit,
     AuditShards,
+    ManifestEntry,
     WriteManifest,
-    audit_shards,
     build_manifest,
-    describe,
-    encode_inputs,
+    encode_provenance,
     write_failures,
 )
-from transforms.metrics import excess_failures
 
 SETS = ("test2015", "train2014", "val2014")
 
@@ -163,30 +160,26 @@ def test_the_threshold_is_of_all_sets_together() -> None:
     assert error is not None and error.startswith("1 of 100 images failed") and "empty" in error
 
 
-def test_train_and_validation_images_go_into_one_lmdb() -> None:
-    plan = plan_of({"val2014": 3, "photos": 1, "test2015": 2, "train2014": 4}, 2)
-    audit = audit_shards(plan, stats_of(plan), 0.0)
-    assert {name: sets for name, (sets, _) in audit.lmdbs.items()} == {
-        "photos": (("photos-00000-of-00001.tfrecord",),),
-        "test": (("test2015-00000-of-00002.tfrecord", "test2015-00001-of-00002.tfrecord"),),
-        "trainval": (
-            ("train2014-00000-of-00002.tfrecord", "train2014-00001-of-00002.tfrecord"),
-            ("val2014-00000-of-00002.tfrecord", "val2014-00001-of-00002.tfrecord"),
-        ),
+def test_the_shards_of_each_set_are_listed_in_order() -> None:
+    plan = plan_of({"val2014": 3, "photos": 1}, 2)
+    assert audit_shards(plan, stats_of(plan), 0.0).shards_of_set == {
+        "photos": ("photos-00000-of-00001.tfrecord",),
+        "val2014": ("val2014-00000-of-00002.tfrecord", "val2014-00001-of-00002.tfrecord"),
     }
 
 
-def test_an_lmdbs_digest_follows_its_shards() -> None:
+def test_a_source_digest_follows_the_shards_of_its_sets() -> None:
     plan = plan_of({"train2014": 4, "val2014": 3, "test2015": 2}, 2)
     stats = stats_of(plan)
-    before = audit_shards(plan, stats, 0.0).lmdbs
-    assert audit_shards(plan, stats_of(plan), 0.0).lmdbs == before
+    before = audit_shards(plan, stats, 0.0)
+    trainval, test = ("train2014", "val2014"), ("test2015",)
+    assert audit_shards(plan, stats_of(plan), 0.0).source_digest(trainval) == before.source_digest(trainval)
     key = next(key for key in stats if key.set_name == "val2014")
     stats[key] = replace(stats[key], sha256="other")
-    after = audit_shards(plan, stats, 0.0).lmdbs
-    assert after["trainval"][1] != before["trainval"][1]
-    assert after["test"] == before["test"]
-    assert before["test"][1] != before["trainval"][1]
+    after = audit_shards(plan, stats, 0.0)
+    assert after.source_digest(trainval) != before.source_digest(trainval)
+    assert after.source_digest(test) == before.source_digest(test)
+    assert before.source_digest(test) != before.source_digest(trainval)
 
 
 def test_an_empty_plan_has_nothing_to_account_for() -> None:
@@ -218,16 +211,20 @@ FIXED: dict[str, Any] = {"inputs": {"images": ["photos"]}, "settings": {"min_box
 def test_the_manifest_sums_the_sets() -> None:
     plan = plan_of({"train2014": 4, "val2014": 3}, 2)
     audit = audit_shards(plan, stats_of(plan, {"val2014_0": "x"}), 0.5)
-    manifest = build_manifest(
-        audit, FIXED, {"b.jsonl": 2, "a.jsonl": 1}, {"trainval_feat.lmdb": {"form": "volta", "records": 6}}
-    )
+    entries = [
+        ManifestEntry("lmdb", "trainval_feat.lmdb", {"records": 6}),
+        ManifestEntry("annotations", "b.jsonl", {"bytes": 2}),
+        ManifestEntry("annotations", "a.jsonl", {"bytes": 1}),
+    ]
+    manifest = build_manifest(audit, FIXED, entries)
     assert manifest["status"] == "done" and manifest["reason"] is None
     assert manifest["counts"] == {"in": 7, "written": 6, "failed": 1}
     assert list(manifest["files"]["annotations"]) == ["a.jsonl", "b.jsonl"]
+    assert manifest["files"]["lmdb"] == {"trainval_feat.lmdb": {"records": 6}}
     assert len(manifest["files"]["tfrecord"]) == 4
     assert {name: manifest[name] for name in FIXED} == FIXED
-    assert build_manifest(replace(audit, error="why"), FIXED, {}, {})["status"] == "failed"
-    assert build_manifest(replace(audit, error="why"), FIXED, {}, {})["reason"] == "why"
+    assert build_manifest(replace(audit, error="why"), FIXED, [])["status"] == "failed"
+    assert build_manifest(replace(audit, error="why"), FIXED, [])["reason"] == "why"
 
 
 def write_stats(folder: Path, plan: Plan, failing: dict[str, str]) -> None:
@@ -239,14 +236,18 @@ def write_stats(folder: Path, plan: Plan, failing: dict[str, str]) -> None:
 def run_last_steps(tmp_path: Path, threshold: float, lost: Sequence[Failure] = ()) -> bytes:
     plan_uri, output = str(tmp_path / "plan.jsonl"), str(tmp_path / "out")
     damaged = Failure("coco.json", "", "captions", "images[3]: missing field 'split'")
-    inputs_uri = str(tmp_path / "inputs.json")
-    files.publish_bytes(inputs_uri, [encode_inputs(FIXED, [damaged, *lost])])
+    provenance_uri = str(tmp_path / "provenance.json")
+    files.publish_bytes(provenance_uri, [encode_provenance(FIXED, [damaged, *lost])])
     with Pipeline() as pipeline:
         published = pipeline | "Published" >> beam.Create(["a", "b"])
-        audits = published | AuditShards(plan_uri, str(tmp_path / "tfrecord"), inputs_uri, threshold)
-        annotations = pipeline | "Annotations" >> beam.Create([("train_ann.jsonl", 5), ("test_ann.jsonl", 0)])
-        lmdbs = pipeline | "Lmdbs" >> beam.Create([LmdbResult("trainval", "out/trainval_feat.lmdb", 6, 900, False)])
-        paths = audits | WriteManifest(annotations, lmdbs, inputs_uri, output)
+        audits = published | AuditShards(plan_uri, str(tmp_path / "tfrecord"), provenance_uri, threshold)
+        entries = pipeline | "Entries" >> beam.Create(
+            [
+                ManifestEntry("annotations", "train_ann.jsonl", {"bytes": 5}),
+                ManifestEntry("lmdb", "trainval_feat.lmdb", {"records": 6, "files": {"data.mdb": 900}}),
+            ]
+        )
+        paths = audits | WriteManifest(entries, provenance_uri, output)
         assert_that(paths, equal_to([f"{output}/manifest.json"]))
     return (tmp_path / "out" / "manifest.json").read_bytes()
 
@@ -259,8 +260,8 @@ def test_the_last_steps_read_the_folder_and_write_the_same_manifest_again(tmp_pa
     manifest = json.loads(data)
     assert manifest["status"] == "done"
     assert manifest["counts"] == {"in": 7, "written": 6, "failed": 1}
-    assert manifest["files"]["annotations"] == {"test_ann.jsonl": 0, "train_ann.jsonl": 5}
-    assert manifest["files"]["lmdb"] == {"trainval_feat.lmdb": {"form": "volta", "records": 6, "bytes": 900}}
+    assert manifest["files"]["annotations"] == {"train_ann.jsonl": {"bytes": 5}}
+    assert manifest["files"]["lmdb"] == {"trainval_feat.lmdb": {"records": 6, "files": {"data.mdb": 900}}}
     lines = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").open()]
     assert [(line["stage"], line["img_id"]) for line in lines] == [("decode", "val2014_1"), ("captions", "")]
     assert run_last_steps(tmp_path, 0.5) == data
@@ -278,27 +279,8 @@ def test_the_last_steps_read_the_folder_and_write_the_same_manifest_again(tmp_pa
 
 
 def test_a_run_without_images_has_a_manifest_too(tmp_path: Path) -> None:
-    inputs_uri = str(tmp_path / "inputs.json")
-    files.publish_bytes(inputs_uri, [encode_inputs({}, [])])
+    provenance_uri = str(tmp_path / "provenance.json")
+    files.publish_bytes(provenance_uri, [encode_provenance({}, [])])
     with Pipeline() as pipeline:
-        audits = pipeline | beam.Create([], reshuffle=False) | AuditShards(None, str(tmp_path), inputs_uri, 0.0)
+        audits = pipeline | beam.Create([], reshuffle=False) | AuditShards(None, str(tmp_path), provenance_uri, 0.0)
         assert_that(audits, equal_to([Audit({}, {}, {}, (), None)]))
-
-
-def test_the_summary_says_what_was_written_where() -> None:
-    plan = plan_of({"train2014": 4, "val2014": 3}, 2)
-    audit = audit_shards(plan, stats_of(plan, {"val2014_1": "x"}), 0.5)
-    lmdbs = {"trainval_feat.lmdb": {"form": "volta", "records": 6, "bytes": 2_500_000}}
-    text = describe(
-        build_manifest(audit, FIXED, {"train_ann.jsonl": 1_200_000}, lmdbs), "out", "out/features", "out/volta"
-    )
-    assert "train2014: 4 of 4 images in 2 shards, 0 failed" in text
-    assert "val2014: 2 of 3 images in 2 shards, 1 failed" in text
-    assert "out/tfrecord: 4 shards" in text
-    assert "out/annotations/train_ann.jsonl: 1.2 MB" in text
-    assert "out/volta/trainval_feat.lmdb: 6 records, 2.5 MB" in text
-    assert "out/failures.jsonl" in text
-    clean = describe(
-        build_manifest(audit_shards(plan, stats_of(plan), 0.0), FIXED, {}, {}), "out", "out/features", "out/volta"
-    )
-    assert "failures.jsonl" not in clean

@@ -12,8 +12,7 @@ from region_features.records.failure import Failure
 from region_features.records.plan import Plan, ShardKey
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from tests.samples.shards import SETTINGS, Element, elements, plan_of, run_bundle
-from transforms.published import read_published
-from transforms.shards import _WriteShard
+from transforms.shards import _WriteShard, read_published
 
 
 @pytest.fixture

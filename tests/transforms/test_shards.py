@@ -27,8 +27,7 @@ from tests.conftest import tree_bytes
 from tests.samples.shards import SETTINGS, elements, plan_of, run_bundle
 from transforms import files
 from transforms.metrics import NAMESPACE, local_counts, reset_local_counts
-from transforms.published import read_published
-from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN, ShardWriter, WriteShards, _WriteShard
+from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN, ShardWriter, WriteShards, _WriteShard, read_published
 
 
 def names(folder: Path) -> list[str]:
