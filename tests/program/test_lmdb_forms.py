@@ -22,11 +22,11 @@ def test_another_lmdb_form_leaves_the_shards_alone(
     assert main(["--corpus", str(corpus), "--output", str(out), "--outputs", "lmdb", "--lmdb_form", "safetensors"]) == 0
     assert tree_bytes(out / "tfrecord") == shards
     row = json.loads((out / "manifest.json").read_text())["files"]["lmdb"]["trainval_feat.lmdb"]
-    assert row["form"] == "safetensors" and row["records"] == 12
-    assert row["bytes"] == (out / VOLTA / "trainval_feat.lmdb" / "data.mdb").stat().st_size
+    assert row["lmdb_form"] == "safetensors" and row["records"] == 12
+    assert row["files"]["data.mdb"] == (out / VOLTA / "trainval_feat.lmdb" / "data.mdb").stat().st_size
     capsys.readouterr()
     assert inspect_output([str(out)]) == 0
-    assert "trainval_feat.lmdb: 12 records, safetensors, " in capsys.readouterr().out
+    assert "12 records, safetensors, " in capsys.readouterr().out
     assert run("--corpus", corpus, "--output", out) == 0
     assert tree_bytes(out / "tfrecord") == shards and tree_bytes(out / VOLTA) == volta
     assert run("--corpus", corpus, "--output", out, "--lmdb_form", "pickle") == 2
