@@ -1,4 +1,4 @@
-"""Reads the checkpoints of any detectron2 network, without torch."""
+"""Read the checkpoints of any detectron2 network, without torch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from region_features.detector.weights.torch_file import LEGACY_MAGIC, read_torch
 
 
 def read_checkpoint(path: str | Path, name: str | None = None) -> dict[str, NDArray[Any]]:
-    """The named arrays of a detectron2 checkpoint, `.pkl` or `.pth`, told apart by content; nothing pickled is run.
+    """Return the named arrays of a detectron2 checkpoint; its content tells `.pkl` and `.pth` apart.
 
     Args:
         path: local file.
-        name: what the user calls the file, for errors; default the path.
+        name: the file's name for the user, for errors; default the path.
 
     Raises:
-        WeightsError: no such file, cut short, or a pickle that asks for anything but arrays.
+        WeightsError: the file is of another kind or cut short, or its pickle asks for anything but arrays.
         OSError: the file cannot be read.
     """
     where = name or str(path)

@@ -1,4 +1,4 @@
-"""Reads what torch.save wrote, of its zip and its older format, without torch and without running what it pickled."""
+"""Read files of torch.save, of its zip and its older format, without torch and without running their pickles."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from region_features.detector.errors import WeightsError
 from region_features.detector.weights.restricted_pickle import (
     NUMPY,
-    Admitted,
-    Described,
-    Functions,
+    AdmittedFunction,
+    ArrayDescription,
     counts,
     model_arrays,
     unpickle,
 )
+from region_features.formats.pickles import Admitted
 
 # The older format's first pickle: torch.serialization.MAGIC_NUMBER.
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
@@ -37,7 +37,7 @@ _DTYPES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
-# Gives a storage's bytes by its key and their number.
+# Returns a storage's bytes, given its key and their number.
 _Read = Callable[[str, int], "bytes | memoryview"]
 
 
@@ -45,8 +45,8 @@ def _refuse(*_: object) -> NoReturn:
     raise ValueError("a storage that is called")
 
 
-class _StorageType(Admitted):
-    """Stands for torch.FloatStorage and its kin."""
+class _StorageType(AdmittedFunction):
+    """Stands in for torch.FloatStorage and its kin."""
 
     __slots__ = ("dtype",)
 
@@ -56,7 +56,7 @@ class _StorageType(Admitted):
 
 
 class _Storage:
-    """A run of numbers beside the pickle, read when first needed."""
+    """Numbers that a file stores beside its pickle, read when first needed."""
 
     __slots__ = ("_array", "_read", "count", "dtype", "key")
 
@@ -68,14 +68,14 @@ class _Storage:
         raise ValueError("a state for a storage")
 
     def array(self) -> NDArray[Any]:
-        """All its numbers, read-only: (count,)."""
+        """Return all its numbers, read-only: (count,)."""
         if self._array is None:
             self._array = np.frombuffer(self._read(self.key, self.count * self.dtype.itemsize), self.dtype)
         return self._array
 
 
-class _Tensor(Described):
-    """A view of a storage."""
+class _Tensor(ArrayDescription):
+    """Stands in for a tensor, which is a view of a storage."""
 
     __slots__ = ("_offset", "_size", "_storage", "_stride")
 
@@ -86,7 +86,7 @@ class _Tensor(Described):
         raise ValueError("a state for a tensor")
 
     def array(self) -> NDArray[Any]:
-        """The numbers it shows, read-only."""
+        """Return the view, read-only."""
         if not isinstance(self._storage, _Storage):
             raise ValueError("a tensor without a storage")
         count = self._storage.count
@@ -104,18 +104,18 @@ class _Tensor(Described):
         return np.lib.stride_tricks.as_strided(base, size, steps, writeable=False)
 
 
-_TORCH: Functions = {
+_TORCH: Admitted = {
     **NUMPY,
     **{("torch", name): _StorageType(code) for name, code in _DTYPES.items()},
-    ("torch", "Size"): tuple,
-    ("torch._utils", "_rebuild_tensor"): _Tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
-    ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+    ("torch", "Size"): AdmittedFunction(tuple),
+    ("torch._utils", "_rebuild_tensor"): AdmittedFunction(_Tensor),
+    ("torch._utils", "_rebuild_tensor_v2"): AdmittedFunction(_Tensor),
+    ("torch._utils", "_rebuild_parameter"): AdmittedFunction(lambda tensor, *_: tensor),
 }
 
 
 def _storages(read: _Read) -> tuple[dict[str, _Storage], Callable[[Any], _Storage]]:
-    """A table of storages that fills as a pickle refers to them, and what to resolve its references with."""
+    """Return a table of storages that fills as a pickle refers to them, and the function that resolves references."""
     table: dict[str, _Storage] = {}
 
     def resolve(pid: Any) -> _Storage:
@@ -138,19 +138,19 @@ def _exactly(data: bytes | memoryview, size: int, key: str) -> bytes | memoryvie
 
 
 def read_torch_zip(data: bytes, where: str) -> dict[str, NDArray[Any]]:
-    """The named arrays of a checkpoint in torch's zip format.
+    """Return the named arrays of a checkpoint in torch's zip format.
 
     Args:
         data: the whole file.
         where: the file's name, for errors.
 
     Raises:
-        WeightsError: damaged, or it pickles something other than tensors; names file and layer.
+        WeightsError: the file is damaged or pickles something else than tensors; names file and layer.
     """
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             entries = archive.infolist()
-            # torch never compresses; a zip bomb does, or names the same bytes many times.
+            # torch never compresses; a zip bomb does, or refers to the same bytes many times.
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise WeightsError(f"{where}: expected a checkpoint of torch.save, got a compressed zip file")
             if sum(entry.file_size for entry in entries) > len(data):
@@ -178,14 +178,14 @@ def read_torch_zip(data: bytes, where: str) -> dict[str, NDArray[Any]]:
 
 
 def read_torch_legacy(data: bytes, where: str) -> dict[str, NDArray[Any]]:
-    """The named arrays of a checkpoint in the format of torch before 1.6: five pickles, then the storages' bytes.
+    """Return the named arrays of a checkpoint of torch before 1.6: five pickles, then the storages' bytes.
 
     Args:
         data: the whole file.
         where: the file's name, for errors.
 
     Raises:
-        WeightsError: damaged, or it pickles something other than tensors; names file and layer.
+        WeightsError: the file is damaged or pickles something else than tensors; names file and layer.
     """
     stream, buffer = BytesIO(data), memoryview(data)
     places: dict[str, memoryview] = {}
