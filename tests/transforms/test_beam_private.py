@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.io.gcp import gcsio
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineRunner
 
@@ -40,7 +41,6 @@ def test_the_in_process_runner_is_there() -> None:
 
 
 def test_streams_of_google_storage_have_a_chunk_size() -> None:
-    gcsio = pytest.importorskip("apache_beam.io.gcp.gcsio")
     source = Path(gcsio.__file__).read_text()
     assert "chunk_size" in source, MOVED.format("a chunk size in gcsio")
 

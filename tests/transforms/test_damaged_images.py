@@ -95,6 +95,7 @@ def test_a_png_with_a_flipped_byte_is_an_error(where: int) -> None:
 
 def test_random_damage_gives_pixels_or_a_failure() -> None:
     rng = np.random.default_rng(7)
+    outcomes = {"pixels": 0, "failure": 0}
     for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM"):
         whole = np.frombuffer(encode(photo(24, 32), kind), np.uint8)
         for _ in range(40):
@@ -104,8 +105,11 @@ def test_random_damage_gives_pixels_or_a_failure() -> None:
                 pixels = decode_image(data.tobytes(), 10**6)
             except ImageFailure as failure:
                 assert failure.stage == "decode" and failure.reason
+                outcomes["failure"] += 1
             else:
                 assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size
+                outcomes["pixels"] += 1
+    assert min(outcomes.values()) >= 40
 
 
 def bombs() -> dict[str, bytes]:

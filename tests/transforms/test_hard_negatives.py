@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import BallTree
 
@@ -231,7 +232,6 @@ def test_a_gpu_that_is_missing_is_an_error(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_torch_gives_the_same_neighbours() -> None:
-    torch = pytest.importorskip("torch")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     random = np.random.default_rng(0)
     points = random.standard_normal((300, 32), dtype=np.float32)
