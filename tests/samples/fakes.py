@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.region_record import RegionRecord
+from transforms.beam_private import ModelHandler
 from transforms.detection import detect_each
-from transforms.inference import ModelHandler
 
 
 def fake_prepare(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
-    """The image as it is."""
+    """Prepare the image as it is."""
     return PreparedImage(img_id, image.shape[0], image.shape[1], 1.0, image.astype(np.float32))
 
 
 def fake_record(
     image: PreparedImage, boxes: int = 3, width: int = 8, classes: int = 5, attributes: int = 4
 ) -> RegionRecord:
-    """A record that depends on every pixel; an image whose first pixel is black has no region."""
+    """Make a record that depends on every pixel; an image whose first pixel is black has no region."""
     seed = int(image.pixels.sum()) % 2**32
     if not image.pixels[0, 0].any():
         raise ValueError("no proposal survives")
@@ -47,32 +47,32 @@ def fake_record(
 
 
 class FakeModel:
-    """Stands where the loaded network stands; takes `seconds` a batch."""
+    """Stand in for the loaded network; take `seconds` a batch."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
     def detect(self, images: Sequence[PreparedImage]) -> list[Any]:
-        """One record an image; raises for the whole batch where one image is bad."""
+        """Return one record an image; raise for the whole batch if one image is bad."""
         time.sleep(self._seconds)
         return [fake_record(image) for image in images]
 
 
 class FakeHandler(ModelHandler):
-    """A ModelHandler around FakeModel."""
+    """Run a FakeModel in Beam's inference."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         super().__init__()
         self._seconds = seconds
 
     def load_model(self) -> FakeModel:
-        """The fake."""
+        """Return the fake."""
         return FakeModel(self._seconds)
 
     def run_inference(self, batch: Sequence[Any], model: Any, inference_args: dict[str, Any] | None = None) -> Iterable:
-        """A record or a failure an example."""
+        """Return a record or a failure an example."""
         return detect_each(model.detect, batch)
 
     def get_num_bytes(self, batch: Sequence[Any]) -> int:
-        """Nothing to count."""
+        """Return 0: the size of fake batches does not matter."""
         return 0
