@@ -20,7 +20,6 @@ from region_features.records.settings import SelectionRule
 from tests.conftest import ROOT, TINY_WEIGHTS, recording
 
 TESTS = ROOT / "tests"
-TINY = TINY_WEIGHTS
 COMMITTED = TESTS / "detector" / "goldens"
 # The two programs add the same float32 terms in another order. On the machines seen so far that moves a box corner by
 # at most 0.003 pixels (in an image reduced to a fifth) and a feature (at most 8) or probability by at most 1.1e-5.
@@ -79,4 +78,4 @@ def assert_identical(one: RegionRecord | DetectionError, two: RegionRecord | Det
 def detector() -> Detector:
     """Load the narrow network with 36 boxes and two threads."""
     torch.set_num_threads(2)
-    return Detector.load(str(TINY), "cpu", SelectionRule())
+    return Detector.load(str(TINY_WEIGHTS), "cpu", SelectionRule())

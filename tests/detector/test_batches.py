@@ -9,7 +9,8 @@ from region_features.detector import DetectionError, Detector
 from region_features.detector.preprocess import prepare
 from region_features.records.region_record import RegionRecord
 from region_features.records.settings import SelectionRule
-from tests.detector.conftest import TINY, assert_identical, golden, noise
+from tests.conftest import TINY_WEIGHTS
+from tests.detector.conftest import assert_identical, golden, noise
 
 
 def test_alone_together_and_reversed_are_bit_for_bit_equal(detector: Detector) -> None:
@@ -35,7 +36,7 @@ def test_bad_images_fail_alone_and_keep_their_place(detector: Detector) -> None:
 
 
 def test_numbers_that_are_not_finite_are_an_error() -> None:
-    broken = Detector.load(str(TINY), "cpu", SelectionRule())
+    broken = Detector.load(str(TINY_WEIGHTS), "cpu", SelectionRule())
     broken.network.roi_heads.box_predictor.cls_score.bias[7] = float("nan")
     (error,) = broken.detect([noise(1, 120, 160)])
     assert isinstance(error, DetectionError)
@@ -49,11 +50,11 @@ def test_no_images_give_no_records(detector: Detector) -> None:
 def test_a_missing_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ValueError, match="--device cuda: expected a GPU that torch can use, found none"):
-        Detector.load(str(TINY), "cuda")
+        Detector.load(str(TINY_WEIGHTS), "cuda")
 
 
 def test_by_default_the_machine_chooses_the_device_and_36_regions_are_kept(
     detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert_identical(*(each.detect([noise(1, 120, 160)])[0] for each in (Detector.load(str(TINY)), detector)))
+    assert_identical(*(each.detect([noise(1, 120, 160)])[0] for each in (Detector.load(str(TINY_WEIGHTS)), detector)))

@@ -13,8 +13,8 @@ from region_features.detector.pinned import pinned
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.region_record import RegionRecord
 from region_features.records.settings import PRECISIONS, SelectionRule
-from tests.conftest import NO_GPU
-from tests.detector.conftest import TINY, golden, noise
+from tests.conftest import NO_GPU, TINY_WEIGHTS
+from tests.detector.conftest import golden, noise
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
 # Of the mean feature, of the median region: a box that moves by a fraction of a pixel may fall into other cells, and
@@ -35,7 +35,7 @@ def images() -> list[PreparedImage]:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_gpu_gives_the_cpus_records(detector: Detector, images: list[PreparedImage], precision: str) -> None:
-    on_gpu = Detector.load(str(TINY), "cuda", SelectionRule(), precision)
+    on_gpu = Detector.load(str(TINY_WEIGHTS), "cuda", SelectionRule(), precision)
     found = records(on_gpu, [pinned(image) for image in images])
     near, apart = 0, []
     reference = records(detector, images)
@@ -52,14 +52,14 @@ def test_a_gpu_gives_the_cpus_records(detector: Detector, images: list[PreparedI
 
 
 def test_a_batch_gives_the_same_bytes_twice(images: list[PreparedImage]) -> None:
-    on_gpu = Detector.load(str(TINY), "cuda", SelectionRule())
+    on_gpu = Detector.load(str(TINY_WEIGHTS), "cuda", SelectionRule())
     for one, two in zip(records(on_gpu, images), records(on_gpu, images), strict=True):
         np.testing.assert_array_equal(one.features, two.features)
         np.testing.assert_array_equal(one.cls_prob, two.cls_prob)
 
 
 def test_nothing_waits_for_the_gpu_inside_the_head(images: list[PreparedImage]) -> None:
-    on_gpu = Detector.load(str(TINY), "cuda", SelectionRule())
+    on_gpu = Detector.load(str(TINY_WEIGHTS), "cuda", SelectionRule())
     records(on_gpu, images[:2])
     heads = on_gpu.network.roi_heads
     feature = torch.randn(1, heads.res5[0].plain.conv1.in_channels, 15, 20, device="cuda")

@@ -13,7 +13,8 @@ from region_features.detector.device_loss import detect_device_loss
 from region_features.detector.errors import DeviceLostError
 from region_features.detector.oom_backoff import run_with_oom_backoff
 from region_features.records.settings import SelectionRule
-from tests.detector.conftest import TINY, assert_identical, noise
+from tests.conftest import TINY_WEIGHTS
+from tests.detector.conftest import assert_identical, noise
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
@@ -58,7 +59,7 @@ def test_one_thing_that_is_too_large_is_an_error() -> None:
 def test_a_detector_short_of_memory_gives_the_same_records(
     detector: Detector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    small = Detector.load(str(TINY), "cpu", SelectionRule())
+    small = Detector.load(str(TINY_WEIGHTS), "cpu", SelectionRule())
     small.network.images_at_once, small.network.roi_heads.chunk = 4, 60
     trunk, res5 = small.network.backbone.forward, small.network.roi_heads.res5.forward
 

@@ -11,8 +11,8 @@ from region_features.detector.precision import arithmetic, check_device, check_p
 from region_features.detector.torch_private import cpu_has_bfloat16
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 from region_features.records.settings import CPU_PRECISIONS, PRECISIONS, SelectionRule
-from tests.conftest import NO_BFLOAT16
-from tests.detector.conftest import TINY, golden, noise
+from tests.conftest import NO_BFLOAT16, TINY_WEIGHTS
+from tests.detector.conftest import golden, noise
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 needs_bfloat16 = pytest.mark.skipif(not cpu_has_bfloat16(), reason=NO_BFLOAT16)
@@ -21,7 +21,7 @@ needs_bfloat16 = pytest.mark.skipif(not cpu_has_bfloat16(), reason=NO_BFLOAT16)
 @needs_bfloat16
 def test_bfloat16_describes_the_boxes_of_float32(detector: Detector) -> None:
     images = [golden("s32x64").image, noise(1, 480, 640)]
-    rough = Detector.load(str(TINY), "cpu", SelectionRule(), "bfloat16")
+    rough = Detector.load(str(TINY_WEIGHTS), "cpu", SelectionRule(), "bfloat16")
     for exact, near in zip(detector.detect(images), rough.detect(images), strict=True):
         assert isinstance(exact, RegionRecord) and isinstance(near, RegionRecord)
         dtypes = [[getattr(one, field.name).dtype for field in ARRAY_FIELDS] for one in (exact, near)]
@@ -35,7 +35,7 @@ def test_bfloat16_describes_the_boxes_of_float32(detector: Detector) -> None:
 
 @needs_bfloat16
 def test_bfloat16_depends_on_no_neighbour_either() -> None:
-    rough = Detector.load(str(TINY), "cpu", SelectionRule(), "bfloat16")
+    rough = Detector.load(str(TINY_WEIGHTS), "cpu", SelectionRule(), "bfloat16")
     images = [noise(1, 120, 160), noise(2, 120, 160), noise(3, 90, 160)]
     for together, image in zip(rough.detect(images), images, strict=True):
         (alone,) = rough.detect([image])
@@ -46,7 +46,7 @@ def test_bfloat16_depends_on_no_neighbour_either() -> None:
 @pytest.mark.parametrize("precision", sorted(set(PRECISIONS) - set(CPU_PRECISIONS)))
 def test_a_cpu_refuses_what_needs_tensor_cores(precision: str) -> None:
     with pytest.raises(ValueError, match=f"--precision {precision}: a CPU does float32 or bfloat16 only"):
-        Detector.load(str(TINY), "cpu", SelectionRule(), precision)
+        Detector.load(str(TINY_WEIGHTS), "cpu", SelectionRule(), precision)
 
 
 def test_a_machine_is_checked_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

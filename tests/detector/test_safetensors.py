@@ -12,7 +12,7 @@ from region_features.detector.weights.caffe_weights import read_caffe_weights
 from region_features.detector.weights.safetensors_file import encode_weights
 from region_features.detector.weights.state import Weights, state_shapes
 from region_features.detector.weights.weights_file import read_weights
-from tests.detector.conftest import TINY
+from tests.conftest import TINY_WEIGHTS
 
 
 def write_weights(path: Path, weights: Weights, **metadata: str) -> None:
@@ -22,7 +22,7 @@ def write_weights(path: Path, weights: Weights, **metadata: str) -> None:
 def test_the_same_weights_give_the_same_bytes_which_the_package_reads(tmp_path: Path) -> None:
     from safetensors import safe_open
 
-    weights = read_caffe_weights(TINY)
+    weights = read_caffe_weights(TINY_WEIGHTS)
     metadata = {"source_sha256": "ab", "source_format": "caffemodel", "more": "é"}
     write_weights(tmp_path / "a", weights, **metadata)
     write_weights(tmp_path / "b", weights, **dict(reversed(metadata.items())))
@@ -40,7 +40,7 @@ def test_the_same_weights_give_the_same_bytes_which_the_package_reads(tmp_path: 
 
 def test_a_later_layout_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "later.safetensors"
-    write_weights(path, read_caffe_weights(TINY))
+    write_weights(path, read_caffe_weights(TINY_WEIGHTS))
     path.write_bytes(path.read_bytes().replace(b"region-features-1", b"region-features-2"))
     with pytest.raises(WeightsError, match="expected layout region-features-1, got region-features-2"):
         read_weights(path)

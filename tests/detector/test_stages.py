@@ -22,8 +22,8 @@ from region_features.detector.network.region_pool import max_tables, pool_chunk,
 from region_features.detector.torch_private import has_fused_convolutions
 from region_features.detector.weights.caffe_weights import read_caffe_weights
 from region_features.records.settings import SelectionRule
-from tests.conftest import NO_ONEDNN, recording
-from tests.detector.conftest import BOX_TOLERANCE, TINY, TOLERANCE, golden, image_file, read
+from tests.conftest import NO_ONEDNN, TINY_WEIGHTS, recording
+from tests.detector.conftest import BOX_TOLERANCE, TOLERANCE, golden, image_file, read
 from tests.detector.make_goldens import IMAGES, PHOTOS
 
 BLOCKS = {"res2": ["2a"], "res3": ["3a"], "res4": ["4a", "4b1"], "res5": ["5a", "5b"]}
@@ -31,7 +31,7 @@ BLOCKS = {"res2": ["2a"], "res3": ["3a"], "res4": ["4a", "4b1"], "res5": ["5a", 
 
 @pytest.fixture
 def network() -> BottomUpAttentionRCNN:
-    return build_network(read_caffe_weights(TINY), SelectionRule())
+    return build_network(read_caffe_weights(TINY_WEIGHTS), SelectionRule())
 
 
 def watch(network: BottomUpAttentionRCNN, blobs: dict[str, Tensor]) -> None:

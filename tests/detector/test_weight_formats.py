@@ -20,7 +20,8 @@ from region_features.detector.weights.state import state_shapes
 from region_features.detector.weights.weights_file import read_weights
 from region_features.records.region_record import RegionRecord
 from region_features.records.settings import SelectionRule
-from tests.detector.conftest import TESTS, TINY, golden
+from tests.conftest import TINY_WEIGHTS
+from tests.detector.conftest import TESTS, golden
 from tests.samples.weight_files import (
     HEAD,
     RPN,
@@ -47,7 +48,7 @@ def records(path: Path) -> list[RegionRecord]:
 @pytest.fixture(scope="module")
 def expected() -> list[RegionRecord]:
     torch.set_num_threads(2)
-    return records(TINY)
+    return records(TINY_WEIGHTS)
 
 
 def same(found: list[RegionRecord], wanted: list[RegionRecord], with_attributes: bool = True) -> None:
@@ -70,7 +71,7 @@ def test_every_format_gives_the_same_records(tmp_path: Path, expected: list[Regi
 
 
 def test_the_original_and_its_older_fields_are_the_same_bit_for_bit(tmp_path: Path) -> None:
-    wanted = read_caffe_weights(TINY)
+    wanted = read_caffe_weights(TINY_WEIGHTS)
     for kind in ("caffemodel-v1", "bua-zip", "bua-legacy", "safetensors"):
         WRITERS[kind][1](tmp_path / kind)
         found = read_weights(tmp_path / kind)
@@ -93,7 +94,7 @@ def test_the_order_of_rows_is_what_makes_the_records(tmp_path: Path, expected: l
 
 
 def test_names_and_shapes_are_those_of_the_network() -> None:
-    weights = read_caffe_weights(TINY)
+    weights = read_caffe_weights(TINY_WEIGHTS)
     assert {name: array.shape for name, array in weights.state.items()} == state_shapes(weights.architecture)
 
 
@@ -103,7 +104,7 @@ def test_without_an_attribute_head_attributes_are_zeros(
 ) -> None:
     path = tmp_path / "w"
     if kind == "caffemodel":
-        layers = {name: blobs for name, blobs in read_caffemodel(TINY).items() if "attr" not in name}
+        layers = {name: blobs for name, blobs in read_caffemodel(TINY_WEIGHTS).items() if "attr" not in name}
         del layers["cls_embedding"]
         write_caffemodel(path, {name: ("", blobs) for name, blobs in layers.items()})
     elif kind == "pickle":
@@ -123,11 +124,11 @@ def test_box_deltas_are_not_needed(tmp_path: Path) -> None:
         for key in ("weight", "bias"):
             del arrays[f"{HEAD}.bbox_pred.{key}"]
         write_pickle(tmp_path / kind, arrays)
-        assert read_weights(tmp_path / kind).state.keys() == read_caffe_weights(TINY).state.keys()
+        assert read_weights(tmp_path / kind).state.keys() == read_caffe_weights(TINY_WEIGHTS).state.keys()
 
 
 def test_half_and_double_precision_become_single(tmp_path: Path) -> None:
-    wanted = read_caffe_weights(TINY).state
+    wanted = read_caffe_weights(TINY_WEIGHTS).state
     doubled = {name: tensor.double() for name, tensor in bua_state().items()}
     save(doubled, tmp_path / "double.pth", zipped=True)
     for name, array in read_weights(tmp_path / "double.pth").state.items():

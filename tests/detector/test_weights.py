@@ -13,19 +13,19 @@ from region_features.detector.architecture import Architecture, Stage
 from region_features.detector.weights.caffe_schema import NetParameter
 from region_features.detector.weights.caffe_weights import read_caffe_weights
 from region_features.detector.weights.caffemodel import Blobs, read_caffemodel, write_caffemodel
-from tests.detector.conftest import TINY
+from tests.conftest import TINY_WEIGHTS
 from tests.samples.weight_files import write_caffemodel_v1
 
 
 def rewritten(path: Path, change: Callable[[dict[str, Blobs]], None]) -> Path:
-    layers = read_caffemodel(TINY)
+    layers = read_caffemodel(TINY_WEIGHTS)
     change(layers)
     write_caffemodel(path, {name: ("", blobs) for name, blobs in layers.items()})
     return path
 
 
 def test_depth_and_widths_come_from_the_blobs() -> None:
-    assert read_caffe_weights(TINY).architecture == Architecture(
+    assert read_caffe_weights(TINY_WEIGHTS).architecture == Architecture(
         stem=16,
         stages=(Stage(1, 8, 32), Stage(1, 12, 48), Stage(2, 16, 64), Stage(2, 24, 64)),
         rpn=32,
@@ -41,7 +41,7 @@ def test_stored_statistics_are_divided_by_their_factor(tmp_path: Path) -> None:
         mean, variance, factor = layers["bn2a_branch1"]
         layers["bn2a_branch1"] = (mean, variance, factor * 0)
 
-    mean, _variance, factor = read_caffemodel(TINY)["bn_conv1"]
+    mean, _variance, factor = read_caffemodel(TINY_WEIGHTS)["bn_conv1"]
     state = read_caffe_weights(rewritten(tmp_path / "zero.caffemodel", zero_one_factor)).state
     assert factor[0] > 2
     np.testing.assert_allclose(state["backbone.stem.conv1.norm.running_mean"], mean / factor, rtol=1e-6)
@@ -54,12 +54,12 @@ def test_layers_that_are_not_needed_are_passed_over(tmp_path: Path) -> None:
         del layers["bbox_pred"]
 
     state = read_caffe_weights(rewritten(tmp_path / "extra.caffemodel", add_and_drop)).state
-    assert state.keys() == read_caffe_weights(TINY).state.keys()
+    assert state.keys() == read_caffe_weights(TINY_WEIGHTS).state.keys()
 
 
 def test_old_layer_field_and_old_shapes_read_alike(tmp_path: Path) -> None:
     write_caffemodel_v1(tmp_path / "old.caffemodel")
-    old, new = read_caffe_weights(tmp_path / "old.caffemodel"), read_caffe_weights(TINY)
+    old, new = read_caffe_weights(tmp_path / "old.caffemodel"), read_caffe_weights(TINY_WEIGHTS)
     assert old.architecture == new.architecture
     for name, array in new.state.items():
         np.testing.assert_array_equal(old.state[name], array, err_msg=name)
@@ -117,7 +117,7 @@ def test_wrong_files_are_named(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("share", [0.0001, 0.01, 0.3, 0.7, 0.99, 0.999999])
 def test_truncated_files_are_named(tmp_path: Path, share: float) -> None:
     path = tmp_path / "short.caffemodel"
-    content = TINY.read_bytes()
+    content = TINY_WEIGHTS.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(WeightsError, match=r"short\.caffemodel"):
         read_caffe_weights(path)

@@ -1,6 +1,6 @@
-"""Writes the narrow network in every format that its users hold, from what is known of those files.
+"""The narrow network in every format of weights that is read.
 
-Nothing here uses the readers: names, row orders and the place of the background are written down once more.
+Nothing here uses the readers: names, orders of rows and the place of the background are written down once more.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from region_features.detector.weights.caffe_schema import NetParameter
 from region_features.detector.weights.caffemodel import Blobs, read_caffemodel
-from tests.detector.conftest import TINY
+from tests.conftest import TINY_WEIGHTS
 
 Arrays = dict[str, NDArray[Any]]
 RPN, HEAD = "proposal_generator.rpn_head", "roi_heads.box_predictor"
@@ -49,8 +49,8 @@ def _convolution(layers: dict[str, Blobs], conv: str, suffix: str, module: str) 
 
 
 def caffe_order() -> Arrays:
-    """The network under detectron2's module names, all rows as Caffe has them."""
-    layers = read_caffemodel(TINY)
+    """Return the network under detectron2's module names, all rows in Caffe's order."""
+    layers = read_caffemodel(TINY_WEIGHTS)
     arrays = _convolution(layers, "conv1", "_conv1", "backbone.stem.conv1")
     for block, module in BLOCKS.items():
         for branch, name in BRANCHES.items():
@@ -71,7 +71,7 @@ def caffe_order() -> Arrays:
 
 
 def detectron2_order() -> Arrays:
-    """As the ports to detectron2 have it: one logit an anchor, anchors size-major, background and "none" last."""
+    """Return it as ports to detectron2 do: one logit an anchor, anchors size-major, background and "none" last."""
     arrays = caffe_order()
     for key in ("weight", "bias"):
         logits = arrays[f"{RPN}.objectness_logits.{key}"].astype(np.float64)
@@ -87,17 +87,17 @@ def detectron2_order() -> Arrays:
 
 
 def without_attributes(arrays: Arrays) -> Arrays:
-    """The same without an attribute head."""
+    """Return the arrays without those of the attribute head."""
     return {name: array for name, array in arrays.items() if "attr" not in name and "cls_emb" not in name}
 
 
 def tensors(arrays: Arrays) -> OrderedDict[str, torch.Tensor]:
-    """As a state dict."""
+    """Return the arrays as a state dict."""
     return OrderedDict((name, torch.from_numpy(np.array(array))) for name, array in arrays.items())
 
 
 def bua_state() -> OrderedDict[str, torch.Tensor]:
-    """As MILVLG's port names it; its anchors are Caffe's and lie in the file."""
+    """Return it under the names of MILVLG's port, which stores the anchors, in Caffe's order."""
     renamed = {"cls_embedding": "cls_embed", "fc_attr": "attr_linear1", "attr_score": "attr_linear2"}
     arrays = caffe_order()
     for ours, theirs in renamed.items():
@@ -109,7 +109,7 @@ def bua_state() -> OrderedDict[str, torch.Tensor]:
 
 
 def huggingface_state() -> OrderedDict[str, torch.Tensor]:
-    """As transformers saved it: batch norms count their batches, and are called gamma and beta."""
+    """Return it as transformers saves it: batch norms count batches and have gamma and beta."""
     state: OrderedDict[str, torch.Tensor] = OrderedDict()
     for name, tensor in tensors(detectron2_order()).items():
         state[name.replace("norm.weight", "norm.gamma").replace("norm.bias", "norm.beta")] = tensor
@@ -120,14 +120,14 @@ def huggingface_state() -> OrderedDict[str, torch.Tensor]:
 
 
 def write_caffemodel(path: Path) -> None:
-    """As Caffe writes it."""
-    path.write_bytes(TINY.read_bytes())
+    """Write it as Caffe does."""
+    path.write_bytes(TINY_WEIGHTS.read_bytes())
 
 
 def write_caffemodel_v1(path: Path) -> None:
-    """As Caffe of 2014 wrote it: the V1 layer field, and shapes of four dimensions."""
+    """Write it as Caffe did in 2014: in the V1 layer field, with shapes of four dimensions."""
     net = NetParameter()
-    for name, blobs in read_caffemodel(TINY).items():
+    for name, blobs in read_caffemodel(TINY_WEIGHTS).items():
         layer = net.layers.add(name=name.encode())
         for blob in blobs:
             num, channels, height, width = (1,) * (4 - blob.ndim) + blob.shape
@@ -136,19 +136,19 @@ def write_caffemodel_v1(path: Path) -> None:
 
 
 def write_pickle(path: Path, arrays: Arrays, protocol: int = 2) -> None:
-    """As detectron2's model zoo has them."""
+    """Write arrays as detectron2's model zoo does."""
     path.write_bytes(pickle.dumps({"model": arrays, "__author__": "somebody"}, protocol))
 
 
 def write_safetensors(path: Path) -> None:
-    """A state dict as others write it, with the library's own writer."""
+    """Write the arrays with the safetensors package."""
     from safetensors.numpy import save_file
 
     save_file({name: np.array(array) for name, array in caffe_order().items()}, path)
 
 
 def save(content: Any, path: Path, zipped: bool) -> None:
-    """torch.save in its zip or its older format."""
+    """Write with torch.save, in its zip format or its older one."""
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
 
 
