@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 from collections.abc import Sequence
@@ -54,7 +55,7 @@ def build_parser() -> Parser:
         default = f" (default {option.default})" if _has_default(option) else ""
         parser.flags.append(flag_name(option))
         groups[option.metadata["group"]].add_argument(
-            flag_name(option), dest=option.name, default=option.default, help=text + default, **options
+            flag_name(option), dest=option.name, default=argparse.SUPPRESS, help=text + default, **options
         )
     return parser
 

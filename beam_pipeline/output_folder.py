@@ -121,7 +121,8 @@ def _parse_manifest(data: bytes, path: str) -> Mapping[str, Any]:
     try:
         manifest = json.loads(data)
         numbers = [manifest["counts"][name] for name in ("in", "written", "failed")]
-        sections = [manifest["files"], manifest["sets"], *manifest["files"].values()]
+        rows = [row for section in manifest["files"].values() for row in section.values()]
+        sections = [manifest["files"], manifest["sets"], *manifest["files"].values(), *rows]
         if not all(isinstance(number, int) for number in numbers) or "status" not in manifest:
             raise TypeError("a field of another type")
         if not all(isinstance(section, dict) for section in sections) or "tfrecord" not in manifest["files"]:

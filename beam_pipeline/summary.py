@@ -42,7 +42,8 @@ def describe_exports(manifest: Mapping[str, Any], layout: Layout) -> Iterator[st
         for target in export.targets(list(manifest["sets"]), manifest.get("settings", {})):
             if target.name in rows:
                 row, folder = rows[target.name], target_folder(layout.output, target)
-                place = ", ".join(files.join(folder, name) for name in target.files)
+                own_folder = target.folder.endswith(f"/{target.name}")
+                place = folder if own_folder else ", ".join(files.join(folder, name) for name in target.files)
                 yield f"{place}: {export.describe(row)}, {readable_size(sum(row['files'].values()))}"
 
 

@@ -84,10 +84,12 @@ def check_manifest(output: OutputFolder, audit: Audit) -> Iterator[Problem]:
     yield from _check_sizes(layout.annotations, {name: row.get("bytes") for name, row in annotations.items()})
     settings = output.plan.settings if output.plan else {}
     for export in (kind() for kind in EXPORTS):
-        rows = manifest["files"].get(export.name, {})
+        rows = dict(manifest["files"].get(export.name, {}))
         for target in export.targets(list(audit.shards_of_set), settings):
-            listed = rows.get(target.name, {}).get("files", {})
+            listed = rows.pop(target.name, {}).get("files", {})
             yield from _check_sizes(target_folder(layout.output, target), listed)
+        for name in rows:
+            yield Problem("manifest", f"{name}: listed in manifest.json as {export.name}, and of no set of the plan")
 
 
 def _check_sizes(folder: str, listed: Mapping[str, int]) -> Iterator[Problem]:

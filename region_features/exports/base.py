@@ -152,5 +152,5 @@ class Export(ABC):
         """
 
     @abstractmethod
-    def describe(self, counts: Mapping[str, int]) -> str:
-        """Say in a few words what a target holds."""
+    def describe(self, row: Mapping[str, Any]) -> str:
+        """Say in a few words what a target holds, by its row of the manifest: settings and counts."""

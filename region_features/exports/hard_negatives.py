@@ -86,9 +86,9 @@ class HardNegativesExport(Export):
         """Read both files."""
         return _NegativesCopy(*(Path(os.path.join(folder, name)).read_bytes() for name in (ARRAYS, PICKLE)))
 
-    def describe(self, counts: Mapping[str, int]) -> str:
+    def describe(self, row: Mapping[str, Any]) -> str:
         """Say how large the pool is."""
-        return f"{counts['images']} images x {counts['columns']}"
+        return f"{row['images']} images x {row['columns']}"
 
 
 def read_mean_features(sources: Sources, images: Mapping[str, int], on_progress: OnProgress) -> MeanFeatures:

@@ -82,9 +82,9 @@ class LmdbExport(Export):
         """Open the LMDB."""
         return _LmdbCopy(LmdbReader(folder), note.counts.get("records"))
 
-    def describe(self, counts: Mapping[str, int]) -> str:
-        """Say how many records it holds."""
-        return f"{counts['records']} records"
+    def describe(self, row: Mapping[str, Any]) -> str:
+        """Say how many records it holds, in which form."""
+        return f"{row['records']} records, {row['lmdb_form']}"
 
 
 def merge_sets(sources: Sources) -> Iterator[Entry]:

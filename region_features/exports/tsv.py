@@ -50,9 +50,9 @@ class TsvExport(Export):
         path = os.path.join(folder, target.name)
         return _TsvCopy(path, int(note.settings["tsv_columns"]), note.counts.get("rows"))
 
-    def describe(self, counts: Mapping[str, int]) -> str:
+    def describe(self, row: Mapping[str, Any]) -> str:
         """Say how many rows it has."""
-        return f"{counts['rows']} rows"
+        return f"{row['rows']} rows"
 
 
 class _TsvCopy(Copy):

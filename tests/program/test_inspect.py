@@ -124,6 +124,6 @@ def test_wrong_use_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_the_module_runs_as_a_command(out: Path) -> None:
-    command = [sys.executable, "-m", "beam_pipeline.show", str(out), "9"]
+    command = [sys.executable, "-m", "beam_pipeline.inspect", str(out), "9"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("COCO_train2014_000000000009 in ")

@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from beam_pipeline.options import Config, _beam_parser, _parser, parse_args
-from beam_pipeline.usage import UsageError
+from beam_pipeline.config import GROUPS, Config
+from beam_pipeline.options import build_parser, flag_name, flags_table, parse_args
+from beam_pipeline.usage import Parser, UsageError
 from region_features.records.settings import SelectionRule
 from tests.conftest import ROOT
+from transforms.beam_private import add_beam_flags
 
 BASE = ("--images", "photos", "--weights", "w.caffemodel", "--output", "out")
-FLAGS = (
-    "--corpus",
-    "--images",
-    "--captions",
-    "--test1k_ids",
-    "--weights",
-    "--output",
-    "--outputs",
-    "--lmdb_form",
-    "--tsv_columns",
-    "--import_tsv",
-    "--import_lmdb",
-    "--negatives_pool",
-    "--boxes",
-    "--detector_config",
-    "--exif",
-    "--min_boxes",
-    "--max_boxes",
-    "--conf_threshold",
-    "--num_shards",
-    "--batch_size",
-    "--device",
-    "--precision",
-    "--model_copies",
-    "--failure_threshold",
-    "--pixel_limit",
-    "--retry_failed",
-    "--overwrite",
-)
+FLAGS = tuple(flag_name(option) for option in dataclasses.fields(Config))
 HEAVY = ("torch", "torchvision", "tensorflow", "detectron2", "cv2", "lmdb", "PIL")
 
 
@@ -59,23 +33,11 @@ def usage_error(*argv: str) -> str:
 def test_defaults_of_the_flags() -> None:
     config, beam_flags = parse_args(BASE)
     assert beam_flags == []
-    assert config == Config(
-        corpus=None,
-        images=("photos",),
-        captions=None,
-        test1k_ids=None,
-        weights="w.caffemodel",
-        output="out",
-        outputs=None,
-        boxes=SelectionRule(36, 36, 0.2),
-        num_shards=None,
-        batch_size=None,
-        device="auto",
-        failure_threshold=0.01,
-        pixel_limit=89_000_000,
-        retry_failed=False,
-        overwrite=False,
-    )
+    assert config == Config(images=("photos",), weights="w.caffemodel", output="out")
+    assert config.selection == SelectionRule(36, 36, 0.2)
+    assert (config.device, config.precision, config.lmdb_form, config.tsv_columns) == ("auto", "float32", "volta", 13)
+    assert (config.failure_threshold, config.pixel_limit, config.negatives_pool) == (0.01, 89_000_000, 100)
+    assert not (config.exif or config.retry_failed or config.overwrite or config.imports) and config.detects
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.output = "elsewhere"  # type: ignore[misc]
 
@@ -89,13 +51,14 @@ def test_every_flag_reaches_the_config() -> None:
     assert beam_flags == []
     assert config == Config(
         corpus="coco",
-        images=(),
         captions="c.json",
         test1k_ids="ids.txt",
         weights="w",
         output="gs://b/out",
         outputs=("tfrecord", "lmdb"),
-        boxes=SelectionRule(10, 100, 0.0),
+        min_boxes=10,
+        max_boxes=100,
+        conf_threshold=0.0,
         num_shards=8,
         batch_size=4,
         device="cpu",
@@ -104,6 +67,17 @@ def test_every_flag_reaches_the_config() -> None:
         retry_failed=True,
         overwrite=True,
     )
+    assert config.selection == SelectionRule(10, 100, 0.0)
+
+
+@pytest.mark.parametrize("option", dataclasses.fields(Config), ids=lambda option: option.name)
+def test_a_field_of_the_config_is_a_flag_with_a_help(option: dataclasses.Field[Any]) -> None:
+    assert option.metadata["help"] and option.metadata["group"] in GROUPS
+    samples = {"tsv_columns": "10", "lmdb_form": "volta-arrays", "device": "cpu", "precision": "bfloat16"}
+    text = samples.get(option.name, "lmdb" if option.name == "outputs" else "1")
+    given = [flag_name(option)] if option.default is False else [f"{flag_name(option)}={text}"]
+    namespace = build_parser().parse_args(given)
+    assert getattr(namespace, option.name) != option.default
 
 
 def test_help_has_a_line_for_every_flag_and_imports_nothing_heavy() -> None:
@@ -116,8 +90,10 @@ def test_help_has_a_line_for_every_flag_and_imports_nothing_heavy() -> None:
         env={**os.environ, "COLUMNS": "200"},
     )
     shown = " ".join(done.stdout.split())
-    for action in _parser()._actions:
-        assert action.help and " ".join(action.help.split()) in shown
+    for option in dataclasses.fields(Config):
+        assert " ".join(option.metadata["help"].replace("`", "").split()) in shown
+    assert all(f"\n{group}:\n" in done.stdout for group in GROUPS)
+    assert all(command in shown for command in (".verify", ".inspect", ".weights", ".download"))
     assert set(FLAGS) <= {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  -")}
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "apache_beam" in imported  # the list is really there
@@ -125,12 +101,16 @@ def test_help_has_a_line_for_every_flag_and_imports_nothing_heavy() -> None:
     assert all(line.startswith("import time:") for line in done.stderr.splitlines())
 
 
-def test_the_parser_has_these_flags_and_no_others() -> None:
-    assert set(_parser()._option_string_actions) == {*FLAGS, "-h", "--help"}
-
-
 def test_no_flag_of_ours_is_also_beams() -> None:
-    assert not set(FLAGS) & set(_beam_parser()._option_string_actions)
+    parser = Parser(add_help=False, conflict_handler="resolve")
+    add_beam_flags(parser)
+    assert len(parser.flags) > 100
+    assert not set(FLAGS) & set(parser.flags)
+
+
+def test_the_page_of_flags_is_what_the_flags_say() -> None:
+    page = (ROOT / "docs" / "flags.md").read_text()
+    assert flags_table() in page, "run `make docs`: docs/flags.md is generated from beam_pipeline/config.py"
 
 
 @pytest.mark.parametrize(
@@ -279,8 +259,7 @@ def test_images_takes_several_paths_with_odd_names() -> None:
 def test_a_usage_error_is_a_value_error_and_never_an_exit() -> None:
     assert issubclass(UsageError, ValueError)
     with pytest.raises(UsageError):
-        _parser().error("x")
+        build_parser().error("x")
     with pytest.raises(SystemExit) as caught:
         parse_args(["--help"])
     assert caught.value.code in (0, None)
-    assert isinstance(_beam_parser(), argparse.ArgumentParser)

@@ -277,9 +277,12 @@ def test_tsvs_and_hard_negatives_are_made_of_the_shards(
     assert negatives["train_hard_pool"][:, 0].tolist() == list(range(9))
     manifest = json.loads((out / "manifest.json").read_text())
     assert sorted(manifest["files"]["tsv"]) == names
-    assert sorted(manifest["files"]["negatives"]) == ["hard_negative.npz", "hard_negative.pkl"]
+    assert sorted(manifest["files"]["negatives"]["hard_negative"]["files"]) == [
+        "hard_negative.npz",
+        "hard_negative.pkl",
+    ]
     summary = capsys.readouterr().out
-    assert "train_obj36-36.tsv: 7 rows" in summary and "hard_negative.pkl: 9 images x 4" in summary
+    assert "train_obj36-36.tsv: 7 rows" in summary and "hard_negative.npz: 9 images x 4" in summary
 
     before = tree_bytes(out)
     assert run(*flags) == 0

@@ -26,7 +26,7 @@ def test_another_precision_is_another_run(tmp_path: Path, capsys: pytest.Capture
     [
         (["--device", "cuda"], "--device cuda: expected a GPU"),
         (["--precision", "tf32"], "--precision tf32: a CPU does float32 or bfloat16 only"),
-        (["--device", "cpu", "--precision", "float16"], "--precision float16: --device cpu does float32 or bfloat16"),
+        (["--device", "cpu", "--precision", "float16"], "--precision float16: a CPU does float32 or bfloat16 only"),
     ],
 )
 def test_what_this_machine_cannot_run_is_wrong_use(
@@ -52,5 +52,8 @@ def test_a_machine_without_the_networks_packages_says_so_before_any_work(
     flags = ["--images", str(tmp_path / "x.png"), "--weights", str(TINY_WEIGHTS), "--output", str(tmp_path / "out")]
     assert main(flags) == 2
     error = capsys.readouterr().err
-    assert "a local run needs torch, detectron2: expected" in error and error.count("\n") == 1
+    assert (
+        "a local run needs the network's packages: torch, detectron2 not installed: expected the extra" in error
+        and error.count("\n") == 1
+    )
     assert not (tmp_path / "out").exists()

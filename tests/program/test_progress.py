@@ -1,9 +1,8 @@
-"""What a run shows while it works."""
+"""What a program shows while it works."""
 
 from __future__ import annotations
 
 import io
-import math
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from beam_pipeline import progress
-from beam_pipeline.progress import Progress, progress_line
+from beam_pipeline.progress import Meter, RunProgress, TransferProgress
 from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN
 
 
@@ -23,21 +22,23 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ((0, 100, 0, 0, 0.0), "0/100 images, 0.00 images/s, -:-- left, 0 failed"),
-        ((0, 100, 0, 0, 9.0), "0/100 images, 0.00 images/s, -:-- left, 0 failed"),
-        ((50, 100, 1, 50, 10.0), "50/100 images, 5.00 images/s, 0:10 left, 1 failed"),
-        ((60, 100, 1, 10, 10.0), "60/100 images, 1.00 images/s, 0:40 left, 1 failed"),
-        ((40, 100, 0, 0, 3.0), "40/100 images, 0.00 images/s, -:-- left, 0 failed"),
-        ((100, 100, 2, 100, 10.0), "100/100 images, 10.00 images/s, 0:00 left, 2 failed"),
-        ((1, 123_287, 0, 1, 16.0), "1/123287 images, 0.06 images/s, 547:56:16 left, 0 failed"),
-        ((1, 3600, 0, 1, 1.0), "1/3600 images, 1.00 images/s, 59:59 left, 0 failed"),
-        ((0, 3600, 0, 1, 1.0), "0/3600 images, 1.00 images/s, 1:00:00 left, 0 failed"),
-        ((0, 0, 0, 0, 0.0), "0/0 images, 0.00 images/s, -:-- left, 0 failed"),
-        ((5, 5, 0, 5, 1.0, 4), "5/5 images, 5.00 images/s, 0:00 left, 0 failed, LMDB 4 records"),
+        ((0, 100, 0.0, "0 failed"), "0 of 100 images, ? images/s, ? left, 0 failed"),
+        ((50, 100, 5.0, "1 failed"), "50 of 100 images, 5.00 images/s, 00:10 left, 1 failed"),
+        ((1, 123_287, 0.0625, "0 failed"), "1 of 123287 images, 0.06 images/s, 547:56:16 left, 0 failed"),
+        ((100, 100, 10.0), "100 of 100 images, 10.00 images/s, 00:00 left"),
+        ((0, 0, 0.0), "0 of 0 images, ? images/s, ? left"),
+        ((7, None, 2.0), "7 images, 2.00 images/s"),
     ],
 )
-def test_a_line_shows_images_rate_time_left_and_failures(values: tuple[Any, ...], line: str) -> None:
-    assert progress_line(*values) == line
+def test_a_line_says_how_much_is_done_and_left(values: tuple[Any, ...], line: str) -> None:
+    shown = Meter("", " images", io.StringIO()).line(*values)
+    assert " ".join(shown.split()) == line
+
+
+def test_bytes_are_scaled_and_the_work_is_named() -> None:
+    meter = Meter("train2014.zip", "B", io.StringIO())
+    assert meter.line(50_000_000, 100_000_000, 5e6) == "train2014.zip: 50.0M of 100MB, 5.00MB/s, 00:10 left"
+    assert meter.line(50_000_000, None, 5e6) == "train2014.zip: 50.0MB, 5.00MB/s"
 
 
 class Counts:
@@ -53,71 +54,107 @@ class Counts:
 
 
 def test_a_terminal_gets_a_bar_that_ends_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_BAR_SECONDS", 0.001)
+    monkeypatch.setattr(progress, "BAR_SECONDS", 0.001)
     monkeypatch.setenv("COLUMNS", "200")
     stream, counts = Terminal(), Counts()
-    with Progress(100, 20, counts, stream):
+    with RunProgress(100, 20, counts, stream):
         assert counts.asked.wait(5)
         counts.values = {IMAGES_WRITTEN: 70, IMAGES_FAILED: 10}
     text = stream.getvalue()
     assert text.endswith("\n") and text.count("\n") == 1
     first, *_, last = text.split("\r")[1:]
-    assert first.startswith("[####....................] 20/100 images, 0.00 images/s, -:-- left, 0 failed")
-    assert last.startswith("[########################] 100/100 images, ") and "10 failed" in last
+    assert first.startswith(" 20%|###") and "| 20 of 100 images, " in first and "0 failed" in first
+    assert last.startswith("100%|###") and "| 100 of 100 images, " in last and "10 failed" in last
 
 
-def test_a_bar_never_reaches_the_terminals_last_column(monkeypatch: pytest.MonkeyPatch) -> None:
-    for columns in (10, 40, 60, 80, 100, 200):
-        monkeypatch.setenv("COLUMNS", str(columns))
-        stream = Terminal()
-        counts = {IMAGES_WRITTEN: 123_000, IMAGES_FAILED: 200, "lmdb_records_written": 100_000}
-        bar = Progress(123_287, 0, lambda: counts, stream)  # noqa: B023
-        bar._print_bar()
-        shown = stream.getvalue().removeprefix("\r").removesuffix("\x1b[K")
-        assert len(shown) < columns
-        assert ("123200/123287 images" in shown) == (columns > 20)
-        assert shown.startswith("[") == (columns >= 100)
+@pytest.mark.parametrize("columns", [10, 40, 60, 80, 100, 200])
+def test_a_bar_never_reaches_the_terminals_last_column(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = Terminal()
+    Meter("", " images", stream).show(123_200, 123_287, 5.0, "200 failed, lmdb records written 100000")
+    shown = stream.getvalue().removeprefix("\r").removesuffix("\x1b[K")
+    assert 0 < len(shown) < columns
+    assert ("123200 of 123287 images" in shown) == (columns > 20)
 
 
-def test_without_a_terminal_plain_lines_come_in_long_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert progress._LINE_SECONDS == 30.0
+def test_elsewhere_lines_come_in_long_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert progress.LINE_SECONDS == 30.0
     stream, counts = io.StringIO(), Counts()
-    with Progress(10, 0, counts, stream):
+    with RunProgress(10, 0, counts, stream):
         pass
-    assert stream.getvalue() == ""  # a short run says nothing but its summary
-    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.001)
-    with Progress(10, 4, counts, stream):
+    assert stream.getvalue() == ""  # a short run prints nothing but its summary
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.001)
+    with RunProgress(10, 4, counts, stream):
         assert counts.asked.wait(5)
         counts.asked.clear()
         assert counts.asked.wait(5)
-    lines = stream.getvalue().splitlines()
-    assert set(lines) == {"4/10 images, 0.00 images/s, -:-- left, 0 failed"}
+    assert set(stream.getvalue().splitlines()) == {"4 of 10 images, ? images/s, ? left, 0 failed"}
     assert "\r" not in stream.getvalue() and "\x1b" not in stream.getvalue()
 
 
-def test_the_display_thread_ends_with_the_run_even_if_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_BAR_SECONDS", 0.001)
+def test_the_thread_ends_with_the_run_also_where_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "BAR_SECONDS", 0.001)
     before = set(threading.enumerate())
-    with pytest.raises(RuntimeError, match="the run failed"), Progress(1, 0, dict, Terminal()):
+    with pytest.raises(RuntimeError, match="the run failed"), RunProgress(1, 0, dict, Terminal()):
         raise RuntimeError("the run failed")
     assert not set(threading.enumerate()) - before
 
 
-def test_the_rate_leaves_out_the_time_of_the_lmdbs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rate_is_that_of_the_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     counts: dict[str, int] = {}
-    shown = Progress(100, 0, lambda: counts, io.StringIO())
+    shown = RunProgress(100, 0, lambda: counts, io.StringIO())
     now[0], counts[IMAGES_WRITTEN] = 110.0, 50
-    assert "5.00 images/s" in shown._line()[1]
+    assert shown.state() == (50, 100, 5.0, "0 failed")
     now[0], counts["lmdb_records_written"] = 1000.0, 7  # the LMDB's time is not the images'
-    assert shown._line() == (50, "50/100 images, 5.00 images/s, 0:10 left, 0 failed, LMDB 7 records")
+    assert shown.state() == (50, 100, 5.0, "0 failed, lmdb records written 7")
     now[0], counts[IMAGES_FAILED] = 1100.0, 50
-    assert shown._line()[1].startswith("100/100 images, 0.10 images/s, 0:00 left, 50 failed")
+    assert shown.state() == (100, 100, 0.1, "50 failed, lmdb records written 7")
 
 
-def test_images_counted_twice_by_a_runner_never_exceed_the_total() -> None:
-    # A runner that repeats a bundle counts its images twice.
-    done, line = Progress(10, 5, lambda: {IMAGES_WRITTEN: 9}, io.StringIO())._line()
-    assert done == 10 and line.startswith("10/10 images")
-    assert math.isfinite(done)
+def test_images_that_a_runner_counts_twice_never_exceed_the_total() -> None:
+    done, total, *_ = RunProgress(10, 5, lambda: {IMAGES_WRITTEN: 9}, io.StringIO()).state()
+    assert (done, total) == (10, 10)
+
+
+def test_a_transfer_shows_bytes_now_and_then_and_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    now = [0.0]
+    stream = Terminal()
+    with TransferProgress("a.zip", stream, lambda: now[0]) as transfer:
+        transfer(2_000_000, 10_000_000)  # of an earlier attempt
+        now[0] = 0.4
+        transfer(4_000_000, 10_000_000)
+        assert stream.getvalue() == ""
+        now[0] = 1.0
+        transfer(6_000_000, 10_000_000)
+        transfer.note("trying again in 1 s")
+        now[0] = 2.0
+        transfer(10_000_000, 10_000_000)
+    first, note, *_, last = stream.getvalue().split("\r")[1:]
+    assert first.startswith("a.zip:  60%|") and "6.00M of 10.0MB, 4.00MB/s, 00:01 left" in first
+    assert note == "\x1b[Ktrying again in 1 s\n"
+    assert last.startswith("a.zip: 100%|") and last.endswith("\x1b[K\n")
+
+
+def test_a_transfer_in_a_log_prints_lines_and_no_control_characters() -> None:
+    now = [0.0]
+    stream = io.StringIO()
+    with TransferProgress("a.zip", stream, lambda: now[0]) as transfer:
+        for seconds in (0.0, 10.0, 31.0, 40.0, 62.0):
+            now[0] = seconds
+            transfer(int(seconds * 1e6), None)
+        transfer.note("done")
+    assert [line.split(",")[0] for line in stream.getvalue().splitlines()] == [
+        "a.zip: 31.0MB",
+        "a.zip: 62.0MB",
+        "done",
+    ]
+
+
+def test_a_transfer_that_never_began_shows_nothing() -> None:
+    stream = Terminal()
+    with TransferProgress("a.zip", stream):
+        pass
+    assert stream.getvalue() == ""

@@ -25,7 +25,7 @@ def test_the_summary_says_what_was_written_where() -> None:
     manifest = manifest_of(
         1,
         annotations={"train_ann.jsonl": {"bytes": 1_200_000}},
-        lmdb={"trainval_feat.lmdb": {"records": 6, "files": {"data.mdb": 2_500_000}}},
+        lmdb={"trainval_feat.lmdb": {"records": 6, "lmdb_form": "volta", "files": {"data.mdb": 2_500_000}}},
         tsv={"valid_obj36-36.tsv": {"rows": 6, "files": {"valid_obj36-36.tsv": 3_000_000_000}}},
         negatives={
             "hard_negative": {
@@ -39,7 +39,7 @@ def test_the_summary_says_what_was_written_where() -> None:
         "val2014: 6 of 7 images in 2 shards, 1 failed",
         "out/tfrecord: 2 shards, 1.2 MB",
         "out/annotations/train_ann.jsonl: 1.2 MB",
-        f"{FEATURES}/volta/trainval_feat.lmdb/data.mdb: 6 records, 2.5 MB",
+        f"{FEATURES}/volta/trainval_feat.lmdb: 6 records, volta, 2.5 MB",
         f"{FEATURES}/valid_obj36-36.tsv: 6 rows, 3.0 GB",
         "out/hard_negative.pkl, out/hard_negative.npz: 4 images x 3, 499 bytes",
         "out/failures.jsonl: 1 failed, with the reasons",

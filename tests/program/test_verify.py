@@ -36,6 +36,8 @@ from tests.samples.damage import (  # noqa: F401
     with_first,
 )
 
+NEGATIVES_OF_9_BYTES = {"hard_negative": {"files": {"plan.jsonl": 9}}}
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "byte": (flip_byte, rf"shard: {SHARD.name}, record at byte \d+: expected checksum"),
     "truncated": (
@@ -119,11 +121,13 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "manifest: a.tfrecord: listed in manifest.json, and not there",
     ),
     "listed TSV": (
-        edit_json("manifest.json", lambda all_: all_["files"].update(tsv={"a.tsv": {"rows": 1, "bytes": 9}})),
-        "manifest: .*/resnet101_faster_rcnn_genome_imgfeats/a.tsv: listed in manifest.json, and not there",
+        edit_json(
+            "manifest.json", lambda all_: all_["files"].update(tsv={"a.tsv": {"rows": 1, "files": {"a.tsv": 9}}})
+        ),
+        "manifest: a.tsv: listed in manifest.json as tsv, and of no set of the plan",
     ),
     "listed negatives": (
-        edit_json("manifest.json", lambda all_: all_["files"].update(negatives={"plan.jsonl": {"bytes": 9}})),
+        edit_json("manifest.json", lambda all_: all_["files"].update(negatives=NEGATIVES_OF_9_BYTES)),
         r"manifest: .*/plan.jsonl: expected 9 bytes \(manifest.json\), got \d+",
     ),
     "settings listed": (
@@ -155,20 +159,23 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "value that runs code": (edit_lmdb(put_strange_class), r"lmdb: .*key b'10': .*asks for builtins.print"),
     "LMDB cut off": (
         lambda out: (out / LMDB / "data.mdb").write_bytes((out / LMDB / "data.mdb").read_bytes()[:9000]),
-        rf"lmdb: .*{LMDB.name}: expected data.mdb of \d+ bytes \(source.json\), got 9000",
+        rf"lmdb: .*{LMDB.name}/data.mdb: expected \d+ bytes \(source.json\), got 9000",
     ),
     "no LMDB in data.mdb": (
         lambda out: (out / LMDB / "data.mdb").write_bytes(bytes((out / LMDB / "data.mdb").stat().st_size)),
         rf"lmdb: .*{LMDB.name}: expected an LMDB that can be opened, got ",
     ),
     "unknown form": (
-        edit_json(str(LMDB / "source.json"), lambda source: source.update(form="other")),
+        edit_json(str(LMDB / "source.json"), lambda note: note["settings"].update(lmdb_form="other")),
         rf"lmdb: .*{LMDB.name}: expected a form of volta, .*, got 'other'",
     ),
-    "no source": (lambda out: (out / LMDB / "source.json").unlink(), "lmdb: .*source.json does not say what it was"),
+    "no source": (
+        lambda out: (out / LMDB / "source.json").unlink(),
+        "lmdb: .*data.mdb: expected source.json beside it, which says what it was",
+    ),
     "stale LMDB": (
         lambda out: rewrite(out, lambda examples: [replace(one, sha256="ef" * 32) for one in examples]),
-        rf"lmdb: .*{LMDB.name}: stale: the shards are no longer those that it was built from",
+        rf"lmdb: .*{LMDB.name}/data.mdb: stale: the shards are no longer those that it was built from",
     ),
     "caption line": (
         lines_of("train_ann.jsonl", lambda lines: lines[1:]),

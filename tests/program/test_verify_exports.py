@@ -57,8 +57,10 @@ def rows_of(change: Callable[[list[bytes]], list[bytes]]) -> Callable[[Path], No
         rows = change((out / TSV).read_bytes().splitlines(keepends=True))
         (out / TSV).write_bytes(b"".join(rows))
         size = (out / TSV).stat().st_size
-        edit_json(f"{TSV}.source.json", lambda note: note.update(bytes=size, rows=len(rows)))(out)
-        edit_json("manifest.json", lambda all_: all_["files"]["tsv"][TSV.name].update(bytes=size))(out)
+        edit_json(f"{TSV}.source.json", lambda note: note.update(files={TSV.name: size}, counts={"rows": len(rows)}))(
+            out
+        )
+        edit_json("manifest.json", lambda all_: all_["files"]["tsv"][TSV.name].update(files={TSV.name: size}))(out)
 
     return damage
 
@@ -72,8 +74,12 @@ def cell_of_first(column: int, change: Callable[[bytes], bytes]) -> Callable[[Pa
     return rows_of(changed)
 
 
-def size_listed(name: str, size: int) -> Callable[[Path], None]:
-    return edit_json("manifest.json", lambda all_: all_["files"]["negatives"][name].update(bytes=size))
+def replace_file(out: Path, name: str, data: bytes) -> None:
+    """Replaces a file of the hard negatives, with a note and a manifest that agree on the new size."""
+    (out / name).write_bytes(data)
+    edit_json("hard_negative.source.json", lambda note: note["files"].update({name: len(data)}))(out)
+    size = {name: len(data)}
+    edit_json("manifest.json", lambda all_: all_["files"]["negatives"]["hard_negative"]["files"].update(size))(out)
 
 
 def pool_of(change: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Path], None]:
@@ -83,8 +89,7 @@ def pool_of(change: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Path], N
         arrays = np.load(out / NPZ)
         pool, ids = change(arrays["train_hard_pool"].copy(), arrays["train_image_list"].copy())
         for name, data in ((NPZ, encode_npz(pool, ids)), (PICKLE, encode_pickle(pool, ids))):
-            (out / name).write_bytes(data)
-            size_listed(name, len(data))(out)
+            replace_file(out, name, data)
 
     return damage
 
@@ -108,15 +113,13 @@ def with_id(row: int, value: int) -> Callable[[Path], None]:
 def other_pickle(out: Path) -> None:
     content = pickle.loads((out / PICKLE).read_bytes())
     content["train_image_list"][0] += 1
-    data = pickle.dumps(content)
-    (out / PICKLE).write_bytes(data)
-    size_listed(PICKLE, len(data))(out)
+    replace_file(out, PICKLE, pickle.dumps(content))
 
 
 def pickled_npz(out: Path) -> None:
     stream = io.BytesIO()
     np.savez(stream, train_hard_pool=np.array([{}]), train_image_list=np.zeros(1, np.int64))
-    (out / NPZ).write_bytes(stream.getvalue())
+    replace_file(out, NPZ, stream.getvalue())
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -137,21 +140,24 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "number of a row": (cell_of_first(1, lambda _: b"7"), r"tsv: .*line 1: not the record of .*: img_h differ"),
     "rows counted": (
-        edit_json(f"{TSV}.source.json", lambda note: note.update(rows=8)),
-        rf"tsv: .*{TSV.name}: expected 8 rows \(.source.json\), got 7",
+        edit_json(f"{TSV}.source.json", lambda note: note.update(counts={"rows": 8})),
+        rf"tsv: .*{TSV.name}: expected 8 rows \(its note\), got 7",
     ),
     "size of a TSV": (
-        edit_json(f"{TSV}.source.json", lambda note: note.update(bytes=8)),
-        rf"tsv: .*{TSV.name}: expected 8 bytes \(.source.json\), got \d+",
+        edit_json(f"{TSV}.source.json", lambda note: note.update(files={TSV.name: 8})),
+        rf"tsv: .*{TSV.name}: expected 8 bytes \(.*.source.json\), got \d+",
     ),
-    "no note": (lambda out: (out / f"{TSV}.source.json").unlink(), rf"tsv: .*{TSV.name}: .source.json does not say"),
+    "no note": (
+        lambda out: (out / f"{TSV}.source.json").unlink(),
+        rf"tsv: .*{TSV.name}: expected {TSV.name}.source.json beside it, which says",
+    ),
     "stale TSV": (
         lambda out: rewrite(out, lambda examples: [replace(one, sha256="ef" * 32) for one in examples]),
         rf"tsv: .*{TSV.name}: stale: the shards are no longer those",
     ),
     "stale negatives": (
         lambda out: rewrite(out, lambda examples: [replace(one, sha256="ef" * 32) for one in examples]),
-        "negatives: hard_negative.pkl: stale: the shards are no longer those",
+        "negatives: .*hard_negative.pkl: stale: the shards are no longer those",
     ),
     "index beyond": (
         with_pool((2, 1), 9),
@@ -176,13 +182,16 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "other pickle": (other_pickle, "negatives: hard_negative.pkl: expected the pickle of what hard_negative.npz holds"),
     "pickle in the npz": (pickled_npz, "negatives: hard_negative.npz: expected the arrays of hard negatives, got"),
     "torn npz": (
-        lambda out: (out / NPZ).write_bytes((out / NPZ).read_bytes()[:200]),
+        lambda out: replace_file(out, NPZ, (out / NPZ).read_bytes()[:200]),
         "negatives: hard_negative.npz: expected the arrays of hard negatives, got",
     ),
-    "no npz": (lambda out: (out / NPZ).unlink(), "negatives: .*the hard negatives cannot be read"),
+    "no npz": (
+        lambda out: (out / NPZ).unlink(),
+        r"negatives: .*hard_negative.npz: expected \d+ bytes \(hard_negative.source.json\), got no such file",
+    ),
     "no note of negatives": (
         lambda out: (out / "hard_negative.source.json").unlink(),
-        "negatives: .*hard_negative.source.json is not there",
+        "negatives: .*hard_negative.pkl: expected hard_negative.source.json beside it, which says",
     ),
 }
 
@@ -199,7 +208,7 @@ def test_damage_is_named(name: str, full: Path, capsys: pytest.CaptureFixture[st
 def test_a_good_output_is_good(full: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verified(full, capsys) == (
         0,
-        [f"{full}: 15 records in 6 shards, 2 LMDBs and 3 TSVs compared: nothing wrong"],
+        [f"{full}: 15 records in 6 shards, compared with 2 lmdb, 3 tsv, 1 negatives: nothing wrong"],
     )
     rows_of(lambda rows: [row.replace(b"\n", b"\r\n") for row in rows])(full)
     assert verified(full, capsys)[0] == 0
@@ -218,7 +227,7 @@ def test_an_lmdb_of_every_form_is_compared(
 ) -> None:
     assert run_pipeline(["--corpus", str(corpus), "--output", str(full), "--outputs", "lmdb", "--lmdb_form", form]) == 0
     status, lines = verified(full, capsys)
-    assert status == 0 and "2 LMDBs and 3 TSVs compared: nothing wrong" in lines[-1]
+    assert status == 0 and "compared with 2 lmdb, 3 tsv, 1 negatives: nothing wrong" in lines[-1]
     other = edit_lmdb(lambda transaction: transaction.put(b"10", transaction.get(b"11")))
     other(full)
     status, lines = verified(full, capsys)

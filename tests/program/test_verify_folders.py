@@ -10,12 +10,13 @@ import pytest
 
 from beam_pipeline import verify
 from beam_pipeline.pipeline import main as run_pipeline
+from region_features.exports.lmdb import LmdbExport
 from region_features.validation.record import Problem
 from tests.conftest import TINY_WEIGHTS, write_photo
 from tests.samples.buckets import upload
 from tests.samples.damage import (  # noqa: F401
-    LMDB,
     SHARD,
+    build_anew,
     copied_output,
     flip_byte,
     lines_of,
@@ -24,12 +25,11 @@ from tests.samples.damage import (  # noqa: F401
     with_array,
 )
 from tests.samples.fakes import FakeHandler, fake_prepare
-from transforms.lmdb import LmdbJob, build_lmdb
 
 
 def test_a_good_output_is_good(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, lines = verified(out, capsys)
-    assert lines == [f"{out}: 14 records in 6 shards, 2 LMDBs compared: nothing wrong"]
+    assert lines == [f"{out}: 14 records in 6 shards, compared with 2 lmdb: nothing wrong"]
     assert status == 0
 
 
@@ -49,14 +49,7 @@ def test_nan_in_shards_is_no_difference_of_an_lmdb_built_from_them(
 ) -> None:
     """NaN compares as itself: an LMDB built from shards with NaN equals them."""
     with_array("features", (0, 0), np.nan)(out)
-    shards = tuple(
-        tuple(str(out / "tfrecord" / f"{name}-0000{part}-of-00002.tfrecord") for part in (0, 1))
-        for name in ("train2014", "val2014")
-    )
-    found = verify.open_output(str(out))
-    assert found.plan is not None
-    digest = verify.audit_shards(found.plan, found.stats, 1.0).lmdbs["trainval"][1]
-    build_lmdb(LmdbJob("trainval", str(out / LMDB), shards, digest))
+    build_anew(LmdbExport(), out)
     _, lines = verified(out, capsys)
     assert {line.partition(":")[0] for line in lines[:-1]} == {"nan", "manifest"}  # the manifest has the old sha256
 
@@ -114,7 +107,7 @@ def test_a_remote_output_is_verified_but_for_its_lmdbs(
             upload(path, f"{bucket}/out/{path.relative_to(out)}")
     status, lines = verified(f"{bucket}/out", capsys)
     assert status == 0, lines
-    assert lines[0].startswith("note: the LMDBs are remote") and "14 records in 6 shards" in lines[1]
+    assert lines[0].startswith("note: the outputs lmdb are remote") and "14 records in 6 shards" in lines[1]
     flip_byte(out)
     upload(out / SHARD, f"{bucket}/out/{SHARD}")
     status, lines = verified(f"{bucket}/out", capsys)

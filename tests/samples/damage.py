@@ -15,14 +15,19 @@ import numpy as np
 import pytest
 
 from beam_pipeline import verify
+from beam_pipeline.output_folder import open_output
 from beam_pipeline.pipeline import main as run_pipeline
+from region_features.exports.base import Export
 from region_features.formats.example import ImageExample, decode_example, encode_example
 from region_features.formats.tfrecord import read_records, write_record
+from region_features.records.audit import audit_shards
 from region_features.records.stats import ShardStats
 from tests.conftest import TINY_WEIGHTS
+from tests.samples.exports import build
 from tests.samples.fakes import FakeHandler, fake_prepare
 from tests.samples.program import VOLTA
 from transforms import files
+from transforms.exports import ExportRequest, export_jobs
 
 SHARD = Path("tfrecord") / "train2014-00000-of-00002.tfrecord"
 LMDB = VOLTA / "trainval_feat.lmdb"
@@ -108,8 +113,10 @@ def edit_lmdb(change: Callable[[Any], object]) -> Callable[[Path], None]:
         with lmdb.open(str(out / LMDB), map_size=1 << 26, lock=False) as env, env.begin(write=True) as transaction:
             change(transaction)
         size = (out / LMDB / "data.mdb").stat().st_size
-        edit_json(str(LMDB / "source.json"), lambda source: source.update(data_bytes=size))(out)
-        edit_json("manifest.json", lambda manifest: manifest["files"]["lmdb"][LMDB.name].update(bytes=size))(out)
+        edit_json(str(LMDB / "source.json"), lambda note: note["files"].update({"data.mdb": size}))(out)
+        edit_json(
+            "manifest.json", lambda manifest: manifest["files"]["lmdb"][LMDB.name]["files"].update({"data.mdb": size})
+        )(out)
 
     return damage
 
@@ -121,7 +128,9 @@ def lines_of(name: str, change: Callable[[list[str]], list[str]]) -> Callable[[P
         path = out / "annotations" / name
         path.write_text("\n".join([*change(path.read_text().splitlines()), ""]))
         size = path.stat().st_size
-        edit_json("manifest.json", lambda manifest: manifest["files"]["annotations"].update({name: size}))(out)
+        edit_json("manifest.json", lambda manifest: manifest["files"]["annotations"].update({name: {"bytes": size}}))(
+            out
+        )
 
     return damage
 
@@ -162,3 +171,13 @@ def empty_key_list(transaction: Any) -> None:
 def wide_first(example: ImageExample) -> ImageExample:
     record = example.record
     return replace(example, record=replace(record, features=np.zeros((record.num_boxes, 9), np.float32)))
+
+
+def build_anew(export: Export, out: Path) -> None:
+    """Build every target of an export from the shards as they are."""
+    folder = open_output(str(out))
+    assert folder.plan is not None
+    audit = audit_shards(folder.plan, folder.stats, 1.0)
+    request = ExportRequest((export,), str(out), str(out / "tfrecord"), None, folder.plan.settings)
+    for job in export_jobs(audit, request):
+        build(job)

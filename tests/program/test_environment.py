@@ -1,0 +1,71 @@
+"""What a program says where packages are missing, and its version."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from beam_pipeline import environment
+from tests.conftest import ROOT
+
+COMMANDS = ["beam_pipeline", "beam_pipeline.verify", "beam_pipeline.inspect", "beam_pipeline.weights"]
+
+
+def run(*command: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python on the project without site-packages, so that no package is installed."""
+    return subprocess.run(
+        [sys.executable, "-S", *command], cwd=path or ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "beam_pipeline.download"])
+def test_every_command_says_in_one_line_which_extra_is_missing(command: str) -> None:
+    done = run("-m", command, "--help")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("beam_pipeline: numpy") and done.stderr.count("\n") == 1
+
+
+def test_a_clone_whose_environment_is_not_active_says_how_to_activate_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".venv").mkdir()
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "beam_pipeline" / "environment.py"))
+    monkeypatch.chdir(tmp_path)
+    message = environment.how_to_install("beam", ["numpy"])
+    assert message.endswith("activate this clone's environment: source .venv/bin/activate")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    assert environment.how_to_install("beam", ["numpy", "tqdm"]) == (
+        "numpy, tqdm not installed: expected the extra `beam`; pip install 'region-features[beam]'"
+    )
+
+
+def test_the_version_is_answered_with_and_without_packages() -> None:
+    assert run("-m", "beam_pipeline", "--version").stdout.startswith("region-features")
+    command = [sys.executable, "-m", "beam_pipeline", "--version"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == f"region-features {importlib.metadata.version('region-features')}\n"
+
+
+def test_the_program_runs_as_a_file() -> None:
+    """Its folder is then the first that Python imports from: no module of ours may hide one of Python's own."""
+    done = subprocess.run(
+        [sys.executable, "beam_pipeline/__main__.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: ")
+
+
+def test_no_module_of_the_program_has_the_name_of_one_of_pythons_own() -> None:
+    modules = {path.stem for path in (ROOT / "beam_pipeline").glob("*.py")} - {"__init__", "__main__"}
+    packages = {path.parent.name for path in (ROOT / "beam_pipeline").glob("*/__init__.py")}
+    assert len(modules) > 10
+    assert not (modules | packages) & sys.stdlib_module_names
+
+
+def test_missing_modules_are_those_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(environment.EXTRAS, "beam", ("json", "no_such_module", "no.such.package"))
+    assert environment.missing_modules("beam") == ["no_such_module", "no.such.package"]
