@@ -1,6 +1,8 @@
-"""Reads a detectron2 config file safely and without detectron2: `_BASE_` is followed, python tags are refused.
+"""Read a detectron2 config file safely and without detectron2: `_BASE_` is followed, python tags are refused.
 
-detectron2's own reader falls back to `yaml.unsafe_load`, with which a config file can run any program.
+detectron2's own reader falls back to `yaml.unsafe_load`, with which a config file can run any program. fvcore's safe
+`load_yaml_with_base` finds no base on gs:// or in the model zoo, and fails at a python tag before the network's kind is
+known: hence the merging here.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import importlib.util
 import os
 import posixpath
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,39 +33,36 @@ _KINDS = {
 }
 
 
-class _Refused:
-    """Stands for a value that only running Python would give."""
+@dataclass(frozen=True)
+class _PythonTag:
+    """Stands for a value that only running Python could give; refused later, so that the kind is checked first."""
 
-    def __init__(self, tag: str) -> None:
-        self.tag = tag
+    tag: str
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader; python tags are noted instead of ending the reading, so that the config's kind is told first."""
+    """The safe loader, but with `_PythonTag` in place of values with python tags."""
 
 
-def _refuse(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> _Refused:
-    del loader, suffix
-    return _Refused(str(node.tag))
-
-
-_Loader.add_multi_constructor("tag:yaml.org,2002:python/", _refuse)
+_Loader.add_multi_constructor(
+    "tag:yaml.org,2002:python/", lambda loader, suffix, node: _PythonTag(f"!!python/{suffix}")
+)
 
 
 def read_config(path: str, read: Read) -> DetectorConfig:
-    """A detectron2 R-CNN's config with its bases merged in.
+    """Read the config of a detectron2 R-CNN with its bases merged in.
 
     Args:
         path: a YAML file, or the name of one in detectron2's model zoo; so may each `_BASE_` be, relative to the file
             that names it.
-        read: gives a file's content.
+        read: returns a file's content.
 
     Raises:
         ConfigError: it cannot be read, holds more than plain values, or is of no R-CNN whose regions can be described;
             one line that names the file.
     """
     try:
-        config = DetectorConfig(path, _merged(path, path, read, ()))
+        config = DetectorConfig(path, _read_with_bases(path, path, read, ()))
     except RecursionError as error:  # an alias within itself
         raise ConfigError(f"{path}: expected a detectron2 config, got values nested without end") from error
     _check_kind(config)
@@ -70,47 +70,53 @@ def read_config(path: str, read: Read) -> DetectorConfig:
     return config
 
 
-def _merged(name: str, path: str, read: Read, above: tuple[str, ...]) -> dict[str, Any]:
-    """The values of one file, `path`, or the model zoo's `name`, over those of its bases."""
-    found, data = _find(name, path, read)
-    if found in above or len(above) == _DEEPEST:
-        raise ConfigError(f"{above[0]}: expected bases that come to an end, got {' -> '.join((*above, found))}")
-    values = _parse(data, found)
+def _read_with_bases(name: str, path: str, read: Read, above: tuple[str, ...]) -> dict[str, Any]:
+    """Merge the values of a file over those of its bases.
+
+    Args:
+        name: of the file in the model zoo, if there is no file `path`.
+        path: the file.
+        read: returns a file's content.
+        above: the files that lead to this one by their bases.
+    """
+    file, data = _find(name, path, read)
+    if file in above or len(above) == _DEEPEST:
+        raise ConfigError(f"{above[0]}: expected bases that come to an end, got {' -> '.join((*above, file))}")
+    values = _parse(data, file)
     bases = values.pop(_BASE, [])
     merged: dict[str, Any] = {}
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str) or not base:
-            raise ConfigError(f"{found}, {_BASE}: expected the name of a file, got {base!r:.80}")
-        _merge(_merged(base, _beside(found, base), read, (*above, found)), merged, found)
-    _merge(values, merged, found)
+            raise ConfigError(f"{file}, {_BASE}: expected the name of a file, got {base!r:.80}")
+        _merge(_read_with_bases(base, _relative_to(file, base), read, (*above, file)), merged, file)
+    _merge(values, merged, file)
     return merged
 
 
-def _beside(path: str, base: str) -> str:
-    """A base's path, which is relative to the file that names it."""
+def _relative_to(file: str, base: str) -> str:
+    """Return the path of a file's base."""
     if "://" in base or base.startswith("/"):
         return base
     if base.startswith("~"):
         return os.path.expanduser(base)
-    # Not normalised away: a folder on the way may be a link.
-    return posixpath.join(posixpath.dirname(path), base)
+    # Not normalised: a folder on the way may be a link.
+    return posixpath.join(posixpath.dirname(file), base)
 
 
 def _find(name: str, path: str, read: Read) -> tuple[str, bytes]:
-    """Path and content of a file, or else of the model zoo's of that name."""
+    """Return path and content of a file or, if there is none, of the model zoo's file of that name."""
     try:
-        data = read(path)
+        return path, read(path)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
         zoo = _in_model_zoo(name)
         if zoo:
             return str(zoo), zoo.read_bytes()
+        reason = getattr(error, "strerror", None) or error
         known = "" if importlib.util.find_spec("detectron2") else " (not known here: detectron2 is not installed)"
         raise ConfigError(
             f"{path}: expected a detectron2 config, got: {reason}; name a YAML file, or one of detectron2's model zoo"
             f"{known}, such as COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"
         ) from error
-    return path, data
 
 
 def _in_model_zoo(name: str) -> Path | None:
@@ -157,7 +163,7 @@ def _check_kind(config: DetectorConfig) -> None:
 
 
 def _check_plain(values: Mapping[str, Any], path: str) -> None:
-    """Raises ConfigError where a value is no text, number, truth value, None, list or dict of such by name."""
+    """Raise ConfigError if a value is no text, number, truth value, None, list, or dict with texts as keys."""
     pending: list[tuple[str, Any]] = [("", values)]
     seen = 0
     while pending:
@@ -165,9 +171,10 @@ def _check_plain(values: Mapping[str, Any], path: str) -> None:
         seen += 1
         if seen > _MOST_VALUES:
             raise ConfigError(f"{path}: expected a detectron2 config, got more than {_MOST_VALUES} values")
-        if isinstance(value, _Refused):
-            tag = value.tag.removeprefix("tag:yaml.org,2002:")
-            raise ConfigError(f"{path}, {name}: the YAML tag !!{tag}, which can run programs, is refused: write it out")
+        if isinstance(value, _PythonTag):
+            raise ConfigError(
+                f"{path}, {name}: the YAML tag {value.tag}, which can run programs, is refused: write it out"
+            )
         if isinstance(value, dict):
             for key, inner in value.items():
                 if not isinstance(key, str):

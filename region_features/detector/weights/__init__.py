@@ -1,1 +1,1 @@
-"""Weights of the network in every known file format, read without torch and without running pickles."""
+"""Readers of the network's weights in every known file format; none imports torch or runs a pickle."""

@@ -1,4 +1,4 @@
-"""The part of Caffe's `caffe.proto` that weights live in, declared at run time.
+"""The part of Caffe's `caffe.proto` that holds weights.
 
 Field numbers are those of BVLC Caffe. Packed floats are declared as `repeated bytes`, which has the same wire form, so
 that 65 million numbers are read as buffers and not one by one.
@@ -8,55 +8,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-_PACKAGE = "bottom_up_attention.caffe"
-_FIELD = descriptor_pb2.FieldDescriptorProto
-
-# message -> (field, number, type, repeated)
-_MESSAGES: dict[str, tuple[tuple[str, int, int | str, bool], ...]] = {
-    "BlobShape": (("dim", 1, _FIELD.TYPE_INT64, True),),
-    "BlobProto": (
-        ("num", 1, _FIELD.TYPE_INT32, False),
-        ("channels", 2, _FIELD.TYPE_INT32, False),
-        ("height", 3, _FIELD.TYPE_INT32, False),
-        ("width", 4, _FIELD.TYPE_INT32, False),
-        ("data", 5, _FIELD.TYPE_BYTES, True),
-        ("shape", 7, "BlobShape", False),
-    ),
-    "LayerParameter": (
-        ("name", 1, _FIELD.TYPE_BYTES, False),
-        ("type", 2, _FIELD.TYPE_BYTES, False),
-        ("blobs", 7, "BlobProto", True),
-    ),
-    "V1LayerParameter": (
-        ("name", 4, _FIELD.TYPE_BYTES, False),
-        ("blobs", 6, "BlobProto", True),
-    ),
-    "NetParameter": (
-        ("name", 1, _FIELD.TYPE_BYTES, False),
-        ("layers", 2, "V1LayerParameter", True),
-        ("layer", 100, "LayerParameter", True),
-    ),
-}
-
-
-def _net_parameter() -> type[Any]:
-    file = descriptor_pb2.FileDescriptorProto(
-        name="bottom_up_attention/caffe_weights.proto", package=_PACKAGE, syntax="proto2"
-    )
-    for message_name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=message_name)
-        for name, number, kind, repeated in fields:
-            field = message.field.add(name=name, number=number)
-            field.label = _FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL
-            if isinstance(kind, str):
-                field.type, field.type_name = _FIELD.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
-            else:
-                field.type = kind  # type: ignore[assignment]
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.NetParameter"))
-
-
-NetParameter = _net_parameter()
+_SCHEMA = """
+name: "caffe.proto" package: "caffe" syntax: "proto2"
+message_type { name: "BlobShape" field { name: "dim" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
+message_type { name: "BlobProto"
+  field { name: "num" number: 1 type: TYPE_INT32 }
+  field { name: "channels" number: 2 type: TYPE_INT32 }
+  field { name: "height" number: 3 type: TYPE_INT32 }
+  field { name: "width" number: 4 type: TYPE_INT32 }
+  field { name: "data" number: 5 label: LABEL_REPEATED type: TYPE_BYTES }
+  field { name: "shape" number: 7 type: TYPE_MESSAGE type_name: ".caffe.BlobShape" } }
+message_type { name: "LayerParameter"
+  field { name: "name" number: 1 type: TYPE_BYTES }
+  field { name: "type" number: 2 type: TYPE_BYTES }
+  field { name: "blobs" number: 7 label: LABEL_REPEATED type: TYPE_MESSAGE type_name: ".caffe.BlobProto" } }
+message_type { name: "V1LayerParameter"
+  field { name: "name" number: 4 type: TYPE_BYTES }
+  field { name: "blobs" number: 6 label: LABEL_REPEATED type: TYPE_MESSAGE type_name: ".caffe.BlobProto" } }
+message_type { name: "NetParameter"
+  field { name: "name" number: 1 type: TYPE_BYTES }
+  field { name: "layers" number: 2 label: LABEL_REPEATED type: TYPE_MESSAGE type_name: ".caffe.V1LayerParameter" }
+  field { name: "layer" number: 100 label: LABEL_REPEATED type: TYPE_MESSAGE type_name: ".caffe.LayerParameter" } }
+"""
+# A pool of its own cannot clash with an imported Caffe.
+_POOL = descriptor_pool.DescriptorPool()
+_POOL.Add(text_format.Parse(_SCHEMA, descriptor_pb2.FileDescriptorProto()))
+NetParameter: Any = message_factory.GetMessageClass(_POOL.FindMessageTypeByName("caffe.NetParameter"))

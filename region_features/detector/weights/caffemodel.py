@@ -1,8 +1,9 @@
-"""Reads and writes Caffe's binary weights (`.caffemodel`, a serialized NetParameter) without Caffe."""
+"""Read and write Caffe's binary weights (`.caffemodel`, a serialized NetParameter) without Caffe."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +17,25 @@ from region_features.detector.weights.caffe_schema import NetParameter
 Blobs = tuple[NDArray[np.float32], ...]
 
 
-def _shape(blob: Any) -> tuple[int, ...]:
-    if blob.HasField("shape"):
-        return tuple(blob.shape.dim)
-    return (blob.num, blob.channels, blob.height, blob.width)
-
-
 def _array(blob: Any, where: str) -> NDArray[np.float32]:
-    shape = _shape(blob)
+    old_shape = (blob.num, blob.channels, blob.height, blob.width)
+    shape = tuple(blob.shape.dim) if blob.HasField("shape") else old_shape
     data = b"".join(blob.data)
-    wanted = 4
-    for dim in shape:
-        wanted *= dim
-    if any(dim < 0 for dim in shape) or wanted != len(data):
+    size = 4 * math.prod(shape)
+    if any(dim < 0 for dim in shape) or size != len(data):
         raise WeightsError(
-            f"{where}: expected {wanted} bytes of packed float32 for shape {shape}, got {len(data)}; "
+            f"{where}: expected {size} bytes of packed float32 for shape {shape}, got {len(data)}; "
             "the file is damaged, copy it again"
         )
     return np.frombuffer(data, dtype="<f4").reshape(shape)
 
 
 def read_caffemodel(path: str | Path, name: str | None = None) -> dict[str, Blobs]:
-    """Reads every layer that holds weights, of both the current and the V1 layer fields.
+    """Read every layer that holds weights, of both the current and the V1 layer fields.
 
     Args:
         path: local file.
-        name: what the user calls the file, for errors; default the path.
+        name: the file's name for the user, for errors; default the path.
 
     Returns:
         Layer name -> its blobs, float32, read-only, in the file's order.
@@ -73,7 +67,7 @@ def read_caffemodel(path: str | Path, name: str | None = None) -> dict[str, Blob
 
 
 def write_caffemodel(path: str | Path, layers: Mapping[str, tuple[str, Sequence[NDArray[np.floating[Any]]]]]) -> None:
-    """Writes layers in the current form (`layer`, field 100), as Caffe itself snapshots them.
+    """Write layers in the current form (`layer`, field 100), as Caffe itself snapshots them.
 
     Args:
         path: local file, replaced.
@@ -85,9 +79,3 @@ def write_caffemodel(path: str | Path, layers: Mapping[str, tuple[str, Sequence[
         for blob in blobs:
             layer.blobs.add(shape={"dim": blob.shape}, data=[np.ascontiguousarray(blob, dtype="<f4").tobytes()])
     Path(path).write_bytes(net.SerializeToString())
-
-
-def layer_names(layers: Iterable[str], most: int = 5) -> str:
-    """The first few layer names, for an error message."""
-    names = list(layers)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

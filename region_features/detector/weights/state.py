@@ -1,19 +1,22 @@
-"""A network's weights as every reader gives them, and what each of them must be called and shaped like."""
+"""The form in which every reader returns weights, with the names and shapes of all arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from region_features.detector.architecture import ANCHORS, Architecture
+from region_features.detector.architecture import ANCHORS, RESNET_101, Architecture, Stage
+from region_features.detector.errors import WeightsError
 
 State = dict[str, NDArray[np.float32]]
 Shape = tuple[int, ...]
+STEM = "backbone.stem.conv1"
 RPN = "proposal_generator.rpn_head"
 PREDICTOR = "roi_heads.box_predictor"
+ATTRIBUTE_HEAD = tuple(f"{PREDICTOR}.{layer}" for layer in ("cls_embedding", "fc_attr", "attr_score"))
 
 
 @dataclass(frozen=True)
@@ -21,13 +24,13 @@ class Weights:
     """A network's architecture and its weights under the names of the detectron2 modules.
 
     Background and "none" come first, the proposal network's rows are in Caffe's anchor order, batch normalisation is
-    kept apart.
+    not folded.
 
     Attributes:
         architecture: depth and widths.
         state: name -> float32 array, possibly read-only.
-        format: what the file was: `caffemodel`, `detectron2-pickle`, `bua-pth`, `huggingface-bin` or `safetensors`.
-        metadata: what a `.safetensors` file says of its source.
+        format: of the file: `caffemodel`, `detectron2-pickle`, `bua-pth`, `huggingface-bin` or `safetensors`.
+        metadata: of a `.safetensors` file, about its source.
     """
 
     architecture: Architecture
@@ -37,23 +40,50 @@ class Weights:
 
 
 def stage_prefix(number: int) -> str:
-    """Where the blocks of res2 to res4 (the trunk) and of res5 (the head) are."""
+    """Return the module of a stage's blocks: res2 to res4 are in the trunk, res5 in the head."""
     return f"{'roi_heads' if number == 5 else 'backbone'}.res{number}"
 
 
+def read_architecture(
+    size: Callable[[str, int, int], int], blocks: Sequence[int], has_attribute_head: bool
+) -> Architecture:
+    """Read depth and widths off a file's weights.
+
+    Args:
+        size: returns a dimension of a module's weight, given the module, the axis and the number of dimensions.
+        blocks: number of blocks of res2 to res5.
+        has_attribute_head: whether the file has one; without it attributes are zeros, as many as the original's.
+    """
+
+    def stage(number: int) -> Stage:
+        block = f"{stage_prefix(number)}.0"
+        return Stage(blocks[number - 2], size(f"{block}.conv1", 0, 4), size(f"{block}.conv3", 0, 4))
+
+    embedding, hidden, score = ATTRIBUTE_HEAD
+    return Architecture(
+        stem=size(STEM, 0, 4),
+        stages=(stage(2), stage(3), stage(4), stage(5)),
+        rpn=size(f"{RPN}.conv", 0, 4),
+        classes=size(f"{PREDICTOR}.cls_score", 0, 2) - 1,
+        attributes=size(score, 0, 2) - 1 if has_attribute_head else RESNET_101.attributes,
+        embedding=size(embedding, 1, 2) if has_attribute_head else 0,
+        attribute_hidden=size(hidden, 0, 2) if has_attribute_head else 0,
+    )
+
+
 def state_shapes(net: Architecture) -> dict[str, Shape]:
-    """Name -> shape of every array of a network's state."""
+    """Return name -> shape of every array of a network's state."""
     shapes: dict[str, Shape] = {}
 
-    def normalised(prefix: str, shape: Shape) -> None:
-        shapes[f"{prefix}.weight"] = shape
+    def normalised(module: str, shape: Shape) -> None:
+        shapes[f"{module}.weight"] = shape
         for key in ("weight", "bias", "running_mean", "running_var"):
-            shapes[f"{prefix}.norm.{key}"] = shape[:1]
+            shapes[f"{module}.norm.{key}"] = shape[:1]
 
-    def plain(prefix: str, shape: Shape) -> None:
-        shapes.update({f"{prefix}.weight": shape, f"{prefix}.bias": shape[:1]})
+    def plain(module: str, shape: Shape) -> None:
+        shapes.update({f"{module}.weight": shape, f"{module}.bias": shape[:1]})
 
-    normalised("backbone.stem.conv1", (net.stem, 3, 7, 7))
+    normalised(STEM, (net.stem, 3, 7, 7))
     inputs = net.stem
     for number, stage in enumerate(net.stages, start=2):
         for index in range(stage.blocks):
@@ -74,3 +104,12 @@ def state_shapes(net: Architecture) -> dict[str, Shape]:
         plain(f"{PREDICTOR}.fc_attr", (net.attribute_hidden, width + net.embedding))
         plain(f"{PREDICTOR}.attr_score", (net.attributes + 1, net.attribute_hidden))
     return shapes
+
+
+def missing_layer(where: str, layer: str, present: Iterable[str]) -> WeightsError:
+    """Return the error of a file that lacks a layer; names some layers that are present."""
+    names = list(present)
+    examples = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return WeightsError(
+        f"{where}: layer {layer} is missing; expected the bottom-up-attention network, got a file with {examples}"
+    )
