@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test lint docs clean
 
 PYTHON ?=
 VENV := .venv
@@ -16,6 +16,7 @@ help:
 	@echo "make demo    ten photos through a small random network into demo/out"
 	@echo "make test    the tests"
 	@echo "make lint    ruff and mypy"
+	@echo "make docs    docs/flags.md, from the flags themselves"
 	@echo "make setup   only the environment, in $(VENV)"
 	@echo "make clean   remove the environment, the demo and the caches"
 
@@ -34,6 +35,9 @@ lint: $(READY)
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)
+	@$(BIN)/python tools/flags_page.py docs/flags.md
 
 clean:
 	@rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

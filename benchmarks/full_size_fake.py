@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.region_record import RegionRecord
+from transforms.beam_private import ModelHandler
 from transforms.detection import detect_each
-from transforms.inference import ModelHandler
 
 _BOXES, _FEATURES, _CLASSES, _ATTRIBUTES = 36, 2048, 1601, 401
 

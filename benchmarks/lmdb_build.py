@@ -126,17 +126,21 @@ def _generate_tsvs(folder: str, records: int) -> None:
 
 
 def _time_new(folder: str, records: int) -> Timing:
-    from transforms.lmdb import LmdbJob, build_lmdb
+    from region_features.exports.lmdb import LmdbExport
+    from transforms.exports import ExportJob, build_export
 
     shards = os.path.join(folder, _SHARDS)
     paths = tuple(os.path.join(shards, name) for name in sorted(os.listdir(shards)))
+    export = LmdbExport()
+    (target,) = export.targets(["test2015"], {})
+    job = ExportJob(export, target, os.path.join(folder, "out"), {"test2015": paths}, None, "0")
     before, start = _peak_kib(), time.perf_counter()
-    result = build_lmdb(LmdbJob("test", os.path.join(folder, "test_feat.lmdb"), (paths,), "0"))
+    row = build_export(job, lambda what, count: None).row
     seconds = time.perf_counter() - start
-    shutil.rmtree(result.output)
-    if result.records != records:
-        raise ValueError(f"expected {records} records, got {result.records}")
-    return Timing(records, seconds, result.bytes, before, _peak_kib())
+    shutil.rmtree(job.output)
+    if row["records"] != records:
+        raise ValueError(f"expected {records} records, got {row['records']}")
+    return Timing(records, seconds, sum(row["files"].values()), before, _peak_kib())
 
 
 def _time_old(folder: str, records: int) -> Timing:
