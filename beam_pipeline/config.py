@@ -71,6 +71,11 @@ def option(group: str, help: str, default: Any = None, flag: str = "", **options
     return field(default=default, metadata={"group": group, "help": help, "flag": flag, "options": options})
 
 
+_DIR: dict[str, Any] = {"metavar": "DIR", "type": _path}
+_FILE: dict[str, Any] = {"metavar": "FILE", "type": _path}
+_COUNT: dict[str, Any] = {"metavar": "N", "type": _positive}
+
+
 @dataclass(frozen=True)
 class Config:
     """What the user asked for, a field a flag."""
@@ -78,35 +83,27 @@ class Config:
     corpus: str | None = option(
         INPUT,
         f"COCO: `images/{{{','.join(IMAGE_SETS)}}}` (any may be missing), `{CAPTIONS_FILE}`, `{TEST1K_FILE}` if there",
-        metavar="DIR",
-        type=_path,
+        **_DIR,
     )
     images: tuple[str, ...] = option(
         INPUT,
         "in place of `--corpus`: globs, folders, zip archives, single images, or `.txt` files with one URI a line",
-        default=(),
-        metavar="SOURCE",
+        (),
         nargs="+",
+        metavar="SOURCE",
         type=_path,
     )
     import_tsv: tuple[str, ...] = option(
         INPUT,
         "in place of images: TSVs (ten or thirteen columns) that the old scripts or this program wrote; no weights",
-        default=(),
-        metavar="FILE",
+        (),
         nargs="+",
-        type=_path,
+        **_FILE,
     )
-    import_lmdb: str | None = option(
-        INPUT, "in place of images: an LMDB that either wrote; no weights", metavar="DIR", type=_path
-    )
-    captions: str | None = option(
-        INPUT, f"Karpathy's `{CAPTIONS_FILE}`; default the corpus's own", metavar="FILE", type=_path
-    )
-    test1k_ids: str | None = option(
-        INPUT, "coco ids of the 1K test set, one a line; default the corpus's own", metavar="FILE", type=_path
-    )
-    output: str = option(OUTPUT, "where everything goes, local or `gs://`", default="", metavar="DIR", type=_path)
+    import_lmdb: str | None = option(INPUT, "in place of images: an LMDB that either wrote; no weights", **_DIR)
+    captions: str | None = option(INPUT, f"Karpathy's `{CAPTIONS_FILE}`; default the corpus's own", **_FILE)
+    test1k_ids: str | None = option(INPUT, "coco ids of the 1K test set, one a line; default the corpus's own", **_FILE)
+    output: str = option(OUTPUT, "where everything goes, local or `gs://`", "", **_DIR)
     outputs: tuple[str, ...] | None = option(
         OUTPUT,
         f"some of `{','.join(OUTPUTS)}`; default `{','.join(DEFAULT_OUTPUTS)}` as far as the input allows. All but "
@@ -117,89 +114,63 @@ class Config:
     lmdb_form: str = option(
         OUTPUT,
         "how the LMDBs' values are written; for another form they are built anew, the shards stay",
-        default=VOLTA,
+        VOLTA,
         choices=tuple(VALUE_CODECS),
     )
-    tsv_columns: int = option(
-        OUTPUT, "columns of the TSVs; LXMERT reads the first ten", default=13, choices=(10, 13), type=int
-    )
-    negatives_pool: int = option(
-        OUTPUT,
-        "images a row of the hard negatives, the row's own first",
-        default=100,
-        metavar="N",
-        type=_positive,
-    )
-    num_shards: int | None = option(
-        OUTPUT, "shards per set; default about 256 images a shard", metavar="N", type=_positive
-    )
-    overwrite: bool = option(OUTPUT, "delete what an earlier run wrote to `--output`, and start afresh", default=False)
+    tsv_columns: int = option(OUTPUT, "columns of the TSVs; LXMERT reads the first ten", 13, choices=(10, 13), type=int)
+    negatives_pool: int = option(OUTPUT, "images a row of the hard negatives, the row's own first", 100, **_COUNT)
+    num_shards: int | None = option(OUTPUT, "shards per set; default about 256 images a shard", **_COUNT)
+    overwrite: bool = option(OUTPUT, "delete what an earlier run wrote to `--output`, and start afresh", False)
     weights: str | None = option(
-        NETWORK,
-        "the network's weights: a local path, `gs://` or `https://...[#sha256=HEX]`",
-        metavar="FILE",
-        type=_path,
+        NETWORK, "the network's weights: a local path, `gs://` or `https://...[#sha256=HEX]`", **_FILE
     )
     detector_config: str | None = option(
         NETWORK,
         "detectron2 config of another R-CNN in place of bottom-up attention's, or its name in the model zoo",
-        metavar="FILE",
-        type=_path,
+        **_FILE,
     )
     device: str = option(
-        NETWORK,
-        "where the network runs; `cuda` without a GPU is an error",
-        default="auto",
-        choices=("auto", "cpu", "cuda"),
+        NETWORK, "where the network runs; `cuda` without a GPU is an error", "auto", choices=("auto", "cpu", "cuda")
     )
-    precision: str = option(NETWORK, "arithmetic of the network", default=FLOAT32, choices=PRECISIONS)
+    precision: str = option(NETWORK, "arithmetic of the network", FLOAT32, choices=PRECISIONS)
     batch_size: int | None = option(
         NETWORK,
         "images that are read ahead and given to the network together; default 8, on a GPU 32; on a CPU the result "
         "does not depend on it",
-        metavar="N",
-        type=_positive,
+        **_COUNT,
     )
     model_copies: int | None = option(
-        NETWORK,
-        "networks for all worker processes of a machine together; default one in each process",
-        metavar="N",
-        type=_positive,
+        NETWORK, "networks for all worker processes of a machine together; default one in each process", **_COUNT
     )
-    min_boxes: int = option(BOXES, "fewest boxes an image", default=36, metavar="N", type=_positive)
-    max_boxes: int = option(
-        BOXES, "most boxes an image; 10 and 100 are the adaptive model's", 36, metavar="N", type=_positive
-    )
+    min_boxes: int = option(BOXES, "fewest boxes an image", 36, **_COUNT)
+    max_boxes: int = option(BOXES, "most boxes an image; 10 and 100 are the adaptive model's", 36, **_COUNT)
     conf_threshold: float = option(
         BOXES,
         "an image gets its boxes over this confidence, within `--min_boxes` and `--max_boxes`",
-        default=0.2,
+        0.2,
         metavar="P",
         type=float,
     )
     given_boxes: str | None = option(
         BOXES,
         "JSON lines of `img_id` and `boxes` to describe in place of the network's own proposals",
-        metavar="FILE",
         flag="boxes",
-        type=_path,
+        **_FILE,
     )
     exif: bool = option(
         BOXES,
         "turn images as their EXIF orientation says, before everything; sizes and boxes are those of the turned image",
-        default=False,
+        False,
     )
     failure_threshold: float = option(
         RUN,
         "a larger share of failed images fails the run: status 1, shards stay, nothing is built from them",
-        default=0.01,
+        0.01,
         metavar="P",
         type=_share,
     )
-    pixel_limit: int = option(
-        RUN, "larger images are failures, checked before they are decoded", 89_000_000, metavar="N", type=_positive
-    )
-    retry_failed: bool = option(RUN, "redo the shards that hold failures", default=False)
+    pixel_limit: int = option(RUN, "larger images are failures, checked before they are decoded", 89_000_000, **_COUNT)
+    retry_failed: bool = option(RUN, "redo the shards that hold failures", False)
 
     @property
     def imports(self) -> bool:

@@ -18,7 +18,12 @@ __all__ = ["Detector", "RegionFeatures", "parse_example"]
 
 def __getattr__(name: str) -> Any:
     if name == "Detector":
-        from region_features.detector import Detector
-
+        try:
+            from region_features.detector import Detector
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f"region_features.Detector: expected the extra `worker`, found no {error.name}; "
+                "pip install 'region-features[worker]'"
+            ) from error
         return Detector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

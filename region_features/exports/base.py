@@ -110,7 +110,6 @@ class Export(ABC):
     """
 
     name: ClassVar[str]  # as `--outputs` has it
-    summary: ClassVar[str]  # for --help
     needs_captions: ClassVar[bool] = False
 
     @abstractmethod

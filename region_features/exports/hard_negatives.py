@@ -51,7 +51,6 @@ class HardNegativesExport(Export):
     device: str = "auto"
 
     name = "negatives"
-    summary = "hard negatives: the nearest images of each training image, exact"
     needs_captions = True
 
     def targets(self, sets: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Target]:

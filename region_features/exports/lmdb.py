@@ -45,7 +45,6 @@ class LmdbExport(Export):
     lmdb_form: str = VOLTA
 
     name = "lmdb"
-    summary = "LMDB folders as VOLTA reads them"
 
     def targets(self, sets: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Target]:
         """Name `trainval_feat.lmdb`, `test_feat.lmdb`, or `SET_feat.lmdb` for any other set."""

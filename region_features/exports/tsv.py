@@ -24,7 +24,6 @@ class TsvExport(Export):
     tsv_columns: int = 13
 
     name = "tsv"
-    summary = "TSVs as LXMERT and VOLTA's scripts read them"
 
     def targets(self, sets: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Target]:
         """Name a TSV after its set, and after the rule that its boxes were chosen by."""
