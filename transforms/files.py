@@ -28,7 +28,7 @@ _CHUNK = 1 << 22
 
 
 def is_remote(path: str) -> bool:
-    """Whether the path names a file system other than the local one."""
+    """Return whether the path names a file system other than the local one."""
     return FileSystems.get_scheme(path) is not None
 
 
@@ -38,18 +38,18 @@ def join(base: str, *parts: str) -> str:
 
 
 def temp_name(path: str) -> str:
-    """A name beside `path` that no other attempt uses."""
+    """Make a name beside `path` that no other attempt uses."""
     head, tail = FileSystems.split(path)
     return join(head, f"{TEMP_PREFIX}{uuid.uuid4().hex}-{tail}")
 
 
 def split_zip(uri: str) -> tuple[str, str] | None:
-    """(archive, entry) of a URI `ARCHIVE.zip!/ENTRY`; None for any other, and for a local file of such a name."""
+    """Split a URI `ARCHIVE.zip!/ENTRY`; None for any other, and for a local file of such a name."""
     return split_zip_uri(uri) if is_remote(uri) or not os.path.lexists(uri) else None
 
 
 def zip_entries(path: str) -> Mapping[str, ZipInfo]:
-    """The files in a zip archive by name, from its directory as it is now.
+    """Read the directory of a zip archive as it is now: the files in it by name.
 
     Raises:
         ValueError: it is no zip archive, or a damaged one.
@@ -68,11 +68,11 @@ def open_stream(path: str) -> BinaryIO:
 
 
 def read_bytes(path: str, limit: int | None = None) -> bytes:
-    """The content of a file, or of an entry of a zip archive (`ARCHIVE.zip!/ENTRY`).
+    """Read a file, or an entry of a zip archive (`ARCHIVE.zip!/ENTRY`).
 
     Raises:
         OSError: it cannot be read, is no regular file, or is longer than `limit` bytes.
-        ValueError: the archive is none, or damaged.
+        ValueError: the archive is no zip archive, or damaged.
     """
     in_zip = split_zip(path)
     if in_zip:
@@ -99,7 +99,7 @@ def _open_random(path: str) -> BinaryIO:
 
 
 def _zip_state(path: str) -> Hashable:
-    """What tells that an archive changed; asking a remote one would cost a request an image."""
+    """Return what changes when an archive does; not of a remote one, where it would cost a request an image."""
     return None if is_remote(path) else local_state(path)
 
 
@@ -107,7 +107,7 @@ _ZIPS = ZipArchives(_open_random, _zip_state)
 
 
 def publish_bytes(path: str, chunks: Iterable[bytes]) -> int:
-    """Write under a temporary name, then rename: the path holds the whole content or what it held before.
+    """Write a file under a temporary name, then rename it: the path holds the whole content or what it held before.
 
     Returns:
         Bytes written.
@@ -121,7 +121,7 @@ def publish_bytes(path: str, chunks: Iterable[bytes]) -> int:
                 written += len(chunk)
         FileSystems.rename([temporary], [path])
     except BaseException:
-        with contextlib.suppress(Exception):  # what stopped the writing is what the caller should hear of
+        with contextlib.suppress(Exception):  # the caller should see what stopped the writing
             delete_files([temporary])
         raise
     return written
@@ -169,7 +169,7 @@ def scratch_folder(folder: str, name: str) -> Iterator[str]:
 
 
 def sha256_of(path: str) -> str:
-    """Hex SHA-256 of the file.
+    """Return the hex SHA-256 of a file.
 
     Raises:
         OSError: it cannot be read.
@@ -187,7 +187,7 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def match(pattern: str) -> list[FileMetadata]:
-    """The files that a pattern of a remote file system names.
+    """List the files that a pattern of a remote file system names.
 
     Raises:
         OSError: they cannot be listed.
@@ -202,11 +202,10 @@ def match(pattern: str) -> list[FileMetadata]:
 
 
 def list_folder(folder: str) -> dict[str, int]:
-    """Name -> size in bytes of the files directly in `folder`; empty where there is none."""
+    """Return name -> bytes of the files directly in `folder`; empty where there is no such folder."""
     if is_remote(folder):
         prefix = folder.rstrip("/") + "/"
-        found = match(prefix + "*")
-        return {entry.path[len(prefix) :]: entry.size_in_bytes for entry in found}
+        return {entry.path[len(prefix) :]: entry.size_in_bytes for entry in match(prefix + "*")}
     if not os.path.isdir(folder):
         return {}
     with os.scandir(folder) as entries:
@@ -249,6 +248,6 @@ def delete_temporaries(folder: str, prefix: str = TEMP_PREFIX, suffix: str = "")
 
 
 def read_many(paths: list[str]) -> list[bytes]:
-    """The contents of small files, read side by side, in the order of `paths`."""
+    """Read small files side by side; return their contents in the order of `paths`."""
     with ThreadPoolExecutor(16) as pool:
         return list(pool.map(read_bytes, paths))
