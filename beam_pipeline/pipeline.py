@@ -13,10 +13,11 @@ from functools import partial
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
+from beam_pipeline.defects import is_defect
 from beam_pipeline.exports import CAPTIONS
 from beam_pipeline.options import parse_args
 from beam_pipeline.preflight import Job, check, check_here, commit, delete_temporaries
-from beam_pipeline.runner import interrupted_message, is_defect, new_run, watch
+from beam_pipeline.runner import interrupted_message, new_run, watch
 from beam_pipeline.summary import describe_run
 from beam_pipeline.usage import UsageError, one_line
 from region_features.records.prepared_image import Prepare

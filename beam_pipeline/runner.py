@@ -111,10 +111,3 @@ def interrupted_message(run: Run, job: Job) -> str:
     if run.runner:
         return f"beam_pipeline: no longer watching; what {run.runner} has begun goes on there"
     return f"beam_pipeline: interrupted; whole shards in {job.layout.shards} stay, run the same command again to go on"
-
-
-def is_defect(error: BaseException) -> bool:
-    """Return whether the program itself is to blame, and not the machine (disk, memory, files) or its input."""
-    while error.__cause__ or error.__context__:  # Beam wraps what a step raises
-        error = error.__cause__ or error.__context__ or error
-    return not isinstance(error, OSError | MemoryError | ValueError)

@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_pipeline import runner
-from beam_pipeline.runner import Run, interrupted_message, is_defect, new_run, remote_counts, watch
+from beam_pipeline.runner import Run, interrupted_message, new_run, remote_counts, watch
 from beam_pipeline.usage import UsageError
 from transforms.metrics import count, local_counts, reset_local_counts
 
@@ -202,39 +202,3 @@ def test_an_interrupted_user_learns_what_goes_on_and_what_stays() -> None:
     assert "what DataflowRunner has begun goes on there" in there
     here = interrupted_message(fake_run(None, None), JOB)
     assert "whole shards in out/tfrecord stay, run the same command again" in here
-
-
-def error_of_a_step(error: Exception) -> BaseException:
-    """Return what Beam raises when a step raises this."""
-
-    def step(_: int) -> None:
-        raise error
-
-    pipeline = new_run([]).pipeline
-    pipeline | beam.Create([1]) | beam.Map(step)
-    with pytest.raises(Exception) as caught:
-        pipeline.run()
-    return caught.value
-
-
-@pytest.mark.parametrize(
-    ("error", "defect"),
-    [
-        (OSError(28, "No space left on device"), False),
-        (MemoryError(), False),
-        (ValueError("w.caffemodel: expected weights"), False),
-        (UsageError("--output is missing"), False),
-        (TypeError("'NoneType' object is not callable"), True),
-        (KeyError("image"), True),
-        (AssertionError(), True),
-    ],
-)
-def test_an_error_of_the_machine_or_of_the_input_is_no_defect(error: Exception, defect: bool) -> None:
-    assert is_defect(error) == defect
-    assert is_defect(error_of_a_step(error)) == defect
-
-
-def test_the_first_of_a_chain_of_errors_decides() -> None:
-    wrapped = RuntimeError("while running step WriteShards")
-    wrapped.__cause__ = OSError(28, "No space left on device")
-    assert is_defect(RuntimeError("alone")) and not is_defect(wrapped)

@@ -1,0 +1,35 @@
+"""Whose fault an error is: the program's, which needs a stack, or the machine's and the input's, which needs a line."""
+
+from __future__ import annotations
+
+import linecache
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+_OURS = tuple(str(_ROOT / package) for package in ("beam_pipeline", "transforms", "region_features"))
+
+
+def is_defect(error: BaseException) -> bool:
+    """Return whether the program itself is to blame, and not the machine (disk, memory, files) or its input.
+
+    An error that a `raise` of ours raised is a message for the user, and so is one of the system. Any other came from
+    a line that nobody expected to fail, whatever its class.
+    """
+    return not any(isinstance(link, OSError | MemoryError) or _is_deliberate(link) for link in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Beam wraps what a step raises: yield an error and all that it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_deliberate(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or not frames[-1].filename.startswith(_OURS):
+        return False
+    last = frames[-1]
+    return linecache.getline(last.filename, last.lineno or 0).lstrip().startswith("raise ")
