@@ -3,13 +3,13 @@
 The numbers are seeded. One pass over a photograph sets every batch normalisation to what it meets there, and scales
 the scores to the spread of a trained network, so that activations neither vanish nor explode and proposals differ.
 
-    python benchmarks/full_size_weights.py OUT.caffemodel
+    python -m benchmarks.full_size_weights OUT.caffemodel
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,11 @@ from numpy.typing import NDArray
 from skimage import data
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from region_features.detector.architecture import RESNET_101, Architecture
 from region_features.detector.network.config import network_config
 from region_features.detector.network.meta_arch import BottomUpAttentionRCNN
 from region_features.detector.preprocess import prepare
-from region_features.detector.weights.caffemodel import write_caffemodel
+from region_features.detector.weights.caffemodel import NetParameter
 from region_features.records.settings import SelectionRule
 
 Layers = dict[str, tuple[str, list[NDArray[np.float32]]]]
@@ -131,8 +129,23 @@ def caffe_layers(network: BottomUpAttentionRCNN, architecture: Architecture) -> 
     return layers
 
 
+def write_caffemodel(path: str | Path, layers: Mapping[str, tuple[str, Sequence[NDArray[np.float32]]]]) -> None:
+    """Write layers as Caffe itself snapshots them.
+
+    Args:
+        path: local file, replaced.
+        layers: layer name -> (Caffe layer type, blobs).
+    """
+    net = NetParameter(name=b"ResNet")
+    for name, (kind, blobs) in layers.items():
+        layer = net.layer.add(name=name.encode(), type=kind.encode())
+        for blob in blobs:
+            layer.blobs.add(shape={"dim": blob.shape}, data=[np.ascontiguousarray(blob, dtype="<f4").tobytes()])
+    Path(path).write_bytes(net.SerializeToString())
+
+
 def main() -> None:
-    """Writes the file named on the command line."""
+    """Write the file named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", help="file to write")
     parser.add_argument("--seed", type=int, default=0)

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from benchmarks import detector, end_to_end, feeding, straight_port
 from benchmarks.deviation import deviation, together
-from benchmarks.full_size_weights import caffe_layers, calibrate, random_network
+from benchmarks.full_size_weights import caffe_layers, calibrate, random_network, write_caffemodel
 from benchmarks.gpu import busy_between, busy_samples
 from benchmarks.marked_table import Table, markdown, with_rows
 from benchmarks.photographs import photographs
 from region_features.detector import Detector
 from region_features.detector.architecture import Architecture, Stage
 from region_features.detector.preprocess import prepare
-from region_features.detector.weights.caffemodel import write_caffemodel
 from region_features.records.region_record import RegionRecord
 from region_features.records.settings import SelectionRule
 from tests.conftest import TINY_WEIGHTS, write_photo

@@ -115,7 +115,7 @@ def check_weights(weights: str, config: DetectorConfig | None = None) -> Weights
 
 
 def _check_checkpoint(path: str, weights: str, config: DetectorConfig) -> None:
-    from region_features.detector.weights.checkpoint_file import read_checkpoint
+    from region_features.detector.weights.weights_file import read_checkpoint
 
     arrays = read_checkpoint(path, weights)
     if importlib.util.find_spec("detectron2"):

@@ -11,18 +11,13 @@ from region_features.detector.device import choose_device
 from region_features.detector.torch_private import cpu_has_bfloat16
 from region_features.records.settings import PRECISIONS, check_cpu_precision
 
-_DTYPES = {
-    "float32": torch.float32,
-    "tf32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+_HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _AMPERE = (8, 0)
 
 
 def dtype_of(precision: str) -> torch.dtype:
     """Return the type in which the regions' features are computed."""
-    return _DTYPES[precision]
+    return _HALF.get(precision, torch.float32)
 
 
 def check_precision(precision: str, device: torch.device) -> None:
@@ -31,7 +26,7 @@ def check_precision(precision: str, device: torch.device) -> None:
     Raises:
         ValueError: says which precisions the device has.
     """
-    if precision not in _DTYPES:
+    if precision not in PRECISIONS:
         raise ValueError(f"--precision {precision}: expected one of {', '.join(PRECISIONS)}")
     if device.type == "cpu":
         check_cpu_precision(precision)

@@ -9,7 +9,7 @@ from detectron2.modeling import build_model
 
 import region_features.detector
 from region_features.detector import add_bottom_up_attention_config
-from region_features.detector.architecture import RESNET_101, Stage
+from region_features.detector.architecture import RESNET_101, Architecture, Stage
 from region_features.detector.network.config import architecture_of, network_config
 from region_features.detector.network.meta_arch import BottomUpAttentionRCNN
 from region_features.detector.network.roi_heads import BottomUpAttentionHeads
@@ -35,9 +35,9 @@ def test_config_and_architecture_are_inverse() -> None:
 
 
 def test_parts_are_usable_without_a_config() -> None:
-    heads = BottomUpAttentionHeads(
-        in_channels=8, stage=Stage(2, 4, 16), classes=5, attributes=3, embedding=2, attribute_hidden=6
-    ).eval()
+    stages = (Stage(1, 2, 4), Stage(1, 2, 4), Stage(1, 4, 8), Stage(2, 4, 16))
+    net = Architecture(stem=2, stages=stages, rpn=4, classes=5, attributes=3, embedding=2, attribute_hidden=6)
+    heads = BottomUpAttentionHeads(architecture=net).eval()
     regions = torch.tensor([[0.0, 0.0, 40.0, 40.0], [16.0, 0.0, 60.0, 30.0]])
     with torch.inference_mode():
         features = heads(torch.rand(1, 8, 4, 4), regions)

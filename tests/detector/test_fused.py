@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from region_features.detector.architecture import Stage
 from region_features.detector.network.backbone import residual_stage
-from region_features.detector.network.fold import fold_batch_norm
-from region_features.detector.network.fused import CudnnBottleneck, fuse_cuda_blocks
+from region_features.detector.network.fused import CudnnBottleneck, fold_batch_norm, fuse_cuda_blocks
 from region_features.detector.pinned import pinned
 from region_features.records.prepared_image import PreparedImage
 

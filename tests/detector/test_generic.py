@@ -20,7 +20,7 @@ from region_features.detector.detectron2.preprocess import InputSettings, prepar
 from region_features.detector.errors import ConfigError
 from region_features.detector.network.selection import choose_regions
 from region_features.detector.torch_private import cpu_has_bfloat16
-from region_features.detector.weights.checkpoint_file import read_checkpoint
+from region_features.detector.weights.weights_file import read_checkpoint
 from region_features.records.detector_config import DetectorConfig
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
@@ -182,7 +182,7 @@ def test_weights_of_another_network_are_named(
     config: DetectorConfig, weights: Path, damage: Callable[[dict[str, Any]], dict[str, Any]], words: str
 ) -> None:
     with pytest.raises(WeightsError, match=f"^w.pth.*{words}"):
-        check_checkpoint(config, damage(read_checkpoint(weights)), "w.pth")
+        check_checkpoint(config, damage(dict(read_checkpoint(weights))), "w.pth")
 
 
 def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:

@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from torchvision.ops import roi_pool
 
 from region_features.detector.network.detector import build_network
-from region_features.detector.network.fold import fold_batch_norm
-from region_features.detector.network.fused import fuse_cpu_blocks
+from region_features.detector.network.fused import fold_batch_norm, fuse_cpu_blocks
 from region_features.detector.network.meta_arch import BottomUpAttentionRCNN
 from region_features.detector.network.proposals import foreground
 from region_features.detector.network.region_pool import max_tables, pool_chunk, pool_indices

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.full_size_weights import write_caffemodel
 from region_features.detector import Detector, WeightsError
 from region_features.detector.weights.caffe_weights import read_caffe_weights
-from region_features.detector.weights.caffemodel import read_caffemodel, write_caffemodel
+from region_features.detector.weights.caffemodel import read_caffemodel
 from region_features.detector.weights.restricted_pickle import model_arrays, unpickle
 from region_features.detector.weights.state import state_shapes
 from region_features.detector.weights.weights_file import read_weights

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.full_size_weights import write_caffemodel
 from region_features.detector import WeightsError
 from region_features.detector.architecture import Architecture, Stage
-from region_features.detector.weights.caffe_schema import NetParameter
 from region_features.detector.weights.caffe_weights import read_caffe_weights
-from region_features.detector.weights.caffemodel import Blobs, read_caffemodel, write_caffemodel
+from region_features.detector.weights.caffemodel import Blobs, NetParameter, read_caffemodel
 from tests.conftest import TINY_WEIGHTS
 from tests.samples.weight_files import write_caffemodel_v1
 

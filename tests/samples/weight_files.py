@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from region_features.detector.weights.caffe_schema import NetParameter
-from region_features.detector.weights.caffemodel import Blobs, read_caffemodel
+from region_features.detector.weights.caffemodel import Blobs, NetParameter, read_caffemodel
 from tests.conftest import TINY_WEIGHTS
 
 Arrays = dict[str, NDArray[Any]]

@@ -70,25 +70,18 @@ def read_config(path: str, read: Read) -> DetectorConfig:
     return config
 
 
-def _read_with_bases(name: str, path: str, read: Read, above: tuple[str, ...]) -> dict[str, Any]:
-    """Merge the values of a file over those of its bases.
-
-    Args:
-        name: of the file in the model zoo, if there is no file `path`.
-        path: the file.
-        read: returns a file's content.
-        above: the files that lead to this one by their bases.
-    """
+def _read_with_bases(name: str, path: str, read: Read, chain: tuple[str, ...]) -> dict[str, Any]:
+    """Merge the values of the file `path`, or else of the model zoo's `name`, over those of its bases."""
     file, data = _find(name, path, read)
-    if file in above or len(above) == _DEEPEST:
-        raise ConfigError(f"{above[0]}: expected bases that come to an end, got {' -> '.join((*above, file))}")
+    if file in chain or len(chain) == _DEEPEST:
+        raise ConfigError(f"{chain[0]}: expected bases that come to an end, got {' -> '.join((*chain, file))}")
     values = _parse(data, file)
     bases = values.pop(_BASE, [])
     merged: dict[str, Any] = {}
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str) or not base:
             raise ConfigError(f"{file}, {_BASE}: expected the name of a file, got {base!r:.80}")
-        _merge(_read_with_bases(base, _relative_to(file, base), read, (*above, file)), merged, file)
+        _merge(_read_with_bases(base, _relative_to(file, base), read, (*chain, file)), merged, file)
     _merge(values, merged, file)
     return merged
 

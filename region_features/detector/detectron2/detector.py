@@ -20,18 +20,18 @@ from detectron2.layers import DeformConv, ModulatedDeformConv
 from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.modeling.roi_heads import Res5ROIHeads
 from detectron2.structures import Boxes
-from torch import Tensor
+from torch import Tensor, nn
 
 from region_features.detector.architecture import RESNET_101
-from region_features.detector.detectron2.checkpoint import Arrays, state_for
 from region_features.detector.detectron2.detectron2_private import has_deformable_convolutions
 from region_features.detector.device import choose_device
 from region_features.detector.device_loss import detect_device_loss
-from region_features.detector.errors import ConfigError, DetectionError
+from region_features.detector.errors import ConfigError, DetectionError, WeightsError
 from region_features.detector.given_regions import to_resized
 from region_features.detector.network.selection import choose_regions
 from region_features.detector.precision import arithmetic, check_precision, dtype_of
-from region_features.detector.weights.checkpoint_file import read_checkpoint
+from region_features.detector.weights.state import Arrays
+from region_features.detector.weights.weights_file import read_checkpoint
 from region_features.records.detector_config import DetectorConfig
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.region_record import RegionRecord
@@ -40,6 +40,7 @@ from region_features.records.settings import DEFAULT_SELECTION, FLOAT32, Selecti
 # detectron2 0.6 calls torch.meshgrid in a way that torch deprecated, and nothing here can act on that.
 warnings.filterwarnings("ignore", message="torch.meshgrid")
 CLASS_NMS = 0.3  # as in the bottom-up-attention network, so that a record's boxes mean the same
+_COUNTER = ".num_batches_tracked"  # of a batch normalisation; not every checkpoint has it
 # Regions that go through the box head together: those of a C4 network take 0.8 MB each when they are pooled.
 _CHUNK = 64
 
@@ -87,6 +88,37 @@ def build_detectron2_network(config: DetectorConfig, device: str) -> Generalized
             "this build of detectron2 was compiled without; install an official build"
         )
     return network.requires_grad_(False).eval()
+
+
+def state_for(network: nn.Module, arrays: Arrays, where: str) -> dict[str, Tensor]:
+    """Return the arrays of a network's state by name; other arrays of the checkpoint are ignored.
+
+    Args:
+        network: on any device, `meta` included.
+        arrays: a checkpoint's.
+        where: the file's name, for errors.
+
+    Raises:
+        WeightsError: some are missing or of another shape.
+    """
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items() if not name.endswith(_COUNTER)}
+    missing = [name for name in shapes if name not in arrays]
+    if missing:
+        examples = ", ".join(sorted(arrays)[:3])
+        raise WeightsError(
+            f"{where}: {len(missing)} of the {len(shapes)} arrays of the config's network are missing, {missing[0]} "
+            f"for one; got {len(arrays)} arrays such as {examples}; are config and weights of one network?"
+        )
+    state = {}
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind != "f":
+            raise WeightsError(
+                f"{where}, layer {name}: the config asks for floats of shape {shape}, got {array.dtype} of "
+                f"{array.shape}; are config and weights of one network?"
+            )
+        state[name] = torch.from_numpy(np.array(array, np.float32))
+    return state
 
 
 def check_checkpoint(config: DetectorConfig, arrays: Arrays, where: str) -> None:

@@ -7,17 +7,23 @@ from detectron2.config import CfgNode, get_cfg
 from region_features.detector.architecture import RESNET_101, Architecture, Stage
 from region_features.records.settings import SelectionRule
 
+# Field of Architecture -> key of the config.
+_WIDTHS = {
+    "stem": "STEM_CHANNELS",
+    "rpn": "RPN_CHANNELS",
+    "classes": "CLASSES",
+    "attributes": "ATTRIBUTES",
+    "embedding": "EMBEDDING",
+    "attribute_hidden": "ATTRIBUTE_HIDDEN",
+}
+
 
 def _write(node: CfgNode, architecture: Architecture) -> None:
-    node.STEM_CHANNELS = architecture.stem
+    for field, key in _WIDTHS.items():
+        node[key] = getattr(architecture, field)
     node.STAGE_BLOCKS = [stage.blocks for stage in architecture.stages]
     node.STAGE_BOTTLENECKS = [stage.bottleneck for stage in architecture.stages]
     node.STAGE_CHANNELS = [stage.channels for stage in architecture.stages]
-    node.RPN_CHANNELS = architecture.rpn
-    node.CLASSES = architecture.classes
-    node.ATTRIBUTES = architecture.attributes
-    node.EMBEDDING = architecture.embedding
-    node.ATTRIBUTE_HIDDEN = architecture.attribute_hidden
 
 
 def add_bottom_up_attention_config(cfg: CfgNode) -> None:
@@ -65,17 +71,8 @@ def architecture_of(cfg: CfgNode) -> Architecture:
         ValueError: the config has not four stages.
     """
     node = cfg.MODEL.BOTTOM_UP_ATTENTION
-    stages = tuple(
-        Stage(*numbers) for numbers in zip(node.STAGE_BLOCKS, node.STAGE_BOTTLENECKS, node.STAGE_CHANNELS, strict=True)
-    )
+    numbers = zip(node.STAGE_BLOCKS, node.STAGE_BOTTLENECKS, node.STAGE_CHANNELS, strict=True)
+    stages = tuple(Stage(*stage) for stage in numbers)
     if len(stages) != 4:
         raise ValueError(f"MODEL.BOTTOM_UP_ATTENTION: expected four stages (res2 to res5), got {len(stages)}")
-    return Architecture(
-        stem=node.STEM_CHANNELS,
-        stages=(stages[0], stages[1], stages[2], stages[3]),
-        rpn=node.RPN_CHANNELS,
-        classes=node.CLASSES,
-        attributes=node.ATTRIBUTES,
-        embedding=node.EMBEDDING,
-        attribute_hidden=node.ATTRIBUTE_HIDDEN,
-    )
+    return Architecture(stages=stages, **{field: node[key] for field, key in _WIDTHS.items()})

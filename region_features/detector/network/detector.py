@@ -19,8 +19,7 @@ from region_features.detector.device import choose_device
 from region_features.detector.device_loss import detect_device_loss
 from region_features.detector.errors import DetectionError
 from region_features.detector.network.config import network_config
-from region_features.detector.network.fold import fold_batch_norm
-from region_features.detector.network.fused import fuse_cpu_blocks, fuse_cuda_blocks
+from region_features.detector.network.fused import fold_batch_norm, fuse_cpu_blocks, fuse_cuda_blocks
 from region_features.detector.network.meta_arch import BottomUpAttentionRCNN
 from region_features.detector.network.region_pool import POOLED_SIDE
 from region_features.detector.precision import arithmetic, check_precision, dtype_of

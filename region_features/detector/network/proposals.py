@@ -155,15 +155,6 @@ class BottomUpAttentionRPN(nn.Module):
         return [row[:count] for row, count in zip(best, counts, strict=True)]
 
     def forward(self, feature: Tensor, image_size: tuple[int, int], scale: float) -> Tensor:
-        """Propose regions of one image.
-
-        Args:
-            feature: (1, C, h, w), the trunk's output.
-            image_size: height and width of the resized image.
-            scale: resized size over original size.
-
-        Returns:
-            float32 (R, 4), see `proposals`.
-        """
+        """Propose regions (R, 4) of one image, see `candidates` and `proposals`; `feature` is (1, C, h, w)."""
         (regions,) = self.proposals([self.candidates(feature, image_size, feature.new_tensor([scale]))])
         return regions

@@ -14,7 +14,7 @@ from detectron2.modeling import ROI_HEADS_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from region_features.detector.architecture import Stage
+from region_features.detector.architecture import Architecture
 from region_features.detector.network.backbone import residual_stage
 from region_features.detector.network.config import architecture_of
 from region_features.detector.network.region_pool import max_tables, pool_chunk, pool_indices
@@ -27,30 +27,23 @@ class RegionPredictor(nn.Module):
     Some ports of the network come without an attribute head (hidden width 0): their attributes are zeros.
     """
 
-    def __init__(self, width: int, classes: int, attributes: int, embedding: int, hidden: int) -> None:
+    def __init__(self, net: Architecture) -> None:
         super().__init__()
-        self.cls_score = nn.Linear(width, classes + 1)
-        self.attributes = attributes
-        self.has_attribute_head = hidden > 0
+        width = net.stages[3].channels
+        self.cls_score = nn.Linear(width, net.classes + 1)
+        self.attributes = net.attributes
+        self.has_attribute_head = net.has_attribute_head
         if self.has_attribute_head:
-            self.cls_embedding = nn.Embedding(classes + 1, embedding)
-            self.fc_attr = nn.Linear(width + embedding, hidden)
-            self.attr_score = nn.Linear(hidden, attributes + 1)
+            self.cls_embedding = nn.Embedding(net.classes + 1, net.embedding)
+            self.fc_attr = nn.Linear(width + net.embedding, net.attribute_hidden)
+            self.attr_score = nn.Linear(net.attribute_hidden, net.attributes + 1)
 
     def class_probabilities(self, features: Tensor) -> Tensor:
         """Return the softmax (R, C) over the classes, background first, of features (R, D)."""
         return torch.softmax(self.cls_score(features), dim=1)
 
     def attribute_probabilities(self, features: Tensor, classes: Tensor) -> Tensor:
-        """Return the softmax over the attributes, "none" first, given each region's best class, background included.
-
-        Args:
-            features: (R, D).
-            classes: int64 (R,).
-
-        Returns:
-            (R, A).
-        """
+        """Return the softmax (R, A) over the attributes, "none" first, of features (R, D) and best classes (R,)."""
         if not self.has_attribute_head:
             return features.new_zeros(len(features), self.attributes + 1)
         joined = torch.cat([features, self.cls_embedding(classes)], dim=1)
@@ -65,30 +58,18 @@ class BottomUpAttentionHeads(nn.Module):
     """
 
     @configurable
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        stage: Stage,
-        classes: int,
-        attributes: int,
-        embedding: int,
-        attribute_hidden: int,
-        chunk: int = 15,
-    ) -> None:
+    def __init__(self, *, architecture: Architecture, chunk: int = 15) -> None:
         """Build the head.
 
         Args:
-            in_channels: width of the trunk's output.
-            stage: res5.
-            classes, attributes: without background and without "none".
-            embedding, attribute_hidden: widths inside the attribute head.
+            architecture: of the whole network.
             chunk: regions that go through res5 together; the default suits a processor's cache. Halved for good when
                 a GPU's memory is too small.
         """
         super().__init__()
-        self.res5 = nn.Sequential(*residual_stage(in_channels, stage, dilation=2))
-        self.box_predictor = RegionPredictor(stage.channels, classes, attributes, embedding, attribute_hidden)
+        _, _, res4, res5 = architecture.stages
+        self.res5 = nn.Sequential(*residual_stage(res4.channels, res5, dilation=2))
+        self.box_predictor = RegionPredictor(architecture)
         self.chunk = chunk
         self.dtype = torch.float32
 
@@ -100,15 +81,8 @@ class BottomUpAttentionHeads(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         """Return the constructor's arguments for a config."""
-        architecture = architecture_of(cfg)
-        return {
-            "in_channels": input_shape["res4"].channels,
-            "stage": architecture.stages[3],
-            "classes": architecture.classes,
-            "attributes": architecture.attributes,
-            "embedding": architecture.embedding,
-            "attribute_hidden": architecture.attribute_hidden,
-        }
+        del input_shape  # of the trunk, which the config describes too
+        return {"architecture": architecture_of(cfg)}
 
     def forward(self, feature: Tensor, regions: Tensor) -> Tensor:
         """Compute the features of the regions of one image.

@@ -7,7 +7,6 @@ size-major, background and "none" last. Twenty-four: Caffe's conventions, as in 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from region_features.detector.weights.state import (
     ATTRIBUTE_HEAD,
     PREDICTOR,
     RPN,
+    Arrays,
     Shape,
     State,
     Weights,
@@ -28,24 +28,17 @@ from region_features.detector.weights.state import (
     state_shapes,
 )
 
-Arrays = Mapping[str, NDArray[Any]]
 # Entry i: Caffe's index of anchor i of the size-major files.
 _CAFFE_ANCHOR = (0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11)
 _TO_CAFFE = np.argsort(_CAFFE_ANCHOR)
-_OTHER_NAMES = (
-    (re.compile(r"\.gamma$"), ".weight"),
-    (re.compile(r"\.beta$"), ".bias"),
-    (re.compile(r"\.cls_embed\."), ".cls_embedding."),
-    (re.compile(r"\.attr_linear1\."), ".fc_attr."),
-    (re.compile(r"\.attr_linear2\."), ".attr_score."),
-)
+_SYNONYMS = {
+    "gamma": "weight",
+    "beta": "bias",
+    "cls_embed": "cls_embedding",
+    "attr_linear1": "fc_attr",
+    "attr_linear2": "attr_score",
+}
 _OBJECTNESS = f"{RPN}.objectness_logits"
-
-
-def _canonical(name: str) -> str:
-    for pattern, replacement in _OTHER_NAMES:
-        name = pattern.sub(replacement, name)
-    return name
 
 
 class _NamedFile:
@@ -53,7 +46,9 @@ class _NamedFile:
 
     def __init__(self, arrays: Arrays, where: str) -> None:
         self.where = where
-        self.arrays = {_canonical(name): array for name, array in arrays.items()}
+        self.arrays = {
+            ".".join(_SYNONYMS.get(part, part) for part in name.split(".")): array for name, array in arrays.items()
+        }
 
     def block_count(self, number: int) -> int:
         """Return the number of blocks of a stage."""

@@ -29,8 +29,6 @@ _MEMO_WRITERS = ("PUT", "BINPUT", "LONG_BINPUT")
 class ArrayDescription(ABC):
     """An array as a pickle describes it, not yet checked."""
 
-    __slots__ = ()
-
     @abstractmethod
     def array(self) -> NDArray[Any]:
         """Return the array.
@@ -40,10 +38,15 @@ class ArrayDescription(ABC):
         """
 
 
-class AdmittedFunction:
-    """A function that a pickle may call; unlike the function itself, the pickle cannot change it."""
+class Unchangeable:
+    """An object that refuses the state that a pickle would give it."""
 
-    __slots__ = ("_function",)
+    def __setstate__(self, state: object) -> NoReturn:
+        raise pickle.UnpicklingError(f"a state for a {type(self).__name__}")
+
+
+class AdmittedFunction(Unchangeable):
+    """A function that a pickle may call, but unlike the function itself cannot change."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -51,9 +54,6 @@ class AdmittedFunction:
     def __call__(self, *args: Any) -> Any:
         """Call the function."""
         return self._function(*args)
-
-    def __setstate__(self, state: object) -> NoReturn:
-        raise pickle.UnpicklingError("a state for a function")
 
 
 class _Dict(dict):
@@ -65,8 +65,6 @@ class _Dict(dict):
 
 class _Dtype:
     """Stands in for numpy.dtype."""
-
-    __slots__ = ("_code", "_order")
 
     def __init__(self, code: str, *_: object) -> None:
         if not re.fullmatch(r"[fiub][1248]", str(code)):
@@ -84,8 +82,6 @@ class _Dtype:
 
 class _NumpyArray(ArrayDescription):
     """Stands in for numpy.ndarray."""
-
-    __slots__ = ("_data", "_dtype", "_order", "_shape")
 
     def __init__(self, *_: object) -> None:
         self._shape: Any = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from region_features.detector.architecture import ANCHORS, RESNET_101, Architecture, Stage
 from region_features.detector.errors import WeightsError
 
+Arrays = Mapping[str, NDArray[Any]]  # as a file names them
 State = dict[str, NDArray[np.float32]]
 Shape = tuple[int, ...]
 STEM = "backbone.stem.conv1"

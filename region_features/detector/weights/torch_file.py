@@ -17,6 +17,7 @@ from region_features.detector.weights.restricted_pickle import (
     NUMPY,
     AdmittedFunction,
     ArrayDescription,
+    Unchangeable,
     counts,
     model_arrays,
     unpickle,
@@ -48,24 +49,17 @@ def _refuse(*_: object) -> NoReturn:
 class _StorageType(AdmittedFunction):
     """Stands in for torch.FloatStorage and its kin."""
 
-    __slots__ = ("dtype",)
-
     def __init__(self, code: str) -> None:
         super().__init__(_refuse)
         self.dtype = np.dtype(code)
 
 
-class _Storage:
+class _Storage(Unchangeable):
     """Numbers that a file stores beside its pickle, read when first needed."""
-
-    __slots__ = ("_array", "_read", "count", "dtype", "key")
 
     def __init__(self, key: str, dtype: np.dtype[Any], count: int, read: _Read) -> None:
         self.key, self.dtype, self.count, self._read = key, dtype, count, read
         self._array: NDArray[Any] | None = None
-
-    def __setstate__(self, state: object) -> NoReturn:
-        raise ValueError("a state for a storage")
 
     def array(self) -> NDArray[Any]:
         """Return all its numbers, read-only: (count,)."""
@@ -74,16 +68,11 @@ class _Storage:
         return self._array
 
 
-class _Tensor(ArrayDescription):
+class _Tensor(Unchangeable, ArrayDescription):
     """Stands in for a tensor, which is a view of a storage."""
-
-    __slots__ = ("_offset", "_size", "_storage", "_stride")
 
     def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, *_: object) -> None:
         self._storage, self._offset, self._size, self._stride = storage, offset, size, stride
-
-    def __setstate__(self, state: object) -> NoReturn:
-        raise ValueError("a state for a tensor")
 
     def array(self) -> NDArray[Any]:
         """Return the view, read-only."""

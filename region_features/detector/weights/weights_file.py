@@ -1,17 +1,24 @@
-"""Read a weights file of any of the known formats; its first bytes, never its name, decide which it is."""
+"""Read a weights file of any of the known formats; its first bytes, never its name, decide which it is.
+
+Nothing here imports torch or runs a pickle.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 from region_features.detector.errors import WeightsError
 from region_features.detector.weights.caffe_weights import read_caffe_weights
-from region_features.detector.weights.checkpoint_file import HEAD_BYTES, PICKLE, checkpoint_kind, read_checkpoint
 from region_features.detector.weights.named_weights import named_weights
+from region_features.detector.weights.restricted_pickle import model_arrays, unpickle
 from region_features.detector.weights.safetensors_file import read_safetensors
-from region_features.detector.weights.state import Weights
+from region_features.detector.weights.state import Arrays, Weights
+from region_features.detector.weights.torch_file import LEGACY_MAGIC, read_torch_legacy, read_torch_zip
 
+_HEAD_BYTES = 64  # enough to tell the formats apart
 # ResNet-152 with its optimiser's state has 1 GB; the file is read into memory.
 _LARGEST = 4 << 30
 _KNOWN = "a .caffemodel, a detectron2 pickle, a torch .pth or .bin, or a .safetensors"
@@ -42,20 +49,55 @@ def read_weights(path: str | Path, name: str | None = None) -> Weights:
     """
     where = name or str(path)
     with open(path, "rb") as stream:
-        head = stream.read(HEAD_BYTES + 16)
+        head = stream.read(_HEAD_BYTES)
         size = stream.seek(0, 2)
     for start, content in _OTHER_FILES:
         if head.lstrip().lower().startswith(start):
             raise WeightsError(f"{where}: expected {_KNOWN}, got {content}")
     if not 0 < size <= _LARGEST:
         raise WeightsError(f"{where}: expected {_KNOWN}, got {size} bytes")
-    kind = checkpoint_kind(head)
-    if kind:
-        weights, converted = named_weights(read_checkpoint(path, where), where)
+    read = _checkpoint_reader(head)
+    if read:
+        weights, converted = named_weights(read(Path(path).read_bytes(), where), where)
         torch_format = "huggingface-bin" if converted else "bua-pth"
-        return replace(weights, format="detectron2-pickle" if kind == PICKLE else torch_format)
+        return replace(weights, format="detectron2-pickle" if read is _read_pickle else torch_format)
     if head[4:8] == bytes(4) and head[8:10] == b'{"':
         arrays, metadata = read_safetensors(path, where)
         weights, _ = named_weights(arrays, where)
         return replace(weights, format="safetensors", metadata=metadata)
     return read_caffe_weights(path, where)
+
+
+def read_checkpoint(path: str | Path, name: str | None = None) -> Arrays:
+    """Return the named arrays of a checkpoint, `.pkl` or `.pth`; its content, not its name, decides which it is.
+
+    Args:
+        path: local file.
+        name: the file's name for the user, for errors; default the path.
+
+    Raises:
+        WeightsError: the file is of another kind or cut short, or its pickle asks for anything but arrays.
+        OSError: the file cannot be read.
+    """
+    where = name or str(path)
+    data = Path(path).read_bytes()
+    read = _checkpoint_reader(data[:_HEAD_BYTES])
+    if not read:
+        raise WeightsError(f"{where}: expected a detectron2 checkpoint (.pkl or .pth), got a file of another kind")
+    return read(data, where)
+
+
+def _read_pickle(data: bytes, where: str) -> Arrays:
+    return model_arrays(unpickle(BytesIO(data), where), where)
+
+
+def _checkpoint_reader(head: bytes) -> Callable[[bytes, str], Arrays] | None:
+    """Return the reader of a checkpoint by its first bytes, None for another file."""
+    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return read_torch_zip
+    if head.startswith(LEGACY_MAGIC):
+        return read_torch_legacy
+    # Protocols 2 to 5 name themselves; older pickles begin with a dict, a list, a mark or a global.
+    if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") or head[:1] in (b"(", b"}", b"]", b"c"):
+        return _read_pickle
+    return None
