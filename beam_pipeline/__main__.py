@@ -3,6 +3,7 @@
 import sys
 
 from beam_pipeline.environment import require, version_line
+from beam_pipeline.process import run_command
 
 
 def main() -> int:
@@ -11,9 +12,7 @@ def main() -> int:
         print(version_line())
         return 0
     require("beam")
-    from beam_pipeline.pipeline import main as run
-
-    return run(sys.argv[1:])
+    return run_command("beam_pipeline.pipeline")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,8 +15,10 @@ from apache_beam.io.filesystems import FileSystems
 from beam_pipeline.defects import is_defect
 from beam_pipeline.exports import CAPTIONS
 from beam_pipeline.options import parse_args
+from beam_pipeline.output_lock import lock_output
 from beam_pipeline.preflight import Job, check, check_here, commit, delete_temporaries
-from beam_pipeline.runner import interrupted_message, new_run, watch
+from beam_pipeline.process import INTERRUPTED, TERMINATED, Terminated, end
+from beam_pipeline.runner import Run, interrupted_message, new_run, watch
 from beam_pipeline.summary import describe_run
 from beam_pipeline.usage import UsageError, one_line
 from region_features.records.prepared_image import Prepare
@@ -101,15 +102,28 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
     try:
         config, beam_flags = parse_args(argv)
         run = new_run(beam_flags)
-        job = check(config)
-        if handler is None and run.runner is None and job.todo and not config.imports:
-            check_here(config)
-        for note in job.notes:
-            print(f"note: {note}", file=sys.stderr)
-        commit(job)
+        with lock_output(config.output):
+            job = check(config)
+            if handler is None and run.runner is None and job.todo and not config.imports:
+                check_here(config)
+            for note in job.notes:
+                print(f"note: {note}", file=sys.stderr)
+            commit(job)
+            try:
+                return _run(run, job, handler, prepare_image)
+            except KeyboardInterrupt:
+                status, message = INTERRUPTED, interrupted_message(run, job)
+            except Terminated:
+                status, message = TERMINATED, interrupted_message(run, job, "terminated")
+        end(status, message)
     except UsageError as error:
         print(f"beam_pipeline: {one_line(error)}", file=sys.stderr)
         return 2
+
+
+def _run(run: Run, job: Job, handler: ModelHandler | None, prepare_image: Prepare | None) -> int:
+    """Run a job that is checked and committed; print the summary, or why it failed."""
+    config = job.config
     # What a worker fetches later must be what was checked here.
     weights = pinned(config.weights or "", job.plan.settings.get("weights_sha256"))
     handler = handler or RegionModelHandler(
@@ -118,10 +132,6 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
     build(run.pipeline, job, handler, prepare_image)
     try:
         watch(run, job)
-    except KeyboardInterrupt:
-        print(interrupted_message(run, job), file=sys.stderr, flush=True)
-        # At once: the runner's threads may be deep in the network, and a killed run loses nothing but its open shard.
-        os._exit(130)
     except Exception as error:
         if is_defect(error):
             traceback.print_exc()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,15 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.runner import PipelineState
 
 from beam_pipeline.preflight import Job
+from beam_pipeline.process import Terminated
 from beam_pipeline.progress import RunProgress
 from beam_pipeline.usage import UsageError
+from transforms import shutdown
 from transforms.beam_private import in_process_runner
 from transforms.metrics import NAMESPACE, local_counts, reset_local_counts
 
 _POLL_SECONDS = 1.0
+_GRACE_SECONDS = 25.0
 _ONE_PROCESS = "no_use_multiple_sdk_containers"
 # Shards that a machine of Dataflow works on at a time: while one is at the network, others are read and written.
 _WORKER_THREADS = 4
@@ -89,12 +92,28 @@ def watch(run: Run, job: Job) -> None:
         return own if own or result is None else remote_counts(result)
 
     with RunProgress(job.plan.num_images, job.done, counts, sys.stderr):
-        # The local runner works in a thread of its own, so that Ctrl-C reaches this one and not a step in mid-work.
-        result = run.pipeline.run() if run.runner else ThreadPoolExecutor(1).submit(run.pipeline.run).result()
+        result = run.pipeline.run() if run.runner else _run_here(run.pipeline)
         while not PipelineState.is_terminal(result.state):
             time.sleep(_POLL_SECONDS)
     if result.state != PipelineState.DONE:
         raise RuntimeError(f"the runner ended in state {result.state}; see its log, then run the same command again")
+
+
+def _run_here(pipeline: beam.Pipeline) -> Any:
+    """Run in a thread of its own, so that signals reach this one and not a step in mid-work.
+
+    On SIGTERM, which precedes the end of a preempted machine by 30 seconds, the open shard is finished.
+    """
+    shutdown.reset()
+    running = ThreadPoolExecutor(1).submit(pipeline.run)
+    try:
+        return running.result()
+    except Terminated:
+        deadline = time.monotonic() + _GRACE_SECONDS
+        shutdown.request()
+        wait([running], timeout=_GRACE_SECONDS)
+        shutdown.wait_for_publishing(deadline - time.monotonic())
+        raise
 
 
 def remote_counts(result: Any) -> Mapping[str, int]:
@@ -106,8 +125,8 @@ def remote_counts(result: Any) -> Mapping[str, int]:
     return {counter.key.metric.name: counter.attempted or counter.committed or 0 for counter in counters}
 
 
-def interrupted_message(run: Run, job: Job) -> str:
+def interrupted_message(run: Run, job: Job, what: str = "interrupted") -> str:
     """Say what a user who pressed Ctrl-C should know."""
     if run.runner:
         return f"beam_pipeline: no longer watching; what {run.runner} has begun goes on there"
-    return f"beam_pipeline: interrupted; whole shards in {job.layout.shards} stay, run the same command again to go on"
+    return f"beam_pipeline: {what}; whole shards in {job.layout.shards} stay, run the same command again to go on"

@@ -40,7 +40,7 @@ def _generate(folder: str, records: int) -> str:
 
 
 def _time(output: str, records: int) -> tuple[float, float]:
-    from beam_pipeline.verify import verify
+    from beam_pipeline.verify.command import verify
 
     start = time.perf_counter()
     report = verify(output)

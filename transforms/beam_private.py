@@ -54,3 +54,10 @@ def in_process_runner() -> PipelineRunner:
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
     return FnApiRunner()
+
+
+def gcs_client() -> Any:
+    """Return the `google.cloud.storage.Client` that Beam itself would use: the same credentials, the same emulator."""
+    from apache_beam.io.gcp.gcsio import GcsIO
+
+    return GcsIO().client

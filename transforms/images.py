@@ -20,7 +20,7 @@ from region_features.records.given_boxes import check_inside
 from region_features.records.item import CaptionedImage, ImageItem
 from region_features.records.plan import ImageRef, ShardKey, decode_plan
 from region_features.records.prepared_image import Prepare, PreparedImage
-from transforms import files
+from transforms import files, shutdown
 
 # Most encoded bytes of a real image: for each pixel, and for its metadata.
 _BYTES_PER_PIXEL = 8
@@ -101,10 +101,12 @@ class _LoadShard(beam.DoFn):
             self._loader = BatchLoader(self._load, self._batch_size())
         self._loader.add(ShardKey(*shard), images)
         if self._loader.shards > 1:
+            shutdown.check()
             yield from self._loader.batches()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         while self._loader is not None and self._loader.shards:
+            shutdown.check()
             for batch in self._loader.batches():
                 yield GlobalWindows.windowed_value(batch)
         self._close()

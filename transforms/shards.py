@@ -25,7 +25,7 @@ from region_features.records.item import ImageItem
 from region_features.records.plan import ImageRef, Plan, ShardKey, input_digest
 from region_features.records.region_record import RegionRecord
 from region_features.records.stats import STATS_SUFFIX, ShardStats
-from transforms import files
+from transforms import files, shutdown
 from transforms.metrics import count
 
 # Most records that wait to be written: two batches of a GPU, which then never waits for the writer.
@@ -126,6 +126,7 @@ class ShardWriter:
     def publish(self) -> Future[ShardStats]:
         """Have the shard published once its last record is written; the next shard need not wait for that."""
         publishing = self._writer.submit(self._publish_or_delete)
+        shutdown.publishing(publishing)
         self._writer.shutdown(wait=False)
         return publishing
 

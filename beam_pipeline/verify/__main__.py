@@ -2,7 +2,7 @@
 
 import sys
 
-from beam_pipeline.verify import main
+from beam_pipeline.process import run_command
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_command("beam_pipeline.verify.command"))

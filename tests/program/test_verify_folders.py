@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from beam_pipeline import verify
 from beam_pipeline.pipeline import main as run_pipeline
+from beam_pipeline.verify import command as verify
 from region_features.exports.lmdb import LmdbExport
 from region_features.validation.record import Problem
 from tests.conftest import TINY_WEIGHTS, write_photo

@@ -14,9 +14,9 @@ import lmdb
 import numpy as np
 import pytest
 
-from beam_pipeline import verify
 from beam_pipeline.output_folder import open_output
 from beam_pipeline.pipeline import main as run_pipeline
+from beam_pipeline.verify import command as verify
 from region_features.exports.base import Export
 from region_features.formats.example import ImageExample, decode_example, encode_example
 from region_features.formats.tfrecord import read_records, write_record

@@ -1,0 +1,158 @@
+"""One run at a time writes to an output folder: a file lock on a local disk, a leased object on gs://."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from beam_pipeline.usage import UsageError
+from transforms import files
+from transforms.beam_private import gcs_client
+
+LOCK = f"{files.TEMP_PREFIX}lock"
+LEASE_SECONDS = 300.0
+_HEARTBEAT_SECONDS = 60.0
+
+
+@contextlib.contextmanager
+def lock_output(output: str) -> Iterator[None]:
+    """Hold the output folder for as long as the block takes; other file systems than these two have no lock.
+
+    Raises:
+        UsageError: another run holds it, and which; or the folder cannot be made.
+    """
+    if output.startswith("gs://"):
+        bucket, _, folder = output.removeprefix("gs://").partition("/")
+        with Lease(gcs_client().bucket(bucket), f"{folder.rstrip('/')}/{LOCK}".lstrip("/")):
+            yield
+    elif files.is_remote(output):
+        yield
+    else:
+        with _locked_folder(output):
+            yield
+
+
+def _owner() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+
+
+def _refusal(where: str, owner: object) -> UsageError:
+    who = "its owner is not known"
+    if isinstance(owner, dict) and {"pid", "host", "since"} <= owner.keys():
+        minutes = (time.time() - float(owner["since"])) / 60
+        who = f"process {owner['pid']} on {owner['host']}, for {minutes:.0f} minutes"
+    return UsageError(f"--output {where}: another run is writing to it ({who}); wait for its end, or stop it")
+
+
+@contextlib.contextmanager
+def _locked_folder(folder: str) -> Iterator[None]:
+    is_new = not os.path.exists(folder)
+    path = os.path.join(folder, LOCK)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise _refusal(folder, _read_json(f"{path}.owner")) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"--output {folder}: expected a folder to write to, got: {reason}") from error
+    try:
+        with open(f"{path}.owner", "w", encoding="utf-8") as stream:
+            json.dump(_owner(), stream)
+        yield
+    finally:
+        for name in (f"{path}.owner", path):
+            with contextlib.suppress(OSError):
+                os.remove(name)
+        lock.release()
+        if is_new:  # a run that was refused leaves nothing behind
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+
+
+def _read_json(path: str) -> object:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return json.load(stream)
+    except (OSError, ValueError):
+        return None
+
+
+class Lease:
+    """An object that exists while a run goes on, renewed every minute, and given up 5 minutes after its owner died.
+
+    Each write states the generation that it replaces, so of two runs that try at once one fails.
+
+    Args:
+        bucket: a `google.cloud.storage.Bucket`.
+        name: of the object.
+
+    Raises:
+        UsageError: on entering, where another run holds it.
+    """
+
+    def __init__(self, bucket: Any, name: str) -> None:
+        self._bucket, self._name = bucket, name
+        self._generation = 0
+        self._owner = _owner()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="output-lease", daemon=True)
+
+    def __enter__(self) -> Lease:
+        from google.api_core.exceptions import PreconditionFailed
+
+        where = f"gs://{self._bucket.name}/{self._name.rpartition('/')[0]}"
+        held = self._bucket.get_blob(self._name)
+        if held is not None:
+            owner = _parse(held.download_as_bytes())
+            if owner is None or float(owner["expires"]) > time.time():
+                raise _refusal(where, owner)
+            self._generation = held.generation
+        try:
+            self._write()
+        except PreconditionFailed as error:
+            raise _refusal(where, None) from error
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        with contextlib.suppress(Exception):  # it expires by itself
+            self._bucket.blob(self._name).delete(if_generation_match=self._generation)
+
+    def _write(self) -> None:
+        blob = self._bucket.blob(self._name)
+        content = json.dumps({**self._owner, "expires": time.time() + LEASE_SECONDS})
+        blob.upload_from_string(content, if_generation_match=self._generation)
+        self._generation = blob.generation
+
+    def _renew(self) -> None:
+        from google.api_core.exceptions import PreconditionFailed
+
+        while not self._ended.wait(_HEARTBEAT_SECONDS):
+            try:
+                self._write()
+            except PreconditionFailed:  # this process slept for longer than the lease, and another run took it
+                _thread.interrupt_main()
+                return
+            except Exception:  # the network: the next renewal comes before the lease ends
+                continue
+
+
+def _parse(data: bytes) -> dict[str, Any] | None:
+    try:
+        owner = json.loads(data)
+        return owner if float(owner["expires"]) else None
+    except (ValueError, KeyError, TypeError):
+        return None
