@@ -58,7 +58,7 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
         else:
             batch_size = partial(images_a_batch, config.batch_size, config.device)
             prepare_image = prepare_image or preprocessing(inputs.detector, config.device)
-            load = LoadImages(prepare_image, config.pixel_limit, batch_size, config.exif)
+            load = LoadImages(layout.shards, prepare_image, config.pixel_limit, batch_size, config.exif)
             results = (
                 shards
                 | "LoadImages" >> load  # [(ImageItem, Example)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from region_features.records.item import CaptionedImage, ImageItem
 from region_features.records.plan import ImageRef, ShardKey, decode_plan
 from region_features.records.prepared_image import Prepare, PreparedImage
 from transforms import files, shutdown
+from transforms.quarantine import Trial, begin
 
 # Most encoded bytes of a real image: for each pixel, and for its metadata.
 _BYTES_PER_PIXEL = 8
@@ -90,19 +90,35 @@ def load_item(
 class _LoadShard(beam.DoFn):
     """Holds back a shard until the next one is known, so that the detector does not wait between the two."""
 
-    def __init__(self, prepare: Prepare, pixel_limit: int, batch_size: Callable[[], int], exif: bool) -> None:
-        self._load = functools.partial(load_item, prepare=prepare, pixel_limit=pixel_limit, exif=exif)
-        self._batch_size = batch_size
+    def __init__(
+        self, folder: str, prepare: Prepare, pixel_limit: int, batch_size: Callable[[], int], exif: bool
+    ) -> None:
+        self._folder, self._prepare, self._batch_size = folder, prepare, batch_size
+        self._pixel_limit, self._exif = pixel_limit, exif
         self._loader: BatchLoader | None = None
 
+    def setup(self) -> None:
+        self._suspects: set[ShardKey] = set()
+        self._trial = Trial()
+
     def process(self, element: tuple[ShardKey, Iterable[CaptionedImage]]) -> Iterator[ImageBatch]:
-        shard, images = element
+        shard, images = ShardKey(*element[0]), element[1]
         if self._loader is None:
             self._loader = BatchLoader(self._load, self._batch_size())
-        self._loader.add(ShardKey(*shard), images)
+        if begin(self._folder, shard):
+            self._suspects.add(shard)
+        self._loader.add(shard, images)
         if self._loader.shards > 1:
             shutdown.check()
             yield from self._loader.batches()
+
+    def _load(self, shard: ShardKey, image: CaptionedImage) -> tuple[ImageItem, PreparedImage | ImageFailure]:
+        if shard in self._suspects:
+            try:
+                self._trial.survive(read_image, image.ref.uri, self._pixel_limit, self._exif)
+            except ImageFailure as failure:
+                return ImageItem(shard, image, ""), failure
+        return load_item(shard, image, self._prepare, self._pixel_limit, self._exif)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         while self._loader is not None and self._loader.shards:
@@ -116,6 +132,7 @@ class _LoadShard(beam.DoFn):
 
     def teardown(self) -> None:
         self._close()
+        self._trial.close()
 
     def _close(self) -> None:
         if self._loader is not None:
@@ -128,12 +145,14 @@ class LoadImages(beam.PTransform):
     """(shard, images) -> batches of (ImageItem, PreparedImage or ImageFailure), each of images of one shard.
 
     Attributes:
+        folder: of the shards, which are marked there as begun.
         prepare: the detector's preprocessing, run in the reader threads.
         pixel_limit: largest allowed width x height.
         batch_size: returns the images per batch; called on the worker, whose device decides.
         exif: rotate images by their EXIF orientation.
     """
 
+    folder: str
     prepare: Prepare
     pixel_limit: int
     batch_size: Callable[[], int]
@@ -141,5 +160,5 @@ class LoadImages(beam.PTransform):
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         """Load each shard."""
-        load = _LoadShard(self.prepare, self.pixel_limit, self.batch_size, self.exif)
+        load = _LoadShard(self.folder, self.prepare, self.pixel_limit, self.batch_size, self.exif)
         return shards | "LoadShard" >> beam.ParDo(load).with_output_types(ImageBatch)

@@ -25,7 +25,7 @@ from region_features.records.item import ImageItem
 from region_features.records.plan import ImageRef, Plan, ShardKey, input_digest
 from region_features.records.region_record import RegionRecord
 from region_features.records.stats import STATS_SUFFIX, ShardStats
-from transforms import files, shutdown
+from transforms import files, quarantine, shutdown
 from transforms.metrics import count
 
 # Most records that wait to be written: two batches of a GPU, which then never waits for the writer.
@@ -155,6 +155,7 @@ class ShardWriter:
         files.delete_files([self._path + STATS_SUFFIX])
         FileSystems.rename([self._temporary], [self._path])
         files.publish_bytes(self._path + STATS_SUFFIX, [stats.to_json()])
+        quarantine.end(self.folder, self.key)
         return stats
 
     def discard(self) -> None:

@@ -169,7 +169,7 @@ def test_failures_keep_their_places_in_batches(tmp_path: Path) -> None:
         batches = (
             pipeline
             | beam.Create([(("photos", 0, 1, 7), images)], reshuffle=False)
-            | LoadImages(prepare_but_for_three, LIMIT, lambda: 3)
+            | LoadImages(str(tmp_path), prepare_but_for_three, LIMIT, lambda: 3)
             | beam.Map(summary)
         )
         assert_that(
@@ -194,7 +194,7 @@ def test_a_batch_holds_images_of_one_shard(tmp_path: Path) -> None:
         (("photos", n, 3, 2), [captioned(f"{n}{i}", str(tmp_path / "a.png")) for i in range(2)]) for n in range(3)
     ]
     with Pipeline() as pipeline:
-        batches = pipeline | beam.Create(shards) | LoadImages(fake_prepare, LIMIT, lambda: 4) | beam.Map(summary)
+        batches = pipeline | beam.Create(shards) | LoadImages(str(tmp_path), fake_prepare, LIMIT, lambda: 4) | beam.Map(summary)
         assert_that(batches, equal_to([[(f"{n}0", "30"), (f"{n}1", "30")] for n in range(3)]))
 
 
@@ -214,7 +214,7 @@ def test_pixels_are_not_pickled_between_fused_steps(tmp_path: Path) -> None:
     images = [captioned(str(n), str(tmp_path / "a.png")) for n in range(5)]
     with Pipeline() as pipeline:
         shards = pipeline | beam.Create([(("photos", 0, 1, 5), images)], reshuffle=False)
-        sizes = shards | LoadImages(prepare_unpicklable, LIMIT, lambda: 2) | beam.Map(len)
+        sizes = shards | LoadImages(str(tmp_path), prepare_unpicklable, LIMIT, lambda: 2) | beam.Map(len)
         assert_that(sizes, equal_to([2, 2, 1]))
 
 
@@ -223,7 +223,7 @@ def test_batches_survive_a_runner_that_does_not_fuse(tmp_path: Path) -> None:
     images = [captioned(str(n), str(tmp_path / "a.png")) for n in range(3)]
     with Pipeline() as pipeline:
         shards = pipeline | beam.Create([(("photos", 0, 1, 3), images)], reshuffle=False)
-        batches = shards | LoadImages(fake_prepare, LIMIT, lambda: 2) | beam.Reshuffle() | beam.Map(summary)
+        batches = shards | LoadImages(str(tmp_path), fake_prepare, LIMIT, lambda: 2) | beam.Reshuffle() | beam.Map(summary)
         assert_that(batches, equal_to([[("0", "30"), ("1", "30")], [("2", "30")]]))
 
 
