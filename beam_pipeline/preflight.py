@@ -13,8 +13,8 @@ from beam_pipeline.inputs import Inputs, read_captions, read_inputs
 from beam_pipeline.layout import PLAN, Layout
 from beam_pipeline.provenance import describe_run, read_previous
 from beam_pipeline.usage import UsageError
-from region_features.exports.base import Export
-from region_features.records.coco import CAPTIONS_FILE
+from region_features.exports.base import Export, Target
+from region_features.records.coco import ANNOTATION_SUFFIX, CAPTIONS_FILE, TEST1K_ANNOTATION, annotation_files
 from region_features.records.failure import Failure
 from region_features.records.plan import (
     Plan,
@@ -109,6 +109,7 @@ def _check(config: Config) -> Job:
                 f"--outputs {','.join(outputs)}: expected whole shards in {layout.shards}, but {missing or 'all'} are "
                 f"missing or stale; add {SHARDS} to --outputs"
             )
+    _refuse_clashing_exports(exports, plan)
     provenance, failures = describe_run(config, inputs, plan), inputs.failures
     if SHARDS not in outputs and plan.shards:
         of_shards, dropped_rows = read_previous(layout, plan, inputs.captions.uri if inputs.captions else None)
@@ -134,6 +135,29 @@ def _needing_captions(exports: tuple[Export, ...]) -> Iterator[str]:
     return (export.name for export in exports if export.needs_captions)
 
 
+def _refuse_clashing_exports(exports: tuple[Export, ...], plan: Plan) -> None:
+    """Refuse two targets that would be one file, and images that a format cannot hold."""
+    places: dict[tuple[str, str], tuple[str, Target]] = {}
+    sets = list(dict.fromkeys(key.set_name for key in plan.shards))
+    for export in exports:
+        for target in export.targets(sets, plan.settings):
+            for name in target.files:
+                other, earlier = places.setdefault((target.folder, name), (export.name, target))
+                if earlier is not target:
+                    both = f"{export.name} of {', '.join(target.sets)} and {other} of {', '.join(earlier.sets)}"
+                    raise UsageError(
+                        f"{both} would both be {'/'.join(filter(None, (target.folder, name)))}; rename a folder of the "
+                        f"images, or leave {export.name} out of --outputs"
+                    )
+        for ref in (ref for refs in plan.shards.values() for ref in refs):
+            reason = export.refuse_id(ref.img_id)
+            if reason:
+                raise UsageError(
+                    f"image {ref.uri!r}: the output {export.name} cannot hold {reason}; rename it, or leave "
+                    f"{export.name} out of --outputs"
+                )
+
+
 def _read_plan(layout: Layout) -> Plan | None:
     if PLAN not in files.list_folder(layout.output):
         return None
@@ -157,6 +181,8 @@ def _outdated_files(layout: Layout) -> Iterator[str]:
     for name in files.list_folder(layout.shards):
         if parse_shard_name(name.removesuffix(STATS_SUFFIX)):
             yield files.join(layout.shards, name)
+    for name in (*annotation_files(), TEST1K_ANNOTATION + ANNOTATION_SUFFIX):
+        yield files.join(layout.annotations, name)
     try:
         plan = _read_plan(layout) or Plan({}, {})
     except ValueError:

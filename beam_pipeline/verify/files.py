@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from beam_pipeline.exports import EXPORTS
 from beam_pipeline.output_folder import OutputFolder
 from beam_pipeline.verify.shards import ShardReport
-from region_features.formats.annotations import AnnotationFile, decode_annotation_file
+from region_features.formats.annotations import AnnotationRows, decode_annotation_file
 from region_features.records.audit import Audit
 from region_features.records.coco import ANNOTATION_SUFFIX, TEST1K_ANNOTATION, annotation_files
 from region_features.records.failure import Failure
@@ -127,11 +127,10 @@ def check_annotations(output: OutputFolder, reports: Sequence[ShardReport]) -> I
     """Compare the annotation files with the captions in the shards."""
     folder = output.layout.annotations
     sizes = files.list_folder(folder)
-    decoded: list[AnnotationFile] = []
+    decoded: dict[str, AnnotationRows] = {}
     for name in (*annotation_files(), TEST1K_ANNOTATION + ANNOTATION_SUFFIX):
         if name in sizes:
-            annotations, messages = decode_annotation_file(files.read_bytes(files.join(folder, name)), name)
-            decoded.append(annotations)
+            decoded[name], messages = decode_annotation_file(files.read_bytes(files.join(folder, name)), name)
             yield from (Problem("captions", message) for message in messages)
     yield from check_captions((image for report in reports for image in report.captioned), decoded)
     yield from _check_uncaptioned(output, reports)

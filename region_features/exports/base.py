@@ -121,6 +121,10 @@ class Export(ABC):
             settings: of the run's plan.
         """
 
+    def refuse_id(self, img_id: str) -> str | None:
+        """Return why the format cannot hold an image of this id, None if it can."""
+        return None
+
     def settings(self) -> dict[str, Any]:
         """Return everything but the shards and the captions that decides the bytes."""
         return asdict(self)  # type: ignore[call-overload]

@@ -32,6 +32,10 @@ class TsvExport(Export):
             name = f"{tsv_name(set_name)}_{rule}.tsv"
             yield Target(name, (set_name,), (name,), FEATURES_FOLDER)
 
+    def refuse_id(self, img_id: str) -> str | None:
+        """Refuse what would tear a row."""
+        return "a tab or a line break in its name" if set(img_id) & set("\t\r\n") else None
+
     def build(self, target: Target, sources: Sources, folder: str, on_progress: OnProgress) -> dict[str, int]:
         """Write the rows."""
         rows = 0
