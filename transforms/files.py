@@ -208,8 +208,13 @@ def list_folder(folder: str) -> dict[str, int]:
         return {entry.path[len(prefix) :]: entry.size_in_bytes for entry in match(prefix + "*")}
     if not os.path.isdir(folder):
         return {}
+    sizes = {}
     with os.scandir(folder) as entries:
-        return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # renamed or deleted since the folder was read
+                if entry.is_file():
+                    sizes[entry.name] = entry.stat().st_size
+    return sizes
 
 
 def delete_files(paths: Iterable[str]) -> None:

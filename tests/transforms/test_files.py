@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -186,6 +187,24 @@ def test_listing_a_folder_names_its_files_only(tmp_path: Path) -> None:
     assert files.list_folder(str(tmp_path)) == {"file": 3, "link": 3}
     assert files.list_folder(str(tmp_path / "missing")) == {}
     assert files.list_folder(str(tmp_path / "file")) == {}
+
+
+def test_a_file_that_goes_while_its_folder_is_listed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("kept", "renamed"):
+        (tmp_path / name).write_bytes(b"123")
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def slow_scandir(folder: str) -> Iterator[list[os.DirEntry[str]]]:
+        with scandir(folder) as entries:
+            names = list(entries)
+        (tmp_path / "renamed").unlink()  # as another thread that publishes a shard does
+        yield names
+
+    monkeypatch.setattr(os, "scandir", slow_scandir)
+    assert files.list_folder(str(tmp_path)) == {"kept": 3}
 
 
 def test_many_files_come_in_order(tmp_path: Path) -> None:
