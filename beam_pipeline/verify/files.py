@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from beam_pipeline.exports import EXPORTS
 from beam_pipeline.output_folder import OutputFolder
@@ -15,7 +15,6 @@ from region_features.records.plan import input_digest
 from region_features.validation.captions import check_captions
 from region_features.validation.record import Problem
 from transforms import files
-from transforms.exports import target_folder
 
 
 def check_plan(output: OutputFolder) -> Iterator[Problem]:
@@ -80,26 +79,11 @@ def check_manifest(output: OutputFolder, audit: Audit) -> Iterator[Problem]:
             yield Problem("manifest", f"{name}: listed in manifest.json, and not there")
         elif name in audit.shards and row != audit.shards[name]:
             yield Problem("manifest", f"manifest.json, {name}: expected {dict(audit.shards[name])} (stats), got {row}")
-    annotations = manifest["files"].get("annotations", {})
-    yield from _check_sizes(layout.annotations, {name: row.get("bytes") for name, row in annotations.items()})
     settings = output.plan.settings if output.plan else {}
     for export in (kind() for kind in EXPORTS):
-        rows = dict(manifest["files"].get(export.name, {}))
-        for target in export.targets(list(audit.shards_of_set), settings):
-            listed = rows.pop(target.name, {}).get("files", {})
-            yield from _check_sizes(target_folder(layout.output, target), listed)
-        for name in rows:
+        targets = {target.name for target in export.targets(list(audit.shards_of_set), settings)}
+        for name in manifest["files"].get(export.name, {}).keys() - targets:
             yield Problem("manifest", f"{name}: listed in manifest.json as {export.name}, and of no set of the plan")
-
-
-def _check_sizes(folder: str, listed: Mapping[str, int]) -> Iterator[Problem]:
-    sizes = files.list_folder(folder) if listed else {}
-    for name, size in listed.items():
-        path = files.join(folder, name)
-        if name not in sizes:
-            yield Problem("manifest", f"{path}: listed in manifest.json, and not there")
-        elif sizes[name] != size:
-            yield Problem("manifest", f"{path}: expected {size} bytes (manifest.json), got {sizes[name]}")
 
 
 def check_failures(output: OutputFolder, audit: Audit) -> Iterator[Problem]:

@@ -7,24 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from region_features.records.coco import ANNOTATION_SUFFIX, TEST1K_ANNOTATION, TEST_SPLIT, annotation_files
 from region_features.records.item import ImageCaptions
 
-
-@dataclass(frozen=True)
-class AnnotationFile:
-    """A decoded annotation file.
-
-    Attributes:
-        name: its base name.
-        rows: coco id -> (line number, digest of the sentences).
-    """
-
-    name: str
-    rows: Mapping[int, tuple[int, bytes]]
+# Coco id -> (line number, digest of the sentences).
+AnnotationRows = dict[int, tuple[int, bytes]]
 
 
 def caption_digest(sentences: Sequence[str]) -> bytes:
@@ -36,14 +25,11 @@ def caption_digest(sentences: Sequence[str]) -> bytes:
 def encode_annotation_files(
     images: Sequence[ImageCaptions], test1k_ids: frozenset[int] | None
 ) -> dict[str, Iterator[bytes]]:
-    """Encode the annotation files, each split in the order of `images`; all of `train` comes before `restval`.
+    """Return the lines of each annotation file, each split in the order of `images`; `train` comes before `restval`.
 
     Args:
         images: the captions of dataset_coco.json, in file order.
         test1k_ids: coco ids of the 1K test set; None to leave out its file.
-
-    Returns:
-        File name -> its lines.
     """
     lines = {name: _encode_lines(images, splits) for name, splits in annotation_files().items()}
     if test1k_ids is not None:
@@ -60,17 +46,9 @@ def _encode_lines(images: Sequence[ImageCaptions], splits: Sequence[str]) -> Ite
                 yield (json.dumps(row, ensure_ascii=False) + "\n").encode()
 
 
-def decode_annotation_file(data: bytes, name: str) -> tuple[AnnotationFile, list[str]]:
-    """Decode an annotation file.
-
-    Args:
-        data: its content.
-        name: its base name, also for messages.
-
-    Returns:
-        The file without its bad lines, and a message for each bad or repeated line.
-    """
-    rows: dict[int, tuple[int, bytes]] = {}
+def decode_annotation_file(data: bytes, name: str) -> tuple[AnnotationRows, list[str]]:
+    """Return the rows of the annotation file `name`, and a message for each bad or repeated line."""
+    rows: AnnotationRows = {}
     problems = []
     for number, line in enumerate(data.removesuffix(b"\n").split(b"\n") if data else (), start=1):
         try:
@@ -86,4 +64,4 @@ def decode_annotation_file(data: bytes, name: str) -> tuple[AnnotationFile, list
             problems.append(f"{name}, line {number}: id {coco_id} comes a second time")
         else:
             rows[coco_id] = (number, caption_digest(sentences))
-    return AnnotationFile(name, rows), problems
+    return rows, problems

@@ -12,11 +12,7 @@ from region_features.records.given_boxes import STAGE, GivenBoxes, describe_bad_
 
 
 def parse_boxes(data: bytes, source: str) -> tuple[list[GivenBoxes], list[Failure]]:
-    """Read a file of given boxes.
-
-    Args:
-        data: its content; empty lines are skipped.
-        source: its path, for messages.
+    """Read a file of given boxes; empty lines are skipped.
 
     Returns:
         The images in file order, and a Failure of stage `boxes` for each damaged line. Where only the boxes of a line
@@ -68,8 +64,7 @@ def _given_boxes(img_id: str, row: dict[str, Any]) -> GivenBoxes:
         return no_boxes(img_id)
     bad = [index for index, box in enumerate(rows) if not _is_box(box)]
     if bad:
-        problem = f"expected 4 numbers x1, y1, x2, y2, got {rows[bad[0]]!r:.80}"
-        return no_boxes(img_id, describe_bad_boxes(bad, problem))
+        return no_boxes(img_id, describe_bad_boxes(bad, f"expected 4 numbers x1, y1, x2, y2, got {rows[bad[0]]!r:.80}"))
     with np.errstate(over="ignore"):  # values beyond float32 become infinite, and are refused below
         boxes = np.array(rows, np.float64).astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(boxes).all(axis=1)).tolist()
@@ -83,9 +78,7 @@ def _given_boxes(img_id: str, row: dict[str, Any]) -> GivenBoxes:
 
 
 def _is_box(box: Any) -> bool:
-    return isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))
-
-
-def _is_number(value: Any) -> bool:
+    if not isinstance(box, list) or len(box) != 4:
+        return False
     # Larger integers may overflow a float.
-    return type(value) is float or (type(value) is int and abs(value) < 2**63)
+    return all(type(value) is float or (type(value) is int and abs(value) < 2**63) for value in box)

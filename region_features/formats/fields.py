@@ -15,16 +15,12 @@ _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def image_of(fields: Mapping[str, object], source: str) -> str:
-    """Return file and image for messages."""
+    """Name file and image, for messages."""
     return f"{source}, image {fields.get('img_id', '(unnamed)')!s:.300}"
 
 
 def text_field(fields: Mapping[str, object], name: str, where: str) -> str:
-    """Return a field that is text.
-
-    Raises:
-        ValueError: it is missing or something else.
-    """
+    """Return a field that is text; ValueError if it is missing or something else."""
     value = fields.get(name)
     if not isinstance(value, str):
         raise ValueError(f"{where}, field {name}: expected text, got {_kind(value)}; {REMEDY}")
@@ -32,11 +28,7 @@ def text_field(fields: Mapping[str, object], name: str, where: str) -> str:
 
 
 def number_field(fields: Mapping[str, object], name: str, where: str) -> int:
-    """Return the whole number that a field holds as text.
-
-    Raises:
-        ValueError: the field is missing, or holds something else.
-    """
+    """Return the whole number that a field holds as text; ValueError if it is missing or something else."""
     text = text_field(fields, name, where)
     if not _WHOLE_NUMBER.fullmatch(text):
         raise ValueError(f"{where}, field {name}: expected a whole number, got {text[:40]!r}; {REMEDY}")
@@ -44,11 +36,7 @@ def number_field(fields: Mapping[str, object], name: str, where: str) -> int:
 
 
 def record_from_fields(fields: Mapping[str, object], source: str) -> RegionRecord:
-    """Build a record.
-
-    Args:
-        fields: `img_id`, `img_h` and `img_w` as text, and the arrays of ARRAY_FIELDS; more are ignored.
-        source: the file's name, for messages.
+    """Build a record of `img_id`, `img_h` and `img_w` as text, and the arrays of ARRAY_FIELDS; more is ignored.
 
     Raises:
         ValueError: a field is missing or has not the type, dtype or shape it must have; names file, image and field.

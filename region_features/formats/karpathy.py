@@ -14,10 +14,6 @@ from region_features.records.item import ImageCaptions
 def parse_dataset(data: bytes, source: str) -> tuple[list[ImageCaptions], list[Failure]]:
     """Read dataset_coco.json.
 
-    Args:
-        data: content of the file.
-        source: its path, for messages.
-
     Returns:
         The images in file order, and a Failure of stage `captions` for each damaged row.
 
@@ -76,11 +72,7 @@ def _parse_row(row: Any) -> ImageCaptions:
 
 
 def parse_test1k_ids(data: bytes, source: str) -> frozenset[int]:
-    """Read the coco ids of the 1K test set, one a line; empty lines are skipped.
-
-    Raises:
-        ValueError: a line is not a number; the message names file and line.
-    """
+    """Read the coco ids of the 1K test set, one a line or none; a ValueError names file and line of anything else."""
     ids = set()
     for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), start=1):
         try:
@@ -91,11 +83,7 @@ def parse_test1k_ids(data: bytes, source: str) -> frozenset[int]:
 
 
 def check_test1k_ids(ids: frozenset[int], images: Iterable[ImageCaptions], source: str) -> None:
-    """Refuse ids that are not of split `test`.
-
-    Raises:
-        ValueError: the message gives their number and the smallest of them.
-    """
+    """Raise a ValueError for ids that are not of split `test`, with their number and the smallest of them."""
     strangers = ids - {image.coco_id for image in images if image.split == TEST_SPLIT}
     if strangers:
         raise ValueError(

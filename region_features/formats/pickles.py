@@ -50,10 +50,9 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the stand-in of `module.name`."""
-        try:
-            return self._admitted[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}, which is refused") from None
+        if (module, name) not in self._admitted:
+            raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}, which is refused")
+        return self._admitted[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
         """Return the stand-in of data outside the pickle."""
@@ -63,14 +62,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 
 
 def load_restricted(data: bytes, kind: type, expected: str, source: str, admitted: Admitted | None = None) -> Any:
-    """Load a pickled container with `RestrictedUnpickler`.
-
-    Args:
-        data: the pickle.
-        kind: class of the container.
-        expected: its content in words, for messages.
-        source: the file's name, for messages.
-        admitted: see `RestrictedUnpickler`.
+    """Load a pickled container of class `kind` with `RestrictedUnpickler`; messages call it `expected`.
 
     Raises:
         ValueError: the pickle is damaged, asks for what is not admitted, or holds something else than a `kind`.
@@ -110,14 +102,9 @@ def dump_portable(value: object) -> bytes:
 
 
 def peek_text(data: bytes, name: str) -> str | None:
-    """Find the text that follows the text `name`, as a dict's value follows its key; nothing is unpickled.
+    """Find the text that follows the text `name` in the beginning of a pickle, as a dict's value follows its key.
 
-    Args:
-        data: the beginning of a pickle, of whatever length.
-        name: the key.
-
-    Returns:
-        The value; None if these bytes do not hold it.
+    Nothing is unpickled. None if these bytes do not hold the value.
     """
     named = False
     try:

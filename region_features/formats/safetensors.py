@@ -27,9 +27,7 @@ _HALVED = ("features", "cls_prob", "attrs")  # pixels and single confidences sta
 def encode_safetensors(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> Iterator[bytes]:
     """Yield a file's bytes in pieces, the same for the same content: the package's writer orders metadata by chance.
 
-    Args:
-        arrays: name -> array of int64, float32 or float16.
-        metadata: what the file says of itself.
+    `arrays` are of int64, float32 or float16.
     """
     # The largest items first: every array then begins at a multiple of its item's size.
     ordered = sorted(arrays.items(), key=lambda entry: (-entry[1].itemsize, entry[0]))
@@ -48,9 +46,7 @@ def encode_safetensors(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str
 def encode_record(record: RegionRecord, half: bool) -> bytes:
     """Return the bytes of a file: the eight arrays by name; id, height and width as its metadata.
 
-    Args:
-        record: the image.
-        half: store features, cls_prob and attrs as float16.
+    `half` stores features, cls_prob and attrs as float16.
 
     Raises:
         ValueError: a value is too large for float16; names image and field.
@@ -64,10 +60,6 @@ def encode_record(record: RegionRecord, half: bool) -> bytes:
 
 def decode_record(data: bytes, source: str) -> RegionRecord:
     """Read a value back; float16 becomes float32.
-
-    Args:
-        data: the bytes of a file.
-        source: the LMDB's name and the key, for messages.
 
     Raises:
         ValueError: the value is cut off, damaged or of another layout, or a field is missing or has not the dtype or
@@ -110,11 +102,7 @@ def encode_keys(keys: Sequence[bytes]) -> bytes:
 
 
 def decode_keys(data: bytes, source: str) -> list[bytes]:
-    """Read the record `keys` back.
-
-    Raises:
-        ValueError: it is no JSON list of texts.
-    """
+    """Read the record `keys` back; ValueError if it is no JSON list of texts."""
     try:
         keys = json.loads(data)
     except (ValueError, RecursionError) as error:

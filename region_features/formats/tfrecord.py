@@ -40,14 +40,7 @@ def masked_crc(data: bytes) -> int:
 
 
 def write_record(stream: ByteSink, data: bytes) -> int:
-    """Write one framed record.
-
-    Args:
-        stream: a buffered binary file open for writing.
-        data: the record, at most 2 GiB.
-
-    Returns:
-        Bytes written, framing included.
+    """Write one framed record, and return the bytes written, framing included.
 
     Raises:
         ValueError: the record is larger than a protobuf message can be.
@@ -62,14 +55,7 @@ def write_record(stream: ByteSink, data: bytes) -> int:
 
 
 def read_records(stream: ByteSource, source: str) -> Iterator[bytes]:
-    """Read framed records until the end of the file.
-
-    Args:
-        stream: a binary file open for reading, at a record's start.
-        source: the file's name, for messages.
-
-    Yields:
-        The data of each record.
+    """Yield the data of each record from the stream's position, which is a record's start, to the file's end.
 
     Raises:
         ValueError: the file is cut or damaged; names it and the byte where the bad record starts.
@@ -90,10 +76,7 @@ def read_records(stream: ByteSource, source: str) -> Iterator[bytes]:
 def record_offsets(stream: BinaryIO, size: int, source: str) -> Iterator[int]:
     """Yield the byte at which each record's header begins; only headers are read and checked.
 
-    Args:
-        stream: an unbuffered, seekable binary file.
-        size: its length in bytes.
-        source: its name, for messages.
+    `stream` is unbuffered, and `size` bytes long.
 
     Raises:
         ValueError: a header is damaged, or the last record is cut off.

@@ -30,12 +30,7 @@ class RowPlace(NamedTuple):
 
 
 def encode_tsv_row(record: RegionRecord, columns: int) -> bytes:
-    """Return one line with its end: the first `columns` fields in FIELD_NAMES order.
-
-    Args:
-        record: the image.
-        columns: 10 or 13.
-    """
+    """Return one line with its end: the first `columns` (10 or 13) fields in FIELD_NAMES order."""
     strings = record_to_strings(record)
     return ("\t".join([strings[name] for name in FIELD_NAMES[:columns]]) + "\n").encode()
 
@@ -45,10 +40,6 @@ def decode_tsv_row(line: bytes, source: str) -> RegionRecord:
 
     Base64 wrapped as `b'...'`, or with missing or excess padding, is accepted. A row of ten columns comes back with
     probability arrays of width 0.
-
-    Args:
-        line: the row, with or without its line end.
-        source: file and line, for messages.
 
     Raises:
         ValueError: the row is damaged; names the field.
@@ -77,10 +68,6 @@ def find_rows(stream: BinaryIO, source: str) -> Iterator[RowPlace | ValueError]:
     """Yield the place of each row of a file, or an error for a damaged row; skip empty lines.
 
     Only the number of columns and the id are checked here, the arrays when the row is decoded.
-
-    Args:
-        stream: a binary file open at its start.
-        source: its name, for messages.
     """
     offset, number = 0, 0
     while line := stream.readline(_MAX_ROW):

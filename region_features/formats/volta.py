@@ -37,12 +37,7 @@ def record_from_strings(strings: Mapping[str, object], source: str) -> RegionRec
 
     Widths follow from `num_boxes` and the byte counts, so an image without boxes comes back with arrays of width 0.
 
-    Args:
-        strings: the fields by name; more are ignored.
-        source: the file's name, for messages.
-
-    Returns:
-        The record; its arrays are read-only.
+    More fields are ignored. The record's arrays are read-only.
 
     Raises:
         ValueError: a field is missing, no text, no number, no base64, or of a size that does not fit `num_boxes`.
@@ -64,10 +59,6 @@ def encode_volta(record: RegionRecord) -> bytes:
 def decode_volta(data: bytes, source: str) -> RegionRecord:
     """Read a value of VOLTA's LMDB; a pickle that asks for any class or function is refused.
 
-    Args:
-        data: the pickled dict.
-        source: the file's name, for messages.
-
     Raises:
         ValueError: the data is no such pickle, or a field is wrong (see `record_from_strings`).
     """
@@ -85,11 +76,7 @@ def encode_keys(keys: Sequence[bytes]) -> bytes:
 
 
 def decode_keys(data: bytes, source: str) -> list[bytes]:
-    """Read the record `keys`; a pickle that asks for any class or function is refused.
-
-    Raises:
-        ValueError: the data is no pickled list of bytes.
-    """
+    """Read the record `keys`; ValueError if it is no pickled list of bytes, or asks for any class or function."""
     source = f"{source}, record keys"
     keys = load_restricted(data, list, "a pickled list", source)
     if not all(isinstance(key, bytes) for key in keys):

@@ -26,21 +26,14 @@ def encode_arrays(record: RegionRecord) -> bytes:
     `classes` is the same array as `cls_prob`, so the pickle stores it once. Plain `pickle.loads` reads it wherever
     numpy is installed.
     """
-    values = {name: getattr(record, name) for name in FIELD_NAMES}
-    return dump_portable(
-        {name: value if isinstance(value, np.ndarray) else str(value) for name, value in values.items()}
-    )
+    fields = {name: getattr(record, name) for name in FIELD_NAMES}
+    return dump_portable({name: v if isinstance(v, np.ndarray) else str(v) for name, v in fields.items()})
 
 
 def decode_arrays(data: bytes, source: str) -> RegionRecord:
     """Read a value back, bit for bit; a pickle that asks for anything but arrays of this form is refused.
 
-    Args:
-        data: the pickled dict.
-        source: the file's name, for messages.
-
-    Returns:
-        The record; its arrays are read-only views of the pickle's bytes.
+    The record's arrays are read-only views of the pickle's bytes.
 
     Raises:
         ValueError: the data is no such pickle, or a field is missing or has not the type, dtype or shape it must have.

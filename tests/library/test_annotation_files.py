@@ -48,25 +48,25 @@ def test_without_ids_there_is_no_test1k_file() -> None:
 
 
 def test_an_encoded_file_is_decoded_with_its_line_numbers_and_digests() -> None:
-    file, problems = decode_annotation_file(encoded(None)["train_ann.jsonl"], "train_ann.jsonl")
-    assert problems == [] and file.name == "train_ann.jsonl"
+    rows, problems = decode_annotation_file(encoded(None)["train_ann.jsonl"], "train_ann.jsonl")
+    assert problems == []
     digests = {image.coco_id: caption_digest(image.sentences) for image in IMAGES}
     assert len(set(digests.values())) == len(IMAGES)
-    assert file.rows == {4: (1, digests[4]), 1: (2, digests[1]), 5: (3, digests[5]), 2: (4, digests[2])}
-    assert decode_annotation_file(b"", "test_ann.jsonl")[0].rows == {}
+    assert rows == {4: (1, digests[4]), 1: (2, digests[1]), 5: (3, digests[5]), 2: (4, digests[2])}
+    assert decode_annotation_file(b"", "test_ann.jsonl")[0] == {}
 
 
 @pytest.mark.parametrize("line", [b"{", b"", b"[]", b'{"id": 7}', b'{"sentences": [], "id": "7"}'])
 def test_a_bad_line_is_named_and_its_neighbours_stay(line: bytes) -> None:
     good = b'{"sentences": ["a"], "id": 1}\n', b'{"sentences": ["b"], "id": 2}\n'
-    file, problems = decode_annotation_file(good[0] + line + b"\n" + good[1], "a_ann.jsonl")
-    assert list(file.rows) == [1, 2]
+    rows, problems = decode_annotation_file(good[0] + line + b"\n" + good[1], "a_ann.jsonl")
+    assert list(rows) == [1, 2]
     expected = 'a_ann.jsonl, line 2: expected {"sentences": [...], "id": number}, got '
     assert problems == [f"{expected}{line!r}"]
 
 
 def test_a_repeated_id_is_named_and_its_first_line_stays() -> None:
     line = b'{"sentences": ["a"], "id": 1}\n'
-    file, problems = decode_annotation_file(line * 2, "a_ann.jsonl")
-    assert file.rows == {1: (1, caption_digest(["a"]))}
+    rows, problems = decode_annotation_file(line * 2, "a_ann.jsonl")
+    assert rows == {1: (1, caption_digest(["a"]))}
     assert problems == ["a_ann.jsonl, line 2: id 1 comes a second time"]
