@@ -1,15 +1,15 @@
-"""Images a second of the detector against a straight port and detectron2's own modules, and what it costs in exactness.
+"""Compare the detector's speed and exactness with those of a straight port and of detectron2's own modules.
 
     python -m benchmarks.full_size_weights full.caffemodel
     python -m benchmarks.detector full.caffemodel [IMAGE ...] [--device cuda --precision float32 tf32 bfloat16 float16]
-        [--write README.md docs/performance.md]
+        [--write docs/performance.md]
 
-All run in this process and take turns on every image, or on every batch where --batch is more than 1; the port and
-detectron2 take a batch image by image, in float32. Rates are the median and the best over rounds and turns, ratios the
-median over rounds. A turn goes from prepared pixels to arrays on the host; the peak memory is that of a process with
-this one side, on a GPU of its tensors. "The program" is the whole pipeline over JPEGs, decode and TFRecords included.
-On a GPU the last column is the arithmetic done as a share of what matrix products reach in the same precision, and for
-the program the share of the time that the GPU was busy. Without images scikit-image's photographs are taken.
+All sides run in this process and take turns on every image, or on every batch if --batch is more than 1; the port and
+detectron2 process a batch image by image, in float32. Rates are the median and the best over rounds and turns, ratios
+the median over rounds. A turn goes from prepared pixels to arrays on the host. Peak memory is that of a process with
+one side only, on a GPU that of its tensors. "The program" is the whole pipeline from JPEGs to TFRecords. On a GPU the
+last column is the arithmetic rate as a share of the rate of matrix products in the same precision, and for the program
+the share of time in which the GPU was busy. Without images scikit-image's photographs are used.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.child import answer_of
 from benchmarks.detector_sides import EAGER, LABELS, PORT, Run, load_side, turns
-from benchmarks.deviation import Described, Deviation, deviation, together
+from benchmarks.deviation import Deviation, Regions, deviation, together
 from benchmarks.gpu import matmul_rate
 from benchmarks.marked_table import Row, Table, markdown, names_in, write
+from region_features.detector.device import choose_device
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.settings import FLOAT32, PRECISIONS
 
@@ -45,18 +46,18 @@ EXACTNESS_HEADER = (
     "compared", "measured on", "same boxes", "boxes kept by both", "box, px", "probability", "feature",
     "feature, relative", "mean, relative",
 )  # fmt: skip
-_BRIEFLY = {PORT: "the straight port"}
+_SHORT_LABELS = {PORT: "the straight port"}
 Turns = list[list[PreparedImage]]
-Seconds = dict[str, NDArray[np.float64]]  # by side: of an image, (rounds, turns)
+Seconds = dict[str, NDArray[np.float64]]  # by side: seconds of an image, (rounds, turns)
 
 
 @dataclass(frozen=True)
 class Exactness:
-    """What one pass over all images shows.
+    """Result of one pass over all images.
 
     Attributes:
-        deviations: by the two sides that were compared, of them and of the reference.
-        flops: by side, of a mean image; of the port and of detectron2.
+        deviations: (side, reference) -> their deviation.
+        flops: side -> floating-point operations of a mean image, for the port and detectron2.
     """
 
     deviations: dict[tuple[str, str], Deviation]
@@ -64,7 +65,7 @@ class Exactness:
 
 
 def measured_on(device: str, threads: int) -> str:
-    """The machine's name for a table: its GPU, or its processor and how many threads of it."""
+    """Return the machine's name for a table: its GPU, or its processor and the number of threads used."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
@@ -73,19 +74,19 @@ def measured_on(device: str, threads: int) -> str:
     return f"{names[0] if names else platform.processor()}, {threads} threads"
 
 
-def _apart(found: Sequence[Described], reference: Sequence[Described]) -> Deviation:
-    return together([deviation(*pair) for pair in zip(found, reference, strict=True)])
+def _deviation(images: Sequence[Regions], reference: Sequence[Regions]) -> Deviation:
+    return together([deviation(*pair) for pair in zip(images, reference, strict=True)])
 
 
 def compare(sides: dict[str, Run], batches: Turns) -> Exactness:
-    """Runs every side once over all images, which also warms them up.
+    """Run every side once over all images, which also warms them up.
 
     Raises:
         ValueError: an image gives no record.
     """
     outputs, flops = {}, {}
     for side, run in sides.items():
-        # Only over what is counted: under a counter this detector's fused operations may go another way.
+        # Not over this detector: under a counter its fused operations may take another path.
         counter = FlopCounterMode(display=False) if side in (PORT, EAGER) else nullcontext()
         with counter:
             outputs[side] = [record for photos in batches for record in run(photos)]
@@ -95,17 +96,17 @@ def compare(sides: dict[str, Run], batches: Turns) -> Exactness:
             if isinstance(record, Exception):
                 raise ValueError(f"{LABELS[side]}: expected a record of every image, got: {record}")
     photos = [photo for batch in batches for photo in batch]
-    exact, deviations = outputs[FLOAT32], {(FLOAT32, PORT): _apart(outputs[FLOAT32], outputs[PORT])}
+    exact, deviations = outputs[FLOAT32], {(FLOAT32, PORT): _deviation(outputs[FLOAT32], outputs[PORT])}
     for side in [side for side in outputs if side not in (PORT, EAGER, FLOAT32)]:
-        # Numbers are compared on float32's boxes, since other boxes have other numbers.
+        # Numbers are compared on float32's boxes: other boxes have other numbers.
         given = [replace(photo, boxes=record.boxes) for photo, record in zip(photos, exact, strict=True)]
-        kept, numbers = _apart(outputs[side], exact), _apart(sides[side](given), exact)
-        deviations[side, FLOAT32] = replace(numbers, same=kept.same, found=kept.found, box=kept.box)
+        kept, numbers = _deviation(outputs[side], exact), _deviation(sides[side](given), exact)
+        deviations[side, FLOAT32] = replace(numbers, same_boxes=kept.same_boxes, kept=kept.kept, box=kept.box)
     return Exactness(deviations, flops)
 
 
 def measure(sides: dict[str, Run], batches: Turns, rounds: int) -> Seconds:
-    """Seconds an image, side by side: every turn runs all sides, one after the other."""
+    """Measure the seconds of an image: every turn runs all sides, one after the other."""
     seconds = {side: np.empty((rounds, len(batches))) for side in sides}
     for number in range(rounds):
         for turn, photos in enumerate(batches):
@@ -125,7 +126,7 @@ def _megabytes(count: float) -> str:
 
 
 def speed_rows(seconds: Seconds, machine: str, peaks: dict[str, float], used: dict[str, str]) -> list[Row]:
-    """The rows of the sides; `used` is empty on a CPU."""
+    """Return the rows of the sides; `used` is empty on a CPU."""
     rows: list[Row] = []
     for side, times in seconds.items():
         rates = 1 / times
@@ -136,7 +137,7 @@ def speed_rows(seconds: Seconds, machine: str, peaks: dict[str, float], used: di
 
 
 def in_processes(options: argparse.Namespace, sides: Sequence[str]) -> tuple[dict[str, float], dict[str, dict]]:
-    """What is measured in processes of their own: peak bytes by side, and the program's figures by precision.
+    """Measure in processes of their own the peak bytes of each side, and the program in each precision.
 
     Raises:
         RuntimeError: one of them failed.
@@ -146,8 +147,7 @@ def in_processes(options: argparse.Namespace, sides: Sequence[str]) -> tuple[dic
     weights, batch, count = str(Path(options.weights).resolve()), str(options.batch), str(options.program_images)
     peaks, programs = {}, {}
     for side in sides:
-        found = answer_of("benchmarks.detector_sides", weights, side, *images, *shared, "--batch", batch)
-        peaks[side] = found["peak"]
+        peaks[side] = answer_of("benchmarks.detector_sides", weights, side, *images, *shared, "--batch", batch)["peak"]
         if side not in (PORT, EAGER) and options.program_images:
             chosen = ("--precision", side, "--images", count)
             programs[side] = answer_of("benchmarks.end_to_end", weights, *images, *shared, *chosen)
@@ -155,27 +155,28 @@ def in_processes(options: argparse.Namespace, sides: Sequence[str]) -> tuple[dic
 
 
 def program_rows(programs: dict[str, dict], machine: str) -> list[Row]:
-    """The rows of the whole program."""
+    """Return the rows of the whole program."""
     rows: list[Row] = []
-    for precision, found in programs.items():
-        busy = "" if found["busy"] is None else f"busy {found['busy']:.0%} of the time"
-        figures = (f"{found['rate']:.3g}", "", "", "", _megabytes(found["peak"]), busy)
+    for precision, program in programs.items():
+        busy = "" if program["busy"] is None else f"busy {program['busy']:.0%} of the time"
+        figures = (f"{program['rate']:.3g}", "", "", "", _megabytes(program["peak"]), busy)
         rows.append((f"the program, {precision}", machine, *figures))
     return rows
 
 
 def exactness_rows(deviations: dict[tuple[str, str], Deviation], machine: str) -> list[Row]:
-    """One row a comparison."""
+    """Return a row for each comparison."""
     rows: list[Row] = []
-    for (side, other), one in deviations.items():
-        shares = (f"{one.same:.0%}", f"{one.found:.1%}")
-        numbers = (f"{number:.1e}" for number in (one.box, one.probability, one.feature, one.relative, one.mean))
-        rows.append((f"{side} with {_BRIEFLY.get(other, other)}", machine, *shares, *numbers))
+    for (side, other), apart in deviations.items():
+        shares = (f"{apart.same_boxes:.0%}", f"{apart.kept:.1%}")
+        numbers = (apart.box, apart.probability, apart.feature, apart.relative, apart.mean)
+        figures = (f"{number:.1e}" for number in numbers)
+        rows.append((f"{side} with {_SHORT_LABELS.get(other, other)}", machine, *shares, *figures))
     return rows
 
 
 def run(options: argparse.Namespace) -> list[Table]:
-    """Measures everything that was asked for.
+    """Measure everything that was asked for.
 
     Raises:
         ValueError, OSError: the weights, an image or a precision cannot be used.
@@ -190,7 +191,7 @@ def run(options: argparse.Namespace) -> list[Table]:
     flops = exactness.flops
     print(f"GMACs an image: straight port {flops[PORT] / 2e9:.1f}, detectron2's modules {flops[EAGER] / 2e9:.1f}")
     seconds = measure(sides, batches, options.rounds)
-    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
     print(f"{len(batches)} turns of {options.batch} images, {options.rounds} rounds; load average {load}")
     machine = measured_on(options.device, options.threads)
     used = {}
@@ -206,7 +207,7 @@ def run(options: argparse.Namespace) -> list[Table]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the tables, and writes them where they belong."""
+    """Print the tables, and write them into the files of --write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights")
     parser.add_argument("images", nargs="*")
@@ -219,13 +220,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", nargs="+", default=[], metavar="FILE", help="files that hold the tables")
     options = parser.parse_args(argv)
     on_gpu = options.device == "cuda"
-    if on_gpu and not torch.cuda.is_available():
-        parser.error("--device cuda: expected a GPU that torch can use, found none; use --device cpu")
     if options.batch is None:
         options.batch = 8 if on_gpu else 1
     if options.program_images is None:
         options.program_images = 1000 if on_gpu else 0
     try:
+        choose_device(options.device)
         for name in options.write:
             names_in(Path(name), (SPEED, EXACTNESS))
         tables = run(options)

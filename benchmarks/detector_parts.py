@@ -1,9 +1,9 @@
-"""Seconds of the detector's parts on this CPU, beside those of a straight port.
+"""Measure the seconds of the detector's parts on this CPU, beside those of a straight port.
 
     python -m benchmarks.detector_parts WEIGHTS [IMAGE ...] [--threads 2] [--rounds 2]
 
-Both run in this process and take turns on every image; `benchmarks/straight_port.py` says what the port is. Without
-images, scikit-image's photographs are taken. Each figure is the mean over the images of the better round.
+Both run in this process and take turns on every image; `benchmarks/straight_port.py` describes the port. Without
+images, scikit-image's photographs are used. Each figure is the mean over the images of the better round.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Seconds = dict[str, float]
 
 
 class Clock:
-    """Seconds by part; a part within another counts for itself only."""
+    """Seconds by part; the time of a part inside another is not counted for the outer one."""
 
     def __init__(self) -> None:
         self.seconds: Seconds = dict.fromkeys((*PARTS, REST), 0.0)
@@ -39,7 +39,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Adds the time spent inside to a part."""
+        """Add the time spent inside to a part."""
         self._inner.append(0.0)
         began = time.perf_counter()
         yield
@@ -48,7 +48,7 @@ class Clock:
         self._inner[-1] += spent
 
     def over(self, owner: Any, method: str, name: str) -> None:
-        """Times every call of an object's method as a part."""
+        """Time every call of an object's method as a part."""
         plain: Callable[..., Any] = getattr(owner, method)
 
         def timed(*arguments: Any, **settings: Any) -> Any:
@@ -59,7 +59,7 @@ class Clock:
 
 
 def timed_detector(weights: str, clock: Clock) -> Detector:
-    """The detector, its parts timed where it calls them."""
+    """Load the detector with its parts timed."""
     detector = Detector.load(weights, "cpu", SelectionRule())
     network: Any = detector.network
     heads = network.roi_heads
@@ -67,7 +67,7 @@ def timed_detector(weights: str, clock: Clock) -> Detector:
     clock.over(network.proposal_generator, "candidates", "RPN and proposals")
     clock.over(network.proposal_generator, "proposals", "RPN and proposals")
     clock.over(heads.res5, "forward", "res5")
-    # What is left of the head beside res5.
+    # The rest of the head, since res5 is timed apart.
     clock.over(heads, "forward", "RoI pool")
     clock.over(heads.box_predictor, "class_probabilities", "scores")
     clock.over(heads.box_predictor, "attribute_probabilities", "attributes")
@@ -76,7 +76,7 @@ def timed_detector(weights: str, clock: Clock) -> Detector:
 
 
 def measure(weights: str, photos: Sequence[PreparedImage], rounds: int) -> dict[str, Seconds]:
-    """Seconds of the parts, of the port and of the detector: means over the images of the better round."""
+    """Measure the seconds of the port's and the detector's parts: means over the images of the better round."""
     clocks = {"straight": Clock(), "ours": Clock()}
     port, detector = straight_port.load(weights, "cpu"), timed_detector(weights, clocks["ours"])
     best: dict[tuple[str, int], Seconds] = {}
@@ -99,7 +99,7 @@ def measure(weights: str, photos: Sequence[PreparedImage], rounds: int) -> dict[
 
 
 def main() -> int:
-    """Runs both and prints the table."""
+    """Run both and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights")
     parser.add_argument("images", nargs="*")
@@ -109,13 +109,13 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     try:
         photos = [photo for turn in turns(options.images, 1) for photo in turn]
-        found = measure(options.weights, photos, options.rounds)
+        seconds = measure(options.weights, photos, options.rounds)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(f"{len(photos)} images, {options.threads} threads, load average {os.getloadavg()[0]:.1f}")
     print(f"{'seconds an image':20} {'straight':>9} {'ours':>9} {'ratio':>7}")
-    table = {part: (found["straight"][part], found["ours"][part]) for part in (*PARTS, REST)}
-    table["all"] = (sum(found["straight"].values()), sum(found["ours"].values()))
+    table = {part: (seconds["straight"][part], seconds["ours"][part]) for part in (*PARTS, REST)}
+    table["all"] = (sum(seconds["straight"].values()), sum(seconds["ours"].values()))
     for part, (plain, ours) in table.items():
         print(f"{part:20} {plain:9.3f} {ours:9.3f} {plain / ours:7.2f}")
     return 0

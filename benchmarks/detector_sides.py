@@ -1,4 +1,4 @@
-"""What `benchmarks.detector` compares: a straight port, detectron2's own modules, and this detector.
+"""The sides that `benchmarks.detector` compares: a straight port, detectron2's own modules, and this detector.
 
     python -m benchmarks.detector_sides WEIGHTS SIDE [IMAGE ...]     # the peak memory of one of them, as JSON
 
@@ -22,7 +22,7 @@ from region_features.detector import Detector
 from region_features.detector.precision import arithmetic
 from region_features.detector.preprocess import prepare
 from region_features.records.prepared_image import PreparedImage
-from region_features.records.settings import FLOAT32, PRECISIONS, SelectionRule
+from region_features.records.settings import FLOAT32, PRECISIONS
 
 PORT, EAGER = "port", "detectron2"
 SIDES = (PORT, EAGER, *PRECISIONS)
@@ -32,31 +32,29 @@ Run = Callable[[Sequence[PreparedImage]], list[Any]]
 
 
 def load_side(side: str, weights: str, device: str) -> Run:
-    """A side, ready to run on images; all but this detector take them one by one, in float32.
+    """Load a side; all but this detector process images one by one, in float32.
 
     Raises:
-        ValueError: the weights, or the precision on this device, cannot be used.
+        ValueError: the weights cannot be used, or there is no such device or precision.
         OSError: the weights cannot be read.
-        RuntimeError: there is no such device.
     """
     if side not in (PORT, EAGER):
-        settings = {} if side == FLOAT32 else {"precision": side}
-        return Detector.load(weights, device, SelectionRule(), **settings).detect
+        return Detector.load(weights, device, precision=side).detect
     module: Any = straight_port if side == PORT else eager_detectron2
     network = module.load(weights, device)
 
     def run(photos: Sequence[PreparedImage]) -> list[Any]:
         with arithmetic(FLOAT32, torch.device(device)):
-            found = [module.detect(network, photo) for photo in photos]
+            results = [module.detect(network, photo) for photo in photos]
             if device == "cuda":
                 torch.cuda.synchronize()
-        return found
+        return results
 
     return run
 
 
 def turns(paths: Sequence[str], batch: int) -> list[list[PreparedImage]]:
-    """The photographs in batches; they come round again until the last one is full.
+    """Return the photographs in batches; the first ones are repeated until the last batch is full.
 
     Raises:
         ValueError: one cannot be read.
@@ -67,7 +65,7 @@ def turns(paths: Sequence[str], batch: int) -> list[list[PreparedImage]]:
 
 
 def main() -> int:
-    """Runs one side once over the images; prints its peak memory."""
+    """Run one side once over the images and print its peak memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights")
     parser.add_argument("side", choices=SIDES)

@@ -1,4 +1,4 @@
-"""How far two detectors' regions of one image lie apart.
+"""Deviation between two detectors' regions of one image.
 
 K: boxes of an image; D: feature width; C: classes with background.
 """
@@ -12,11 +12,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-# Proposals overlap by at most 0.7, so that two boxes over this are one proposal, moved by rounding.
+# Proposals overlap by at most 0.7: two boxes that overlap by more than this are one proposal, moved by rounding.
 _SAME_BOX = 0.9
 
 
-class Described(Protocol):
+class Regions(Protocol):
     """Regions of an image: float32 boxes (K, 4), features (K, D) and cls_prob (K, C)."""
 
     @property
@@ -31,19 +31,19 @@ class Described(Protocol):
 
 @dataclass(frozen=True)
 class Deviation:
-    """One image's, or that of several together.
+    """Deviation of one image, or of several together.
 
     Attributes:
-        same: share of images in which both kept the same boxes.
-        found: share of the reference's boxes that the other kept too; the numbers below are of these.
+        same_boxes: share of images in which both kept the same boxes.
+        kept: share of the reference's boxes that the other kept too; the numbers below are of these.
         box: largest difference of a box, pixels.
         feature, probability: largest difference.
         relative: `feature` as a share of the image's largest feature.
         mean: mean difference of a feature as a share of the mean feature.
     """
 
-    same: float
-    found: float
+    same_boxes: float
+    kept: float
     box: float
     feature: float
     probability: float
@@ -51,44 +51,44 @@ class Deviation:
     mean: float
 
 
-def overlaps(one: NDArray[np.float32], two: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection over union of boxes (K, 4) and (L, 4), ends included: (K, L)."""
-    low = np.maximum(one[:, None, :2], two[None, :, :2])
-    high = np.minimum(one[:, None, 2:], two[None, :, 2:])
+def overlaps(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the IoU of boxes (K, 4) with others (L, 4), ends included: (K, L)."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     inter = (high - low + 1).clip(0).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2] + 1).prod(axis=1) for boxes in (one, two)]
+    areas = [(corners[:, 2:] - corners[:, :2] + 1).prod(axis=1) for corners in (boxes, others)]
     return inter / (areas[0][:, None] + areas[1][None, :] - inter)
 
 
-def deviation(found: Described, reference: Described) -> Deviation:
-    """Compares two descriptions of one image, rows matched by box, in whichever order they come."""
-    shared = overlaps(reference.boxes, found.boxes)
+def deviation(regions: Regions, reference: Regions) -> Deviation:
+    """Compare the regions of one image; rows are matched by box, whatever their order."""
+    shared = overlaps(reference.boxes, regions.boxes)
     rows = np.flatnonzero(shared.max(axis=1, initial=0) >= _SAME_BOX)
     partners = shared[rows].argmax(axis=1) if len(rows) else rows
 
-    def apart(name: str) -> NDArray[np.float32]:
-        return np.abs(getattr(found, name)[partners] - getattr(reference, name)[rows])
+    def difference(name: str) -> NDArray[np.float32]:
+        return np.abs(getattr(regions, name)[partners] - getattr(reference, name)[rows])
 
-    features, level = apart("features"), np.abs(reference.features)
+    features, level = difference("features"), np.abs(reference.features)
     return Deviation(
-        same=float(len(rows) == len(reference.boxes) == len(found.boxes)),
-        found=len(rows) / len(reference.boxes),
-        box=float(apart("boxes").max(initial=0)),
+        same_boxes=float(len(rows) == len(reference.boxes) == len(regions.boxes)),
+        kept=len(rows) / len(reference.boxes),
+        box=float(difference("boxes").max(initial=0)),
         feature=float(features.max(initial=0)),
-        probability=float(apart("cls_prob").max(initial=0)),
+        probability=float(difference("cls_prob").max(initial=0)),
         relative=float(features.max(initial=0) / level.max()),
         mean=float(features.mean() / level.mean()) if len(rows) else 0.0,
     )
 
 
 def together(images: Sequence[Deviation]) -> Deviation:
-    """Of several images: shares and `mean` are averages, the rest the largest."""
+    """Combine the deviations of several images: shares and `mean` are averages, the rest the largest."""
     return Deviation(
-        same=float(np.mean([one.same for one in images])),
-        found=float(np.mean([one.found for one in images])),
-        box=max(one.box for one in images),
-        feature=max(one.feature for one in images),
-        probability=max(one.probability for one in images),
-        relative=max(one.relative for one in images),
-        mean=float(np.mean([one.mean for one in images])),
+        same_boxes=float(np.mean([image.same_boxes for image in images])),
+        kept=float(np.mean([image.kept for image in images])),
+        box=max(image.box for image in images),
+        feature=max(image.feature for image in images),
+        probability=max(image.probability for image in images),
+        relative=max(image.relative for image in images),
+        mean=float(np.mean([image.mean for image in images])),
     )

@@ -1,9 +1,8 @@
-"""detectron2's own modules as the network: what its users run, at this network's size and cost.
+"""The network built from detectron2's own modules, as its users run them, at this network's size and cost.
 
 Built from a detectron2 config: ResNet C4 with Res5ROIHeads, RoIPool, 6000 boxes before and 300 after the proposals'
-suppression, twelve anchors a cell, 36 detections. It takes the network's weights. What it does otherwise than the
-network is detectron2's own and costs less: it has no attribute head (0.04 % of the arithmetic), and suppresses only
-classes that score over 0.05.
+suppression, twelve anchors a cell, 36 detections, with the network's weights. What detectron2 does differently costs
+less: it has no attribute head (0.04 % of the arithmetic), and suppresses only classes that score over 0.05.
 """
 
 from __future__ import annotations
@@ -14,9 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.modeling import ROI_HEADS_REGISTRY, GeneralizedRCNN, build_model
+from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.modeling.backbone.resnet import BottleneckBlock, ResNet
-from detectron2.modeling.roi_heads import Res5ROIHeads
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
@@ -24,7 +22,7 @@ from region_features.detector.architecture import Architecture
 from region_features.detector.weights.weights_file import read_weights
 from region_features.records.prepared_image import PreparedImage
 
-# detectron2 0.6 calls torch.meshgrid as torch once wanted it.
+# detectron2 0.6 calls torch.meshgrid in a way that torch deprecated.
 warnings.filterwarnings("ignore", message="torch.meshgrid")
 
 _DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
@@ -32,32 +30,28 @@ _DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 _SIZE_MAJOR = np.arange(12).reshape(3, 4).T.reshape(-1)
 
 
-@ROI_HEADS_REGISTRY.register()
-class DilatedRes5Heads(Res5ROIHeads):
-    """Res5ROIHeads whose res5 keeps its 14 x 14 cells, by dilation 2 where detectron2's own has stride 2."""
-
-    @classmethod
-    def _build_res5_block(cls, cfg: CfgNode) -> tuple[nn.Sequential, int]:
-        channels = 8 * cfg.MODEL.RESNETS.RES2_OUT_CHANNELS
-        blocks = ResNet.make_stage(
-            BottleneckBlock,
-            3,
-            stride_per_block=[1, 1, 1],
-            in_channels=channels // 2,
-            bottleneck_channels=8 * cfg.MODEL.RESNETS.WIDTH_PER_GROUP,
-            out_channels=channels,
-            norm=cfg.MODEL.RESNETS.NORM,
-            stride_in_1x1=cfg.MODEL.RESNETS.STRIDE_IN_1X1,
-            dilation=2,
-        )
-        return nn.Sequential(*blocks), channels
+def dilated_res5(cfg: CfgNode) -> nn.Sequential:
+    """Build a res5 that keeps its 14 x 14 cells, by dilation 2 in place of detectron2's stride 2."""
+    channels = 8 * cfg.MODEL.RESNETS.RES2_OUT_CHANNELS
+    blocks = ResNet.make_stage(
+        BottleneckBlock,
+        3,
+        stride_per_block=[1, 1, 1],
+        in_channels=channels // 2,
+        bottleneck_channels=8 * cfg.MODEL.RESNETS.WIDTH_PER_GROUP,
+        out_channels=channels,
+        norm=cfg.MODEL.RESNETS.NORM,
+        stride_in_1x1=cfg.MODEL.RESNETS.STRIDE_IN_1X1,
+        dilation=2,
+    )
+    return nn.Sequential(*blocks)
 
 
 def detectron2_config(architecture: Architecture, device: str) -> CfgNode:
-    """The config of a network of a depth and of widths that detectron2 has.
+    """Return the config of a network of these widths.
 
     Raises:
-        ValueError: it has none such.
+        ValueError: detectron2 has no network of this depth and these widths.
     """
     blocks = tuple(stage.blocks for stage in architecture.stages)
     first = architecture.stages[0]
@@ -75,17 +69,17 @@ def detectron2_config(architecture: Architecture, device: str) -> CfgNode:
     model.ANCHOR_GENERATOR.SIZES = [[64, 128, 256, 512]]
     model.RPN.CONV_DIMS, model.RPN.NMS_THRESH = [architecture.rpn], 0.7
     model.RPN.PRE_NMS_TOPK_TEST, model.RPN.POST_NMS_TOPK_TEST = 6000, 300
-    model.ROI_HEADS.NAME, model.ROI_HEADS.NUM_CLASSES = "DilatedRes5Heads", architecture.classes
+    model.ROI_HEADS.NUM_CLASSES = architecture.classes
     model.ROI_HEADS.NMS_THRESH_TEST = 0.3
     model.ROI_BOX_HEAD.POOLER_RESOLUTION, model.ROI_BOX_HEAD.POOLER_TYPE = 14, "ROIPool"
-    # The network moves no region, and needs no deltas for every class.
+    # The network moves no region: deltas for every class would cost more.
     model.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = True
     cfg.TEST.DETECTIONS_PER_IMAGE = 36
     return cfg
 
 
 def _converted(state: dict[str, Any]) -> dict[str, Tensor]:
-    """The network's weights in detectron2's order: one objectness logit, anchors size by size, background last."""
+    """Return the weights in detectron2's order: one objectness logit, anchors size by size, background last."""
     out = {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
     head, scores = "proposal_generator.rpn_head", "roi_heads.box_predictor.cls_score"
     for kind in ("weight", "bias"):
@@ -98,25 +92,27 @@ def _converted(state: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def load(weights: str, device: str) -> GeneralizedRCNN:
-    """detectron2's network with a file's weights.
+    """Build detectron2's network and fill in a file's weights.
 
     Raises:
         ValueError: detectron2 has no network of these widths.
     """
-    read = read_weights(weights)
-    network = build_model(detectron2_config(read.architecture, device))
-    given = _converted(read.state)
-    wanted = network.state_dict()
-    missing = {name for name in wanted if name not in given and "bbox_pred" not in name and "anchor" not in name}
+    file = read_weights(weights)
+    cfg = detectron2_config(file.architecture, device)
+    network = build_model(cfg)
+    network.roi_heads.res5 = dilated_res5(cfg).to(device)
+    converted = _converted(file.state)
+    state = network.state_dict()
+    missing = {name for name in state if name not in converted and "bbox_pred" not in name and "anchor" not in name}
     if missing:
         raise ValueError(f"{weights}: detectron2's network needs {sorted(missing)}, which the file does not have")
-    network.load_state_dict({name: given.get(name, tensor) for name, tensor in wanted.items()})
+    network.load_state_dict({name: converted.get(name, tensor) for name, tensor in state.items()})
     return network.requires_grad_(False).eval()
 
 
 @torch.inference_mode()
 def detect(network: GeneralizedRCNN, photo: PreparedImage) -> Instances:
-    """One image through detectron2's own `inference`, its suppression and its post-processing included."""
+    """Put one image through detectron2's own `inference`, its suppression and post-processing included."""
     image = torch.from_numpy(photo.pixels).permute(2, 0, 1)
     (output,) = network.inference([{"image": image, "height": photo.height, "width": photo.width}])
     return output["instances"]

@@ -1,4 +1,4 @@
-"""A detector without a network whose records have the real network's size: 36 boxes, 0.6 MB."""
+"""A detector without a network; its records have the real network's size: 36 boxes, 0.6 MB."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _BOXES, _FEATURES, _CLASSES, _ATTRIBUTES = 36, 2048, 1601, 401
 
 
 def keep_pixels(img_id: str, image: NDArray[np.uint8]) -> PreparedImage:
-    """The image as it is, in float32 as the network's would be."""
+    """Return the pixels unchanged, in float32 as for the network."""
     return PreparedImage(img_id, image.shape[0], image.shape[1], 1.0, image.astype(np.float32))
 
 
 def random_record(img_id: str, height: int, width: int, rng: np.random.Generator) -> RegionRecord:
-    """A record of full size from the generator's next numbers."""
+    """Make a record of full size from the generator's next numbers."""
     cls_prob = rng.random((_BOXES, _CLASSES), np.float32)
     attrs = rng.random((_BOXES, _ATTRIBUTES), np.float32)
     corners = np.sort(rng.random((_BOXES, 2, 2), np.float32), axis=1) * np.array([width - 1, height - 1], np.float32)
@@ -43,24 +43,24 @@ def random_record(img_id: str, height: int, width: int, rng: np.random.Generator
 
 
 class RandomModel:
-    """Every record is of other numbers."""
+    """Every record has other numbers."""
 
     def __init__(self) -> None:
         self._rng = np.random.default_rng(0)
 
     def detect(self, images: Sequence[PreparedImage]) -> list[RegionRecord]:
-        """A record an image."""
+        """Return a record an image."""
         return [random_record(image.img_id, image.height, image.width, self._rng) for image in images]
 
 
 class CopyingModel:
-    """Every record is of the same numbers, which takes no time to make."""
+    """Every record has the same numbers, which cost no time."""
 
     def __init__(self) -> None:
         self._record = random_record("", 480, 480, np.random.default_rng(0))
 
     def detect(self, images: Sequence[PreparedImage]) -> list[RegionRecord]:
-        """A record an image."""
+        """Return a record an image."""
         return [replace(self._record, img_id=image.img_id, img_h=image.height, img_w=image.width) for image in images]
 
 
@@ -72,13 +72,13 @@ class FullSizeHandler(ModelHandler):
         self._model = model
 
     def load_model(self) -> RandomModel | CopyingModel:
-        """The fake."""
+        """Make the fake."""
         return self._model()
 
     def run_inference(self, batch: Sequence[Any], model: Any, inference_args: dict[str, Any] | None = None) -> Iterable:
-        """A record an example."""
+        """Return a record an example."""
         return detect_each(model.detect, batch)
 
     def get_num_bytes(self, batch: Sequence[Any]) -> int:
-        """Nothing to count."""
+        """Return 0: counting would cost time."""
         return 0

@@ -1,7 +1,7 @@
-"""Writes random weights of ResNet-101 size in the original's .caffemodel format (262 MB).
+"""Write random weights of ResNet-101 size in the original's .caffemodel format (262 MB).
 
-The numbers are seeded. One pass over a photograph sets every batch normalisation to what it meets there, and scales
-the scores to the spread of a trained network, so that activations neither vanish nor explode and proposals differ.
+The numbers are seeded. One pass over a photograph sets the statistics of every batch normalisation, and scales the
+scores to the spread of a trained network, so that activations neither vanish nor explode and proposals differ.
 
     python -m benchmarks.full_size_weights OUT.caffemodel
 """
@@ -28,7 +28,7 @@ from region_features.detector.weights.caffemodel import NetParameter
 from region_features.records.settings import SelectionRule
 
 Layers = dict[str, tuple[str, list[NDArray[np.float32]]]]
-BRANCH_GAIN = 0.3  # of a block's branch over its shortcut, as training leaves it
+BRANCH_GAIN = 0.3  # of a block's branch over its shortcut, about that of a trained network
 FACTOR = 999.98236  # by which Caffe stores mean and variance
 BRANCHES = {"shortcut": "branch1", "conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c"}
 # Standard deviations of a trained network's outputs: foreground logits, box deltas, class and attribute logits.
@@ -41,7 +41,7 @@ SPREADS = {
 
 
 def random_network(architecture: Architecture, seed: int) -> BottomUpAttentionRCNN:
-    """A network whose convolutions and matrices are seeded Gaussians of He's size."""
+    """Build a network with seeded Gaussians of He's size in its convolutions and matrices."""
     network = BottomUpAttentionRCNN(network_config(architecture, SelectionRule(), device="cpu"))
     network.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
@@ -50,7 +50,7 @@ def random_network(architecture: Architecture, seed: int) -> BottomUpAttentionRC
             inputs = 1 if "embedding" in name else parameter[0].numel()
             nn.init.normal_(parameter, std=(2.0 / inputs) ** 0.5, generator=generator)
             if parameter.dim() == 4:
-                # Rectified inputs are all positive: filters without a mean see their differences and not their level.
+                # Rectified inputs are positive: filters of mean zero respond to their differences, not to their level.
                 parameter.sub_(parameter.mean(dim=(1, 2, 3), keepdim=True))
         else:
             nn.init.zeros_(parameter)
@@ -66,10 +66,10 @@ def _normalise(module: Any, inputs: tuple[Tensor, ...]) -> None:
     module.running_var.copy_(variance + 1e-3)
 
 
-def _spread(wanted: float, module: Any, _inputs: object, output: Tensor) -> Tensor:
+def _spread(target: float, module: Any, _inputs: object, output: Tensor) -> Tensor:
     dims = (0, 2, 3) if output.dim() == 4 else (0,)
     deviation, mean = torch.std_mean(output, dim=dims)
-    gain = wanted / deviation.clamp_min(1e-6)
+    gain = target / deviation.clamp_min(1e-6)
     module.weight.mul_(gain.reshape(-1, *[1] * (module.weight.dim() - 1)))
     module.bias.copy_(-mean * gain)
     shape = (1, -1, 1, 1) if output.dim() == 4 else (1, -1)
@@ -78,7 +78,7 @@ def _spread(wanted: float, module: Any, _inputs: object, output: Tensor) -> Tens
 
 @torch.inference_mode()
 def calibrate(network: BottomUpAttentionRCNN) -> None:
-    """Passes one photograph through the network, setting each normalisation and the spread of each score."""
+    """Pass one photograph through the network, setting each normalisation and the spread of each score."""
     network.roi_heads.chunk = 300
     hooks = [m.register_forward_pre_hook(_normalise) for m in network.modules() if hasattr(m, "running_var")]
     hooks += [network.get_submodule(name).register_forward_hook(partial(_spread, s)) for name, s in SPREADS.items()]
@@ -99,17 +99,17 @@ def _convolution(layers: Layers, network: nn.Module, module: str, name: str, suf
 
 
 def caffe_layers(network: BottomUpAttentionRCNN, architecture: Architecture) -> Layers:
-    """The network's weights under the original's layer names."""
+    """Return the network's weights under the original's layer names."""
     layers: Layers = {}
     _convolution(layers, network, "backbone.stem.conv1", "conv1", "_conv1")
     for number, stage in enumerate(architecture.stages, start=2):
-        home = "roi_heads" if number == 5 else "backbone"
-        short = stage.blocks <= 3
+        parent = "roi_heads" if number == 5 else "backbone"
+        by_letter = stage.blocks <= 3  # a, b, c; or else a, b1, b2, ...
         for index in range(stage.blocks):
-            block = f"{number}" + ("abc"[index] if short else "a" if index == 0 else f"b{index}")
+            block = f"{number}" + ("abc"[index] if by_letter else "a" if index == 0 else f"b{index}")
             for module, branch in BRANCHES.items():
                 if module != "shortcut" or index == 0:
-                    path = f"{home}.res{number}.{index}.{module}"
+                    path = f"{parent}.res{number}.{index}.{module}"
                     _convolution(layers, network, path, f"res{block}_{branch}", f"{block}_{branch}")
     predictor, rpn = network.roi_heads.box_predictor, network.proposal_generator.rpn_head
     plain = {

@@ -1,4 +1,4 @@
-"""What a GPU can do, and how much of the time it does anything."""
+"""A GPU's rate of matrix products, and the share of time in which it is busy."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import torch
 
 from region_features.detector.precision import arithmetic, dtype_of
 
-_SIDE, _PRODUCTS, _TRIES = 8192, 10, 3
-Sample = tuple[float, float]  # time.perf_counter(), share of the time that the GPU was busy
+_SIDE, _PRODUCTS, _ATTEMPTS = 8192, 10, 3
+Sample = tuple[float, float]  # time.perf_counter(), share of time in which the GPU was busy
 
 
 def matmul_rate(precision: str) -> float:
-    """FLOP/s of square matrix products on the GPU in a precision of the detector; the best of some tries."""
+    """Measure the FLOP/s of square matrix products in a precision of the detector; the best of some attempts."""
     device = torch.device("cuda")
     left, right = (torch.randn(_SIDE, _SIDE, device=device, dtype=dtype_of(precision)) for _ in range(2))
     best = float("inf")
     with arithmetic(precision, device):
         torch.matmul(left, right)
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             torch.cuda.synchronize()
             began = time.perf_counter()
             for _ in range(_PRODUCTS):
@@ -35,7 +35,7 @@ def matmul_rate(precision: str) -> float:
 
 @contextmanager
 def busy_samples() -> Iterator[list[Sample]]:
-    """Inside, nvidia-smi samples the GPU's utilisation ten times a second into the list."""
+    """Let nvidia-smi sample the GPU's utilisation into the list, ten times a second."""
     uuid = torch.cuda.get_device_properties(0).uuid
     query = ["nvidia-smi", "-i", f"GPU-{uuid}", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
     samples: list[Sample] = []
@@ -56,10 +56,10 @@ def busy_samples() -> Iterator[list[Sample]]:
 
 
 def busy_between(samples: list[Sample], begin: float, end: float) -> float:
-    """Mean share of the time that the GPU was busy.
+    """Return the mean share of time in which the GPU was busy between two moments.
 
     Raises:
-        ValueError: no sample falls between the two.
+        ValueError: there is no sample between them.
     """
     inside = [share for moment, share in samples if begin <= moment <= end]
     if not inside:

@@ -1,6 +1,6 @@
-"""Markdown tables that a command rewrites, between two comments in a file.
+"""Markdown tables between two comments in a file, which a command rewrites.
 
-The second column says what a row was measured on: rows of other machines stay as they stand.
+The second column names the machine of a row: rows of other machines are kept.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ Row = Sequence[str]
 
 @dataclass(frozen=True)
 class Table:
-    """A table by the name in its comments.
+    """A table and the name in its comments.
 
     Attributes:
         name: `<!-- NAME -->` stands before it and `<!-- end of NAME -->` after it.
-        header: its first line.
+        header: the first line.
         rows: each as long as `header`; all measured on one machine.
     """
 
@@ -28,12 +28,12 @@ class Table:
 
     @property
     def markers(self) -> tuple[str, str]:
-        """The comments before and after it."""
+        """The comments before and after the table."""
         return f"<!-- {self.name} -->", f"<!-- end of {self.name} -->"
 
 
 def markdown(header: Row, rows: Sequence[Row]) -> str:
-    """A table as text, without a line end."""
+    """Return a table as text, without a newline at the end."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -43,15 +43,15 @@ def _cells(line: str) -> list[str]:
 
 
 def with_rows(text: str, table: Table) -> str:
-    """The text with the table's rows in place of those of the same machine.
+    """Return the text with the table's rows in place of those of the same machine.
 
     Raises:
         ValueError: the text has no place for the table.
     """
     begin, end = table.markers
-    before, found, rest = text.partition(begin)
+    before, opened, rest = text.partition(begin)
     inside, closed, after = rest.partition(end)
-    if not found or not closed:
+    if not opened or not closed:
         raise ValueError(f"expected the comments {begin} and {end}, got a text without them; add both, on lines alone")
     machine = table.rows[0][1]
     old = [_cells(line) for line in inside.strip().splitlines()[2:]]
@@ -65,21 +65,21 @@ def _of_others(rows: Sequence[Row], machine: str) -> list[Row]:
 
 
 def names_in(path: Path, names: Sequence[str]) -> list[str]:
-    """Those of the tables that a file has a place for.
+    """Return the names of those tables for which a file has a place.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has a place for none.
         OSError: it cannot be read.
     """
     text = path.read_text(encoding="utf-8")
-    found = [name for name in names if all(marker in text for marker in Table(name, (), ()).markers)]
-    if not found:
+    present = [name for name in names if all(marker in text for marker in Table(name, (), ()).markers)]
+    if not present:
         raise ValueError(f"{path}: expected a comment <!-- {names[0]} --> and its end, found none; add them")
-    return found
+    return present
 
 
 def write(path: Path, tables: Sequence[Table]) -> None:
-    """Rewrites those of the tables that a file has a place for."""
+    """Rewrite those tables for which a file has a place."""
     names = names_in(path, [table.name for table in tables])
     text = path.read_text(encoding="utf-8")
     for table in tables:

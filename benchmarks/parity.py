@@ -1,10 +1,10 @@
-"""Compares this detector with golden outputs of the original Caffe network, image by image.
+"""Compare this detector with golden outputs of the original Caffe network, image by image.
 
-    python benchmarks/parity.py WEIGHTS IMAGES_DIR GOLDEN_DIR
+    python -m benchmarks.parity WEIGHTS IMAGES_DIR GOLDEN_DIR
 
-Prints a table. Exit status 1 where it does not hold: an image with a golden output must give as many boxes, at least 32
-of 36 of them within 0.02 px, ids equal and numbers within 5e-5; a photograph (.jpg) must give all of them in the same
-order, grey extremes excepted. An image without a golden output (the original's process died of it) must fail cleanly.
+Print a table; exit with status 1 if an image fails. An image with a golden output must give as many boxes, at least 32
+of 36 within 0.02 px, ids equal and numbers within 5e-5; a photograph (.jpg) must give all boxes in the same order, grey
+extremes excepted. An image without a golden output (it crashed the original) must fail with an error of its own.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from region_features.detector import DetectionError, Detector
 from region_features.detector.preprocess import prepare
 from region_features.records.region_record import RegionRecord
@@ -34,7 +32,7 @@ COLUMNS = ("features", "cls_prob", "attrs", "conf", "boxes")
 
 @dataclass(frozen=True)
 class Row:
-    """What the table says of one image."""
+    """A row of the table, for one image."""
 
     matched: int
     count: int
@@ -43,14 +41,14 @@ class Row:
     deviations: tuple[float, ...]
 
     def holds(self, strict: bool) -> bool:
-        """Whether the image passes; `strict`: all boxes in the same order."""
+        """Return whether the image passes; `strict` demands all boxes in the same order."""
         close = all(d <= TOLERANCE for d in self.deviations[:-1]) and self.deviations[-1] <= BOX_TOLERANCE
         enough = self.matched == self.count and self.ordered if strict else self.matched >= LEAST_SHARE * self.count
         return close and enough and self.ids_equal
 
 
 def compare(record: RegionRecord, golden: dict[str, NDArray[Any]]) -> Row:
-    """Matches rows by box and takes the largest deviations over the matched ones."""
+    """Match rows by box and take the largest deviations of the matched ones."""
     distance = np.abs(golden["boxes"][:, None] - record.boxes[None]).max(axis=2)
     rows = np.flatnonzero(distance.min(axis=1) < BOX_TOLERANCE)
     ours = distance.argmin(axis=1)[rows]
@@ -69,18 +67,18 @@ def compare(record: RegionRecord, golden: dict[str, NDArray[Any]]) -> Row:
 
 
 def _line(detector: Detector, path: Path, golden_file: Path) -> tuple[str, bool]:
-    """One line of the table and whether it holds."""
+    """Return a line of the table and whether the image passes."""
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
         return f"{path.stem:30} cannot be read as an image", False
-    (found,) = detector.detect([prepare(path.stem, pixels.astype(np.uint8, copy=False))])
+    (result,) = detector.detect([prepare(path.stem, pixels.astype(np.uint8, copy=False))])
     if not golden_file.exists():
-        failed = isinstance(found, DetectionError)
-        return f"{path.stem:30} {'fails: ' if failed else 'gives a record: '}{found if failed else ''}", failed
-    if isinstance(found, DetectionError):
-        return f"{path.stem:30} NO RECORD: {found}", False
+        failed = isinstance(result, DetectionError)
+        return f"{path.stem:30} {'fails: ' if failed else 'gives a record: '}{result if failed else ''}", failed
+    if isinstance(result, DetectionError):
+        return f"{path.stem:30} NO RECORD: {result}", False
     with np.load(golden_file) as golden:
-        row = compare(found, {name: golden[name] for name in golden})
+        row = compare(result, dict(golden))
     holds = row.holds(strict=path.suffix == ".jpg" and not path.stem.endswith("gray"))
     numbers = "  ".join(f"{deviation:8.1e}" for deviation in row.deviations)
     order, ids = ("yes" if row.ordered else "no"), ("equal" if row.ids_equal else "DIFFER")
@@ -89,7 +87,7 @@ def _line(detector: Detector, path: Path, golden_file: Path) -> tuple[str, bool]
 
 
 def main() -> int:
-    """Prints the table; 0 where everything holds."""
+    """Print the table; return 0 if every image passes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights")
     parser.add_argument("images", type=Path, help="folder of images")

@@ -1,4 +1,4 @@
-"""Photographs to measure on: files that are named, or scikit-image's."""
+"""Photographs to measure on: given files, or scikit-image's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Photograph = NDArray[np.uint8]  # (H, W, 3), BGR
 
 
 def photographs(paths: Sequence[str]) -> list[Photograph]:
-    """The images named, or scikit-image's astronaut, coffee and cat.
+    """Read the given images, or scikit-image's astronaut, coffee and cat if there are none.
 
     Raises:
         ValueError: a file cannot be read as an image.
@@ -31,7 +31,7 @@ def photographs(paths: Sequence[str]) -> list[Photograph]:
 
 
 def write_jpegs(folder: Path, count: int, photos: Sequence[Photograph]) -> None:
-    """JPEGs of COCO's usual size, 640 x 480 and every third 480 x 640, no two alike."""
+    """Write JPEGs of COCO's usual size, 640 x 480 and every third 480 x 640, no two alike."""
     folder.mkdir(parents=True)
     for number in range(count):
         size = (480, 640) if number % 3 == 2 else (640, 480)

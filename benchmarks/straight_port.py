@@ -1,8 +1,8 @@
-"""A straight port of the network to torch: what the benchmarks compare with.
+"""A straight port of the network to torch, for the benchmarks to compare with.
 
-One image at a time, batch normalisation apart, torchvision's roi_pool, all 300 regions through res5 at once, attributes
-of all of them; proposals and the suppression class by class in plain numpy, as py-faster-rcnn and its ports have them.
-It shares with the detector the modules that hold the weights, and nothing else.
+One image at a time, batch normalisation not folded, torchvision's roi_pool, all 300 regions through res5 at once and
+their attributes predicted; proposals and the suppression class by class in plain numpy, as in py-faster-rcnn and its
+ports. It shares with the detector only the modules that hold the weights.
 
 h, w: cells of the feature map; N: anchors; R: proposals; D: feature width; C: classes with background; K: kept.
 """
@@ -35,7 +35,7 @@ Boxes = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class PortRecord:
-    """What the port gives for an image: float32 boxes (K, 4), features (K, D), cls_prob (K, C), attrs (K, A)."""
+    """The port's result for an image: float32 boxes (K, 4), features (K, D), cls_prob (K, C), attrs (K, A)."""
 
     boxes: NDArray[np.float32]
     features: NDArray[np.float32]
@@ -44,12 +44,12 @@ class PortRecord:
 
 
 def load(weights: str, device: str) -> BottomUpAttentionRCNN:
-    """The network as a file's weights make it, nothing folded or fused."""
+    """Load the network of a weights file, nothing folded or fused."""
     return build_network(read_weights(weights), SelectionRule()).to(device)
 
 
 def anchors(height: int, width: int) -> Boxes:
-    """Anchors of a feature map in the order (h, w, ratio, scale): (N, 4)."""
+    """Return the anchors (N, 4) of a feature map in the order (h, w, ratio, scale)."""
     cell = []
     for ratio in (0.5, 1, 2):
         base = np.round(np.sqrt(_STRIDE * _STRIDE / ratio))
@@ -62,7 +62,7 @@ def anchors(height: int, width: int) -> Boxes:
 
 
 def moved(boxes: Boxes, deltas: NDArray[np.float32], height: int, width: int) -> Boxes:
-    """Boxes moved by the network's deltas and clipped to the image: (N, 4)."""
+    """Move boxes (N, 4) by the network's deltas and clip them to the image."""
     widths, heights = boxes[:, 2] - boxes[:, 0] + 1, boxes[:, 3] - boxes[:, 1] + 1
     x = deltas[:, 0] * widths + (boxes[:, 0] + np.float32(0.5) * widths)
     y = deltas[:, 1] * heights + (boxes[:, 1] + np.float32(0.5) * heights)
@@ -75,7 +75,7 @@ def moved(boxes: Boxes, deltas: NDArray[np.float32], height: int, width: int) ->
 
 
 def nms(boxes: Boxes, scores: NDArray[np.float32], threshold: float) -> list[int]:
-    """Greedy suppression, ends of boxes included; indices of the kept ones, best first."""
+    """Suppress boxes greedily, their ends included; return the indices of the kept ones, best first."""
     x1, y1, x2, y2 = boxes.T
     areas = (x2 - x1 + 1) * (y2 - y1 + 1)
     order = scores.argsort()[::-1]
@@ -91,7 +91,7 @@ def nms(boxes: Boxes, scores: NDArray[np.float32], threshold: float) -> list[int
 
 
 def propose(logits: Tensor, deltas: Tensor, photo: PreparedImage) -> Boxes:
-    """The proposal layer: logits (1, 24, h, w) and deltas (1, 48, h, w) to boxes (R, 4) of the resized image."""
+    """Return boxes (R, 4) of the resized image from logits (1, 24, h, w) and deltas (1, 48, h, w)."""
     height, width = logits.shape[2:]
     pairs = torch.softmax(logits.view(2, _ANCHORS, height, width), dim=0)
     scores = pairs[1].permute(1, 2, 0).reshape(-1).cpu().numpy()
@@ -105,7 +105,7 @@ def propose(logits: Tensor, deltas: Tensor, photo: PreparedImage) -> Boxes:
 
 
 def keep(boxes: Boxes, probs: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The 36 regions that an image keeps, by suppression class by class: (K,)."""
+    """Return the 36 regions (K,) that an image keeps, by suppression class by class."""
     confidence = np.zeros(len(boxes))
     for column in probs.T[1:]:
         kept = nms(boxes, column, _CLASS_NMS)
@@ -115,7 +115,7 @@ def keep(boxes: Boxes, probs: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def untimed(_part: str) -> AbstractContextManager[None]:
-    """Measures nothing."""
+    """Measure nothing."""
     return nullcontext()
 
 
@@ -125,7 +125,7 @@ def detect(
     photo: PreparedImage,
     part: Callable[[str], AbstractContextManager[None]] = untimed,
 ) -> PortRecord:
-    """One image through the port.
+    """Put one image through the port.
 
     Args:
         network: see `load`.

@@ -21,9 +21,8 @@ NO_RECORDINGS = "the photographs and third-party rows may not be committed, and 
 # (start of a test's id, reason): what a sound machine may lack. Any other skip fails the session.
 EXPECTED_SKIPS = (
     ("tests/detector/test_gpu.py", NO_GPU),
-    ("tests/detector/test_generic.py", NO_BFLOAT16),
+    ("tests/detector/test_detectron2_detector.py", NO_BFLOAT16),
     ("tests/detector/test_precision.py", NO_BFLOAT16),
-    ("tests/detector/test_private_apis.py", NO_ONEDNN),
     ("tests/detector/test_private_apis.py", NO_ONEDNN),
     ("tests/detector/test_parity.py", NO_RECORDINGS),
     ("tests/detector/test_stages.py", NO_RECORDINGS),

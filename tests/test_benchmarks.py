@@ -129,7 +129,7 @@ def test_the_straight_port_gives_the_detectors_records() -> None:
         assert isinstance(record, RegionRecord)
         plain = straight_port.detect(port, photo)
         apart = deviation(record, plain)
-        assert apart.same == 1 and max(apart.feature, apart.probability) <= 5e-5 and apart.box <= 0.02
+        assert apart.same_boxes == 1 and max(apart.feature, apart.probability) <= 5e-5 and apart.box <= 0.02
         assert abs(np.sort(record.attrs.max(axis=1)) - np.sort(plain.attrs.max(axis=1))).max() <= 5e-5
 
 
@@ -176,18 +176,18 @@ def test_a_deviation_matches_rows_by_box() -> None:
     regions = Regions(boxes, rng.random((4, 6), np.float32), rng.random((4, 3), np.float32))
     turned = Regions(boxes[::-1] + np.float32(0.5), regions.features[::-1], regions.cls_prob[::-1])
     equal = deviation(turned, regions)
-    assert (equal.same, equal.found, equal.feature, equal.probability, equal.mean) == (1, 1, 0, 0, 0)
+    assert (equal.same_boxes, equal.kept, equal.feature, equal.probability, equal.mean) == (1, 1, 0, 0, 0)
     assert equal.box == 0.5
     features = regions.features.copy()
     features[2, 3] += 0.25
     other = Regions(np.where(np.arange(4)[:, None] == 0, boxes + 300, boxes), features, regions.cls_prob)
     moved = deviation(other, regions)
-    assert (moved.same, moved.found, moved.box) == (0, 0.75, 0)
+    assert (moved.same_boxes, moved.kept, moved.box) == (0, 0.75, 0)
     assert moved.feature == pytest.approx(0.25)
     assert moved.relative == pytest.approx(0.25 / regions.features.max())
     assert moved.mean == pytest.approx(0.25 / 18 / regions.features.mean(), rel=1e-5)
     both = together([equal, moved])
-    assert (both.same, both.found, both.box) == (0.5, 0.875, 0.5)
+    assert (both.same_boxes, both.kept, both.box) == (0.5, 0.875, 0.5)
 
 
 def test_rows_of_other_machines_stay_where_they_are() -> None:

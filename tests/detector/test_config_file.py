@@ -1,4 +1,4 @@
-"""detectron2's config files: read as detectron2 reads them, but never run."""
+"""detectron2's config files have the values that detectron2 reads, and run nothing."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def error_of(path: object) -> str:
         "Base-RCNN-FPN.yaml",
     ],
 )
-def test_a_config_of_the_model_zoo_is_what_detectron2_reads(name: str) -> None:
+def test_a_config_of_the_model_zoo_has_the_values_that_detectron2_reads(name: str) -> None:
     assert read(name) == read(ZOO / name) == CfgNode.load_yaml_with_base(str(ZOO / name))
 
 
-def test_bases_are_files_beside_the_config_or_of_the_zoo(tmp_path: Path) -> None:
+def test_bases_may_be_files_relative_to_the_config_or_names_of_the_model_zoo(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "base.yaml").write_text(f"_BASE_: {FPN}\nMODEL:\n  RPN: {{POST_NMS_TOPK_TEST: 7}}\nVERSION: 2\n")
     config = tmp_path / "sub" / "config.yaml"
@@ -53,14 +53,16 @@ def test_bases_are_files_beside_the_config_or_of_the_zoo(tmp_path: Path) -> None
     assert read(tmp_path / "sub" / "two.yaml")["INPUT"]["MIN_SIZE_TEST"] == 100
 
 
-def test_a_file_stands_before_the_zoos_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_file_is_preferred_to_the_model_zoos_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "Base-RCNN-FPN.yaml").write_text("VERSION: 2\n")
     monkeypatch.chdir(tmp_path)
     assert read("Base-RCNN-FPN.yaml") == {"VERSION": 2}
 
 
 @pytest.mark.parametrize("tag", ["!!python/object/apply:os.system ['false']", "!!python/name:os.system ''"])
-def test_python_is_refused_wherever_it_stands(tag: str, tmp_path: Path) -> None:
+def test_python_tags_are_refused_in_a_base_and_inside_lists(tag: str, tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(f"MODEL:\n  ANCHOR_GENERATOR:\n    SIZES: [1, {tag}]\n")
     (tmp_path / "config.yaml").write_text("_BASE_: base.yaml\n")
     message = error_of(tmp_path / "config.yaml")
@@ -77,7 +79,7 @@ def test_python_is_refused_wherever_it_stands(tag: str, tmp_path: Path) -> None:
         ("Misc/semantic_R_50_FPN_1x.yaml", "got 'SemanticSegmentor'"),
     ],
 )
-def test_a_network_without_a_box_head_is_named(name: str, kind: str) -> None:
+def test_a_kind_of_network_without_describable_regions_is_named(name: str, kind: str) -> None:
     message = error_of(name)
     assert message.startswith(f"{name}: expected an R-CNN") and kind in message
 
@@ -104,7 +106,7 @@ def test_a_network_without_a_box_head_is_named(name: str, kind: str) -> None:
         ("x: " + "[" * 3000 + "]" * 3000, "expected a detectron2 config"),
     ],
 )
-def test_what_is_no_config_says_so(text: str, words: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_config_gets_an_error_that_names_it(text: str, words: str, tmp_path: Path) -> None:
     levels = "\n".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 9))
     (tmp_path / "base.yaml").write_text(f"X: 1\nl0: &l0 [1]\n{levels}\n")
     (tmp_path / "config.yaml").write_text(text)
@@ -112,7 +114,7 @@ def test_what_is_no_config_says_so(text: str, words: str, tmp_path: Path) -> Non
     assert words in message and str(tmp_path) in message
 
 
-def test_without_detectron2_files_are_read_and_the_zoo_is_not_there(
+def test_without_detectron2_files_are_read_but_the_model_zoo_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -121,16 +123,16 @@ def test_without_detectron2_files_are_read_and_the_zoo_is_not_there(
     assert error_of(FPN).startswith(f"{FPN}: expected a detectron2 config, got: No such file")
 
 
-def test_a_file_of_another_kind_is_not_parsed(tmp_path: Path) -> None:
+def test_a_file_too_large_for_a_config_is_not_parsed(tmp_path: Path) -> None:
     (tmp_path / "big.yaml").write_bytes(b"#" * (2 << 20))
     assert "got a file of 2097152 bytes" in error_of(tmp_path / "big.yaml")
     assert "or one of detectron2's model zoo" in error_of("COCO-Detection/none.yaml")
 
 
-def test_the_digest_is_of_the_values(tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_values_only(tmp_path: Path) -> None:
     for name, text in (("a", "X: 1\nY: {Z: 2}\n"), ("b", "# the same\nY:\n  Z: 2\nX: 1\n"), ("c", "X: 1\nY: {Z: 3}\n")):
         (tmp_path / name).write_text(text)
-    one, two, other = (
+    compact, commented, different = (
         read_config(str(tmp_path / name), lambda path: Path(path).read_bytes()).sha256 for name in ("a", "b", "c")
     )
-    assert one == two != other
+    assert compact == commented != different

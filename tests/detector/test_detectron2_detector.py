@@ -1,4 +1,4 @@
-"""Any detectron2 R-CNN: what detectron2 itself computes, as records; two configs of the model zoo at random weights."""
+"""Other detectron2 R-CNNs give detectron2's own results as records: two configs of the model zoo at random weights."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.samples.detectron2_models import (
     read_config_file,
 )
 
-BOXES = SelectionRule(5, 20, 0.014)
+SELECTION = SelectionRule(5, 20, 0.014)
 DETECTOR = "region_features.detector.detectron2.detector"
 
 
@@ -61,17 +61,17 @@ def weights(config: DetectorConfig, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def detector(config: DetectorConfig, weights: Path) -> Detectron2Detector:
     torch.set_num_threads(2)
-    return Detectron2Detector.load(config, str(weights), "cpu", BOXES)
+    return Detectron2Detector.load(config, str(weights), "cpu", SELECTION)
 
 
-def one(detector: Detectron2Detector, image: PreparedImage) -> RegionRecord:
+def record_of(detector: Detectron2Detector, image: PreparedImage) -> RegionRecord:
     (record,) = detector.detect([image])
     assert isinstance(record, RegionRecord), record
     return record
 
 
 def by_detectron2(detector: Detectron2Detector, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    """Boxes, features and class probabilities of all proposals, caught inside detectron2's own inference."""
+    """Run detectron2's own inference; return boxes, features and class probabilities of all proposals."""
     height, width = image.shape[:2]
     resized = ResizeShortestEdge([96, 96], 160).get_transform(image[:, :, ::-1]).apply_image(image[:, :, ::-1])
     pixels = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
@@ -98,45 +98,49 @@ def by_detectron2(detector: Detectron2Detector, image: NDArray[np.uint8]) -> dic
 
 
 @pytest.mark.parametrize("size", [(90, 130), (200, 60)])
-def test_records_hold_what_detectron2_computes(detector: Detectron2Detector, kind: str, size: tuple[int, int]) -> None:
+def test_a_record_holds_what_detectron2_computes(
+    detector: Detectron2Detector, kind: str, size: tuple[int, int]
+) -> None:
     image = photo(sum(size), *size)
-    found = one(detector, prepare("a", image, InputSettings(96, 160, "RGB")))
-    wanted = by_detectron2(detector, image)
-    probs = np.roll(wanted["probs"], 1, axis=1)
-    (rows,) = choose_regions([torch.from_numpy(wanted["boxes"])], [torch.from_numpy(probs[:, 1:])], CLASS_NMS, BOXES)
-    assert len(wanted["boxes"]) > BOXES.maximum >= len(rows) >= BOXES.minimum
-    np.testing.assert_allclose(found.boxes, wanted["boxes"][rows], rtol=0, atol=1e-3)
-    np.testing.assert_allclose(found.features, wanted["features"][rows], rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(found.cls_prob, probs[rows], rtol=1e-3, atol=1e-5)
-    np.testing.assert_array_equal(found.objects_id, wanted["probs"][rows, :-1].argmax(axis=1))
-    np.testing.assert_array_equal(found.objects_conf, found.cls_prob[:, 1:].max(axis=1))
-    assert found.features.shape[1] == FEATURE_WIDTHS[kind] and found.cls_prob.shape[1] == 81
-    assert (found.img_id, found.img_h, found.img_w) == ("a", *size)
-    assert np.ptp(found.cls_prob[:, 1:], axis=0).max() > 0.01 and np.ptp(found.features, axis=0).max() > 0.1
+    record = record_of(detector, prepare("a", image, InputSettings(96, 160, "RGB")))
+    expected = by_detectron2(detector, image)
+    probs = np.roll(expected["probs"], 1, axis=1)
+    (rows,) = choose_regions(
+        [torch.from_numpy(expected["boxes"])], [torch.from_numpy(probs[:, 1:])], CLASS_NMS, SELECTION
+    )
+    assert len(expected["boxes"]) > SELECTION.maximum >= len(rows) >= SELECTION.minimum
+    np.testing.assert_allclose(record.boxes, expected["boxes"][rows], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(record.features, expected["features"][rows], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(record.cls_prob, probs[rows], rtol=1e-3, atol=1e-5)
+    np.testing.assert_array_equal(record.objects_id, expected["probs"][rows, :-1].argmax(axis=1))
+    np.testing.assert_array_equal(record.objects_conf, record.cls_prob[:, 1:].max(axis=1))
+    assert record.features.shape[1] == FEATURE_WIDTHS[kind] and record.cls_prob.shape[1] == 81
+    assert (record.img_id, record.img_h, record.img_w) == ("a", *size)
+    assert np.ptp(record.cls_prob[:, 1:], axis=0).max() > 0.01 and np.ptp(record.features, axis=0).max() > 0.1
 
 
 def test_attributes_are_zeros_as_wide_as_bottom_up_attentions(detector: Detectron2Detector) -> None:
-    found = one(detector, prepare("a", photo(1, 90, 130), InputSettings(96, 160, "RGB")))
-    assert found.attrs.shape == (found.num_boxes, 401)
-    assert not found.attrs.any() and not found.attrs_id.any() and not found.attrs_conf.any()
+    record = record_of(detector, prepare("a", photo(1, 90, 130), InputSettings(96, 160, "RGB")))
+    assert record.attrs.shape == (record.num_boxes, 401)
+    assert not record.attrs.any() and not record.attrs_id.any() and not record.attrs_conf.any()
 
 
 def test_the_networks_own_boxes_give_the_same_record(detector: Detectron2Detector) -> None:
     image = prepare("a", photo(2, 90, 131), InputSettings(96, 160, "RGB"))
-    found = one(detector, image)
-    boxes = np.concatenate([found.boxes[::-1], found.boxes[:1]])
-    again = one(detector, replace(image, boxes=boxes))
+    record = record_of(detector, image)
+    boxes = np.concatenate([record.boxes[::-1], record.boxes[:1]])
+    again = record_of(detector, replace(image, boxes=boxes))
     np.testing.assert_array_equal(again.boxes, boxes)
-    np.testing.assert_allclose(again.features[:-1][::-1], found.features, rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(again.objects_id[:-1][::-1], found.objects_id)
+    np.testing.assert_allclose(again.features[:-1][::-1], record.features, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(again.objects_id[:-1][::-1], record.objects_id)
     np.testing.assert_array_equal(again.features[-1], again.features[-2])
 
 
-def test_an_image_depends_on_no_neighbour_and_a_bad_one_fails_alone(detector: Detectron2Detector) -> None:
+def test_a_record_does_not_depend_on_its_batch_and_a_bad_image_fails_alone(detector: Detectron2Detector) -> None:
     settings = InputSettings(96, 160, "RGB")
     good = prepare("good", photo(3, 90, 130), settings)
     thread = prepare("thread", np.zeros((1, 3000, 3), np.uint8), settings)
-    alone = one(detector, good)
+    alone = record_of(detector, good)
     first, error, last = detector.detect([good, thread, good])
     assert isinstance(error, DetectionError) and "3000x1 pixels is too thin" in str(error)
     for again in (first, last):
@@ -145,27 +149,27 @@ def test_an_image_depends_on_no_neighbour_and_a_bad_one_fails_alone(detector: De
             np.testing.assert_array_equal(getattr(again, field.name), getattr(alone, field.name))
 
 
-def test_a_pickle_and_a_torch_file_are_the_same_weights(config: DetectorConfig, weights: Path, tmp_path: Path) -> None:
+def test_a_pickle_and_a_torch_file_give_the_same_arrays(config: DetectorConfig, weights: Path, tmp_path: Path) -> None:
     arrays = read_checkpoint(weights)
     check_checkpoint(config, arrays, "model.pth")
     plain = {name: np.array(array) for name, array in list(arrays.items())[:40]}
     (tmp_path / "model.pkl").write_bytes(pickle.dumps({"model": plain, "__author__": "x"}, protocol=2))
-    found = read_checkpoint(tmp_path / "model.pkl")
-    assert list(found) == list(plain)
-    for name, array in found.items():
+    unpickled = read_checkpoint(tmp_path / "model.pkl")
+    assert list(unpickled) == list(plain)
+    for name, array in unpickled.items():
         np.testing.assert_array_equal(array, arrays[name])
 
 
-def drop(arrays: dict[str, Any]) -> dict[str, Any]:
+def without_scores(arrays: dict[str, Any]) -> dict[str, Any]:
     return {name: array for name, array in arrays.items() if "cls_score" not in name}
 
 
-def widen(arrays: dict[str, Any]) -> dict[str, Any]:
+def with_more_classes(arrays: dict[str, Any]) -> dict[str, Any]:
     name = "roi_heads.box_predictor.cls_score.weight"
     return {**arrays, name: np.zeros((1231, arrays[name].shape[1]), np.float32)}
 
 
-def count(arrays: dict[str, Any]) -> dict[str, Any]:
+def with_whole_numbers(arrays: dict[str, Any]) -> dict[str, Any]:
     name = "roi_heads.box_predictor.cls_score.bias"
     return {**arrays, name: arrays[name].astype(np.int64)}
 
@@ -173,9 +177,15 @@ def count(arrays: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (drop, "2 of the [0-9]+ arrays of the config's network are missing, roi_heads.box_predictor.cls_score.weight"),
-        (widen, r"cls_score.weight: the config asks for floats of shape \(81, [0-9]+\), got float32 of \(1231, "),
-        (count, r"cls_score.bias: the config asks for floats of shape \(81,\), got int64"),
+        (
+            without_scores,
+            "2 of the [0-9]+ arrays of the config's network are missing, roi_heads.box_predictor.cls_score.weight",
+        ),
+        (
+            with_more_classes,
+            r"cls_score.weight: the config asks for floats of shape \(81, [0-9]+\), got float32 of \(1231, ",
+        ),
+        (with_whole_numbers, r"cls_score.bias: the config asks for floats of shape \(81,\), got int64"),
     ],
 )
 def test_weights_of_another_network_are_named(
@@ -185,7 +195,7 @@ def test_weights_of_another_network_are_named(
         check_checkpoint(config, damage(dict(read_checkpoint(weights))), "w.pth")
 
 
-def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"\x0a\x05hello")
     with pytest.raises(WeightsError, match=r"w: expected a detectron2 checkpoint \(.pkl or .pth\)"):
         read_checkpoint(tmp_path / "w")
@@ -209,12 +219,12 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
         ({"VERSION": 9}, "v9"),
     ],
 )
-def test_a_config_that_detectron2_does_not_like(values: dict[str, Any], words: str) -> None:
+def test_a_config_that_detectron2_cannot_build_is_named(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=f"^c.yaml: .*{words}"):
         build_detectron2_network(DetectorConfig("c.yaml", values), "meta")
 
 
-def test_a_build_without_deformable_convolutions_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deformable_convolutions_need_a_compiled_detectron2(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"MODEL": {"RESNETS": {"DEFORM_ON_PER_STAGE": [False, False, True, False]}}}
     monkeypatch.setattr(f"{DETECTOR}.has_deformable_convolutions", lambda: False)
     with pytest.raises(ConfigError, match=r"^c.yaml: .*deformable convolutions.*; install an official build"):
@@ -224,13 +234,13 @@ def test_a_build_without_deformable_convolutions_says_so(monkeypatch: pytest.Mon
 
 
 def test_numbers_that_are_not_finite_are_an_error(config: DetectorConfig, weights: Path) -> None:
-    broken = Detectron2Detector.load(config, str(weights), "cpu", BOXES)
+    broken = Detectron2Detector.load(config, str(weights), "cpu", SELECTION)
     broken.network.roi_heads.box_predictor.cls_score.bias[7] = float("nan")
     (error,) = broken.detect([prepare("a", photo(1, 90, 130), InputSettings(96, 160, "RGB"))])
     assert isinstance(error, DetectionError) and "not finite" in str(error)
 
 
-def test_masks_and_keypoints_ask_for_no_weights() -> None:
+def test_heads_for_masks_and_keypoints_need_no_weights() -> None:
     panoptic = read_config_file("COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml")
     names = build_detectron2_network(panoptic, "meta").state_dict()
     plain = build_detectron2_network(read_config_file(CONFIGS["fpn"]), "meta").state_dict()
@@ -238,12 +248,12 @@ def test_masks_and_keypoints_ask_for_no_weights() -> None:
 
 
 @pytest.mark.skipif(not cpu_has_bfloat16(), reason=NO_BFLOAT16)
-def test_bfloat16_describes_the_boxes_of_float32(detector: Detectron2Detector) -> None:
+def test_bfloat16_keeps_float32s_boxes_and_nearly_its_features(detector: Detectron2Detector) -> None:
     image = prepare("a", photo(1, 90, 130), InputSettings(96, 160, "RGB"))
     rough = Detectron2Detector(detector.network, torch.device("cpu"), SelectionRule(300, 300), "bfloat16")
     exact = Detectron2Detector(detector.network, torch.device("cpu"), SelectionRule(300, 300))
-    one_of, other = one(exact, image), one(rough, image)
-    same = (one_of.boxes[:, None] == other.boxes[None]).all(axis=2)
-    assert same.any(axis=1).all() and other.features.dtype == np.float32
-    apart = np.abs(other.features[same.argmax(axis=1)] - one_of.features).mean()
-    assert 0 < apart < 0.05 * np.abs(one_of.features).mean()
+    expected, rounded = record_of(exact, image), record_of(rough, image)
+    same = (expected.boxes[:, None] == rounded.boxes[None]).all(axis=2)
+    assert same.any(axis=1).all() and rounded.features.dtype == np.float32
+    difference = np.abs(rounded.features[same.argmax(axis=1)] - expected.features).mean()
+    assert 0 < difference < 0.05 * np.abs(expected.features).mean()

@@ -1,4 +1,4 @@
-"""What a detectron2 network is given: images resized as detectron2 resizes them."""
+"""Images for a detectron2 network are resized as detectron2 resizes them."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from tests.samples.detectron2_models import photo
 @pytest.mark.parametrize(
     "size", [(480, 640), (640, 480), (333, 500), (50, 2000), (3000, 40), (800, 800), (7, 7), (801, 33)]
 )
-def test_resizing_is_detectron2s(size: tuple[int, int]) -> None:
+def test_resized_pixels_equal_detectron2s(size: tuple[int, int]) -> None:
     image = photo(1, *size)
-    wanted = ResizeShortestEdge([80, 80], 133).get_transform(image).apply_image(image)
-    found = prepare("a", image, InputSettings(80, 133, "BGR"))
-    np.testing.assert_array_equal(found.pixels, wanted.astype(np.float32))
-    assert (found.height, found.width) == size
-    np.testing.assert_array_equal(prepare("a", image, InputSettings(80, 133, "RGB")).pixels, wanted[:, :, ::-1])
+    expected = ResizeShortestEdge([80, 80], 133).get_transform(image).apply_image(image)
+    prepared = prepare("a", image, InputSettings(80, 133, "BGR"))
+    np.testing.assert_array_equal(prepared.pixels, expected.astype(np.float32))
+    assert (prepared.height, prepared.width) == size
+    np.testing.assert_array_equal(prepare("a", image, InputSettings(80, 133, "RGB")).pixels, expected[:, :, ::-1])
 
 
-def test_a_short_side_of_0_leaves_images_as_they_are() -> None:
+def test_a_short_side_of_0_leaves_images_unscaled() -> None:
     image = photo(1, 33, 45)
     np.testing.assert_array_equal(prepare("a", image, InputSettings(0, 10, "BGR")).pixels, image)
     assert resized_size(1, 3000, InputSettings(80, 133, "BGR"))[0] == 0
 
 
-def test_defaults_are_detectron2s() -> None:
+def test_settings_that_a_config_lacks_are_detectron2s_defaults() -> None:
     cfg = get_cfg()
-    wanted = InputSettings(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.FORMAT)
-    assert input_settings(DetectorConfig("c.yaml", {})) == wanted
+    expected = InputSettings(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.FORMAT)
+    assert input_settings(DetectorConfig("c.yaml", {})) == expected
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,12 @@ def test_defaults_are_detectron2s() -> None:
         ({"MAX_SIZE_TEST": 0}, "INPUT.MAX_SIZE_TEST: expected a whole number of at least 1, got 0"),
     ],
 )
-def test_input_settings_that_are_none(values: dict[str, Any], words: str) -> None:
+def test_unusable_input_settings_are_named(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=f"^c.yaml, .*{words}"):
         input_settings(DetectorConfig("c.yaml", {"INPUT": values}))
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 4), (0, 5, 3)])
-def test_pixels_of_another_shape_are_an_error(shape: tuple[int, ...]) -> None:
+def test_pixels_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected uint8 pixels"):
         prepare("a", np.zeros(shape, np.uint8), InputSettings(80, 133, "BGR"))

@@ -1,4 +1,4 @@
-"""The network as a detectron2 extension: registered, built from a config, usable without one."""
+"""The network is a detectron2 extension: registered, built from a config, usable without one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_config_builds_the_published_network() -> None:
     assert network.backbone.res3[0].conv1.stride == (2, 2) and network.backbone.res3[0].conv2.stride == (1, 1)
 
 
-def test_config_and_architecture_are_inverse() -> None:
+def test_a_config_keeps_the_architecture() -> None:
     assert architecture_of(network_config(RESNET_101, SelectionRule(), "cpu")) == RESNET_101
 
 
@@ -45,6 +45,6 @@ def test_parts_are_usable_without_a_config() -> None:
         assert heads.box_predictor.class_probabilities(features).shape == (2, 6)
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
+def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="Detektor"):
         _ = region_features.detector.Detektor

@@ -1,4 +1,4 @@
-"""What only a machine with a GPU can show: it gives the CPU's records."""
+"""On a GPU the detector gives the CPU's records; skipped on a machine without one."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tests.conftest import NO_GPU, TINY_WEIGHTS
 from tests.detector.conftest import golden, noise
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU)
-# Of the mean feature, of the median region: a box that moves by a fraction of a pixel may fall into other cells, and
-# lie further apart.
+# Largest deviation of the median region, as a share of the mean feature. Single regions may deviate more: a box that
+# moves by a fraction of a pixel may fall into other cells.
 DEVIATION = {"float32": 1e-4, "tf32": 5e-3, "bfloat16": 1e-2, "float16": 5e-3}
 
 
 def records(detector: Detector, images: Sequence[PreparedImage]) -> list[RegionRecord]:
-    found = detector.detect(images)
-    assert len(found) == len(images) and all(isinstance(record, RegionRecord) for record in found), found
-    return [record for record in found if isinstance(record, RegionRecord)]
+    results = detector.detect(images)
+    assert len(results) == len(images) and all(isinstance(result, RegionRecord) for result in results), results
+    return [result for result in results if isinstance(result, RegionRecord)]
 
 
 @pytest.fixture(scope="module")
@@ -36,29 +36,28 @@ def images() -> list[PreparedImage]:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_gpu_gives_the_cpus_records(detector: Detector, images: list[PreparedImage], precision: str) -> None:
     on_gpu = Detector.load(str(TINY_WEIGHTS), "cuda", SelectionRule(), precision)
-    found = records(on_gpu, [pinned(image) for image in images])
-    near, apart = 0, []
     reference = records(detector, images)
-    for record, wanted in zip(found, reference, strict=True):
-        assert record.num_boxes == wanted.num_boxes
-        distance = np.abs(wanted.boxes[:, None] - record.boxes[None]).max(axis=2)
+    matched, deviations = 0, []
+    for record, expected in zip(records(on_gpu, [pinned(image) for image in images]), reference, strict=True):
+        assert record.num_boxes == expected.num_boxes
+        distance = np.abs(expected.boxes[:, None] - record.boxes[None]).max(axis=2)
         rows = np.flatnonzero(distance.min(axis=1) < 1)
-        near += len(rows)
-        difference = np.abs(record.features[distance.argmin(axis=1)[rows]] - wanted.features[rows])
-        apart.append(difference.mean(axis=1) / np.abs(wanted.features).mean())
-    # Of equal scores in noise rounding decides.
-    assert near >= (0.9 if precision == "float32" else 0.75) * sum(wanted.num_boxes for wanted in reference)
-    assert np.median(np.concatenate(apart)) <= DEVIATION[precision]
+        matched += len(rows)
+        difference = np.abs(record.features[distance.argmin(axis=1)[rows]] - expected.features[rows])
+        deviations.append(difference.mean(axis=1) / np.abs(expected.features).mean())
+    # Noise has nearly equal scores, of which rounding chooses one.
+    assert matched >= (0.9 if precision == "float32" else 0.75) * sum(expected.num_boxes for expected in reference)
+    assert np.median(np.concatenate(deviations)) <= DEVIATION[precision]
 
 
 def test_a_batch_gives_the_same_bytes_twice(images: list[PreparedImage]) -> None:
     on_gpu = Detector.load(str(TINY_WEIGHTS), "cuda", SelectionRule())
-    for one, two in zip(records(on_gpu, images), records(on_gpu, images), strict=True):
-        np.testing.assert_array_equal(one.features, two.features)
-        np.testing.assert_array_equal(one.cls_prob, two.cls_prob)
+    for first, second in zip(records(on_gpu, images), records(on_gpu, images), strict=True):
+        np.testing.assert_array_equal(first.features, second.features)
+        np.testing.assert_array_equal(first.cls_prob, second.cls_prob)
 
 
-def test_nothing_waits_for_the_gpu_inside_the_head(images: list[PreparedImage]) -> None:
+def test_the_head_queues_its_work_without_waiting_for_the_gpu(images: list[PreparedImage]) -> None:
     on_gpu = Detector.load(str(TINY_WEIGHTS), "cuda", SelectionRule())
     records(on_gpu, images[:2])
     heads = on_gpu.network.roi_heads

@@ -1,4 +1,4 @@
-"""Pickles that are programs: refused by name, never run, and not able to eat the machine's memory."""
+"""Pickles that are programs are refused by name, never run, and cannot exhaust the machine's memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.samples.weight_files import bua_state, save
 
 
 class Calls:
-    """Pickles as a call of `function`."""
+    """An object whose pickle calls `function`."""
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         self.call = (function, args)
@@ -34,7 +34,7 @@ class Calls:
 
 
 def attacks(marker: Path) -> dict[str, Calls]:
-    """What an attacker would run; each of them would make the file `marker`, or fetch more code."""
+    """Calls that an attacker could pickle; each would make the file `marker` or run more code."""
     return {
         f"{os.system.__module__}.system": Calls(os.system, f"touch {marker}"),
         "eval": Calls(builtins.eval, f"open({str(marker)!r}, 'w')"),
@@ -47,10 +47,11 @@ def attacks(marker: Path) -> dict[str, Calls]:
 
 
 NAMES = tuple(attacks(Path("unused")))
+REFUSED = "which is refused: expected arrays and tensors only; do not trust the file"
 
 
-def refused(path: Path, name: str, marker: Path) -> None:
-    with pytest.raises(WeightsError, match=rf"asks for \S*{name}, which is refused") as raised:
+def assert_refused(path: Path, name: str, marker: Path) -> None:
+    with pytest.raises(WeightsError, match=rf"asks for \S*{name}, {REFUSED}") as raised:
         read_weights(path)
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
     assert not marker.exists()
@@ -62,7 +63,7 @@ def test_a_pickle_that_calls_is_refused_by_name(tmp_path: Path, name: str, proto
     path, marker = tmp_path / "evil.pkl", tmp_path / "marker"
     for content in (attacks(marker)[name], {"model": {"x": np.ones(2), "y": attacks(marker)[name]}}):
         path.write_bytes(pickle.dumps(content, protocol))
-        refused(path, name, marker)
+        assert_refused(path, name, marker)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -70,20 +71,19 @@ def test_a_pickle_that_calls_is_refused_by_name(tmp_path: Path, name: str, proto
 def test_a_checkpoint_that_calls_is_refused_by_name(tmp_path: Path, name: str, zipped: bool) -> None:
     path, marker = tmp_path / "evil.pth", tmp_path / "marker"
     save({**bua_state(), "more": attacks(marker)[name]}, path, zipped)
-    refused(path, name, marker)
+    assert_refused(path, name, marker)
 
 
-def test_what_the_attack_would_have_done(tmp_path: Path) -> None:
-    """The attack works on a reader that trusts."""
+def test_the_attacks_work_on_the_standard_unpickler(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     pickle.loads(pickle.dumps(attacks(marker)["eval"])).close()
     assert marker.exists()
 
 
-def test_older_parts_of_a_checkpoint_call_nothing_either(tmp_path: Path) -> None:
+def test_the_header_pickles_of_an_older_checkpoint_are_restricted_too(tmp_path: Path) -> None:
     path, marker = tmp_path / "evil.pth", tmp_path / "marker"
     path.write_bytes(LEGACY_MAGIC + pickle.dumps(attacks(marker)["exec"], 2))
-    refused(path, "exec", marker)
+    assert_refused(path, "exec", marker)
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,14 @@ def test_older_parts_of_a_checkpoint_call_nothing_either(tmp_path: Path) -> None
         b"\x80\x02",
     ],
 )
-def test_odd_pickles_are_errors_of_one_line(pickled: bytes) -> None:
+def test_an_odd_pickle_gets_an_error_of_one_line(pickled: bytes) -> None:
     with pytest.raises(WeightsError, match=r"^odd\.pkl: ") as raised:
         unpickle(BytesIO(pickled), "odd.pkl")
     assert "\n" not in str(raised.value)
 
 
 def array(shape: tuple[int, ...], data: bytes) -> bytes:
-    """A pickled float32 array that claims a shape."""
+    """Pickle a float32 array that claims a shape."""
     numbers = np.zeros(3, np.float32)
     reduced: Any = numbers.__reduce__()
     rebuild, args, state = reduced
@@ -128,18 +128,18 @@ def array(shape: tuple[int, ...], data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("shape", [(2**40,), (2**62, 4), (-3,), (3, -1), (2,), (True, 3), ("3",), (3.0,)])
-def test_arrays_that_claim_another_shape_are_refused(tmp_path: Path, shape: tuple[Any, ...]) -> None:
+def test_an_array_whose_data_contradicts_its_shape_is_refused(tmp_path: Path, shape: tuple[Any, ...]) -> None:
     path = tmp_path / "odd.pkl"
     path.write_bytes(array(shape, bytes(12)))
     with pytest.raises(WeightsError, match=r"odd\.pkl, layer x: expected"):
         read_weights(path)
     path.write_bytes(array((3,), bytes(12)))
-    with pytest.raises(WeightsError, match="is missing"):  # an honest one is read, and the network lacks all else
+    with pytest.raises(WeightsError, match="is missing"):  # a sound array is read, and the network lacks all others
         read_weights(path)
 
 
 class Pid:
-    """Pickles as a persistent id."""
+    """An object whose pickle is a persistent id."""
 
     def __init__(self, pid: Any) -> None:
         self.pid = pid
@@ -151,7 +151,7 @@ class TorchPickler(pickle.Pickler):
 
 
 def checkpoint(path: Path, pid: Any, *geometry: Any, data: bytes = bytes(24), name: str = "0", **options: Any) -> None:
-    """A zip checkpoint of one tensor `x` of storage `pid` and this offset, size and stride."""
+    """Write a zip checkpoint of one tensor `x` of storage `pid` and this offset, size and stride."""
     rebuild = torch._utils._rebuild_tensor_v2
     stream = BytesIO()
     TorchPickler(stream, 2).dump({"x": Calls(rebuild, Pid(pid), *geometry, False, {})})
@@ -166,7 +166,7 @@ GOOD_PID = ("storage", torch.FloatStorage, "0", "cpu", 6)
 def test_a_sound_tensor_is_read(tmp_path: Path) -> None:
     path = tmp_path / "odd.pth"
     checkpoint(path, GOOD_PID, 2, (2, 2), (1, 2))
-    with pytest.raises(WeightsError, match="is missing"):  # it is the network that lacks all else
+    with pytest.raises(WeightsError, match="is missing"):  # the tensor is read, and the network lacks all others
         read_weights(path)
 
 
@@ -212,7 +212,7 @@ def test_odd_storages_and_views_are_refused(tmp_path: Path, pid: Any, geometry: 
 def test_a_storage_type_that_is_not_admitted_is_named(tmp_path: Path) -> None:
     path = tmp_path / "odd.pth"
     checkpoint(path, ("storage", torch.BFloat16Storage, "0", "cpu", 6), 0, (6,), (1,))
-    with pytest.raises(WeightsError, match=r"asks for torch\.BFloat16Storage, which is refused"):
+    with pytest.raises(WeightsError, match=rf"asks for torch\.BFloat16Storage, {REFUSED}"):
         read_weights(path)
 
 
@@ -231,7 +231,7 @@ def test_zip_bombs_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", [b"\x80\x02M\xe8\x03.", b"\x80\x02N."])
-def test_another_protocol_of_the_older_format_is_refused(tmp_path: Path, protocol: bytes) -> None:
+def test_an_unknown_protocol_of_the_older_format_is_refused(tmp_path: Path, protocol: bytes) -> None:
     path = tmp_path / "old.pth"
     path.write_bytes(LEGACY_MAGIC + protocol + pickle.dumps({"little_endian": True}, 2))
     with pytest.raises(WeightsError, match="expected protocol 1001"):

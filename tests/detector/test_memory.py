@@ -1,4 +1,4 @@
-"""Parts that shrink when a GPU's memory is too small, and a GPU that is lost."""
+"""Batches shrink when a GPU's memory is too small; a GPU that is lost is told from one that fails once."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.
 
 
 class Memory:
-    """Room for `limit` things at once."""
+    """Room for `limit` items at once."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.tried: list[int] = []
+        self.attempts: list[int] = []
 
     def work(self, rows: slice) -> list[int]:
-        things = list(range(rows.start, rows.stop))
-        self.tried.append(len(things))
-        if len(things) > self.limit:
+        items = list(range(rows.start, rows.stop))
+        self.attempts.append(len(items))
+        if len(items) > self.limit:
             raise OUT_OF_MEMORY
-        return things
+        return items
 
 
-def test_parts_are_halved_until_they_fit_and_nothing_is_done_twice(caplog: pytest.LogCaptureFixture) -> None:
+def test_batches_are_halved_until_they_fit_and_no_item_is_processed_twice(caplog: pytest.LogCaptureFixture) -> None:
     memory = Memory(limit=20)
     results, size = run_with_oom_backoff(100, 64, memory.work, "regions")
-    assert [thing for part in results for thing in part] == list(range(100))
-    assert (size, memory.tried) == (16, [64, 32, 16, 16, 16, 16, 16, 16, 4])
+    assert [item for batch in results for item in batch] == list(range(100))
+    assert (size, memory.attempts) == (16, [64, 32, 16, 16, 16, 16, 16, 16, 4])
     assert [record.getMessage() for record in caplog.records] == [
         "out of GPU memory with 64 regions at once: from now on 32",
         "out of GPU memory with 32 regions at once: from now on 16",
@@ -46,12 +46,12 @@ def test_parts_are_halved_until_they_fit_and_nothing_is_done_twice(caplog: pytes
     assert caplog.records[0].levelno == logging.WARNING
 
 
-def test_parts_that_fit_stay_as_they_are() -> None:
+def test_batches_that_fit_keep_their_size() -> None:
     assert run_with_oom_backoff(10, 4, Memory(limit=4).work, "images") == ([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]], 4)
     assert run_with_oom_backoff(0, 4, Memory(limit=4).work, "images") == ([], 4)
 
 
-def test_one_thing_that_is_too_large_is_an_error() -> None:
+def test_a_single_item_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         run_with_oom_backoff(3, 2, Memory(limit=0).work, "images")
 
@@ -75,8 +75,8 @@ def test_a_detector_short_of_memory_gives_the_same_records(
     monkeypatch.setattr(small.network.roi_heads.res5, "forward", limited(res5, 15))
     images = [noise(1, 120, 160), noise(2, 120, 160), noise(3, 90, 160)]
     for _ in range(2):
-        for one, two in zip(detector.detect(images), small.detect(images), strict=True):
-            assert_identical(one, two)
+        for expected, record in zip(detector.detect(images), small.detect(images), strict=True):
+            assert_identical(expected, record)
     assert (small.network.images_at_once, small.network.roi_heads.chunk) == (1, 15)
     assert [record.getMessage() for record in caplog.records] == [
         "out of GPU memory with 2 images at once: from now on 1",
@@ -85,13 +85,13 @@ def test_a_detector_short_of_memory_gives_the_same_records(
     ]
 
 
-def test_an_error_of_a_gpu_that_still_answers_stays_what_it_is() -> None:
+def test_an_error_of_a_gpu_that_still_computes_is_raised_unchanged() -> None:
     with pytest.raises(RuntimeError, match="cuDNN error") as caught, detect_device_loss(torch.device("cpu")):
         raise RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED")
     assert not isinstance(caught.value, DeviceLostError)
 
 
-def test_a_gpu_that_answers_no_more_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_no_longer_computes_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     def dead(*_: object, **__: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 

@@ -1,4 +1,4 @@
-"""Other precisions than float32: what they change, what they leave, and who refuses them."""
+"""Other precisions than float32: their effect on features and boxes, and the devices that refuse them."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ needs_bfloat16 = pytest.mark.skipif(not cpu_has_bfloat16(), reason=NO_BFLOAT16)
 
 
 @needs_bfloat16
-def test_bfloat16_describes_the_boxes_of_float32(detector: Detector) -> None:
+def test_bfloat16_keeps_float32s_boxes_and_nearly_its_features(detector: Detector) -> None:
     images = [golden("s32x64").image, noise(1, 480, 640)]
     rough = Detector.load(str(TINY_WEIGHTS), "cpu", SelectionRule(), "bfloat16")
-    for exact, near in zip(detector.detect(images), rough.detect(images), strict=True):
-        assert isinstance(exact, RegionRecord) and isinstance(near, RegionRecord)
-        dtypes = [[getattr(one, field.name).dtype for field in ARRAY_FIELDS] for one in (exact, near)]
+    for exact, rounded in zip(detector.detect(images), rough.detect(images), strict=True):
+        assert isinstance(exact, RegionRecord) and isinstance(rounded, RegionRecord)
+        dtypes = [[getattr(record, field.name).dtype for field in ARRAY_FIELDS] for record in (exact, rounded)]
         assert dtypes[0] == dtypes[1]
-        same = (exact.boxes[:, None] == near.boxes[None]).all(axis=2)
+        same = (exact.boxes[:, None] == rounded.boxes[None]).all(axis=2)
         rows = np.flatnonzero(same.any(axis=1))
         assert len(rows) >= exact.num_boxes - 8
-        apart = np.abs(near.features[same.argmax(axis=1)[rows]] - exact.features[rows])
-        assert 0 < apart.mean() / np.abs(exact.features).mean() < 0.02
+        difference = np.abs(rounded.features[same.argmax(axis=1)[rows]] - exact.features[rows])
+        assert 0 < difference.mean() / np.abs(exact.features).mean() < 0.02
 
 
 @needs_bfloat16
-def test_bfloat16_depends_on_no_neighbour_either() -> None:
+def test_in_bfloat16_too_a_record_does_not_depend_on_its_batch() -> None:
     rough = Detector.load(str(TINY_WEIGHTS), "cpu", SelectionRule(), "bfloat16")
     images = [noise(1, 120, 160), noise(2, 120, 160), noise(3, 90, 160)]
     for together, image in zip(rough.detect(images), images, strict=True):
@@ -49,7 +49,7 @@ def test_a_cpu_refuses_what_needs_tensor_cores(precision: str) -> None:
         Detector.load(str(TINY_WEIGHTS), "cpu", SelectionRule(), precision)
 
 
-def test_a_machine_is_checked_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_or_precision_that_the_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     check_device("auto", "float32")
     with pytest.raises(ValueError, match="--device cuda: expected a GPU that torch can use, found none"):
@@ -91,7 +91,9 @@ def test_a_gpu_refuses_what_it_would_emulate(
     ("precision", "products", "convolutions"),
     [("float32", False, False), ("tf32", True, True), ("bfloat16", False, True), ("float16", False, True)],
 )
-def test_float32_is_not_tf32(precision: str, products: bool, convolutions: bool) -> None:
+def test_each_precision_switches_tf32_for_products_and_convolutions(
+    precision: str, products: bool, convolutions: bool
+) -> None:
     def switches() -> tuple[bool, bool, bool]:
         cudnn = torch.backends.cudnn
         return torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
@@ -102,6 +104,6 @@ def test_float32_is_not_tf32(precision: str, products: bool, convolutions: bool)
     assert switches() == before
 
 
-def test_an_unknown_precision_names_the_known_ones() -> None:
+def test_the_error_of_an_unknown_precision_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match="expected one of float32, tf32, bfloat16, float16"):
         check_precision("int8", CPU)

@@ -1,4 +1,4 @@
-"""One random network in every format gives the same records; what is wrong with a file is told in one line."""
+"""One random network gives the same records from every format; a broken file gets an error of one line."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ IMAGES = ("s20x20", "s32x64", "s37x900")
 
 
 def records(path: Path) -> list[RegionRecord]:
-    found = Detector.load(str(path), "cpu", SelectionRule()).detect([golden(name).image for name in IMAGES])
-    assert len(found) == len(IMAGES) and all(isinstance(record, RegionRecord) for record in found)
-    return [record for record in found if isinstance(record, RegionRecord)]
+    results = Detector.load(str(path), "cpu", SelectionRule()).detect([golden(name).image for name in IMAGES])
+    assert len(results) == len(IMAGES) and all(isinstance(result, RegionRecord) for result in results)
+    return [result for result in results if isinstance(result, RegionRecord)]
 
 
 @pytest.fixture(scope="module")
@@ -52,49 +52,49 @@ def expected() -> list[RegionRecord]:
     return records(TINY_WEIGHTS)
 
 
-def same(found: list[RegionRecord], wanted: list[RegionRecord], with_attributes: bool = True) -> None:
-    attributes = ("attrs_id", "attrs_conf", "attrs")
-    for one, other in zip(found, wanted, strict=True):
-        for field in ("boxes", "objects_id", "objects_conf", "features", "cls_prob", *attributes):
-            if with_attributes or field not in attributes:
-                left, right = getattr(one, field), getattr(other, field)
-                np.testing.assert_allclose(left, right, rtol=0, atol=1e-5, err_msg=f"{one.img_id} {field}")
+def assert_close(actual: list[RegionRecord], expected: list[RegionRecord], with_attributes: bool = True) -> None:
+    fields = ["boxes", "objects_id", "objects_conf", "features", "cls_prob"]
+    fields += ["attrs_id", "attrs_conf", "attrs"] if with_attributes else []
+    for record, other in zip(actual, expected, strict=True):
+        for field in fields:
+            numbers, others = getattr(record, field), getattr(other, field)
+            np.testing.assert_allclose(numbers, others, rtol=0, atol=1e-5, err_msg=f"{record.img_id} {field}")
 
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_every_format_gives_the_same_records(tmp_path: Path, expected: list[RegionRecord], kind: str) -> None:
-    # Names that say another format than the content is.
+    # A name of another format than the content's.
     path = tmp_path / "weights.prototxt"
     name, write = WRITERS[kind]
     write(path)
     assert read_weights(path).format == name
-    same(records(path), expected)
+    assert_close(records(path), expected)
 
 
-def test_the_original_and_its_older_fields_are_the_same_bit_for_bit(tmp_path: Path) -> None:
-    wanted = read_caffe_weights(TINY_WEIGHTS)
+def test_formats_in_caffes_order_give_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
+    expected = read_caffe_weights(TINY_WEIGHTS)
     for kind in ("caffemodel-v1", "bua-zip", "bua-legacy", "safetensors"):
         WRITERS[kind][1](tmp_path / kind)
-        found = read_weights(tmp_path / kind)
-        assert found.architecture == wanted.architecture and found.state.keys() == wanted.state.keys()
-        for layer, array in wanted.state.items():
-            np.testing.assert_array_equal(found.state[layer], array, err_msg=f"{kind} {layer}")
+        weights = read_weights(tmp_path / kind)
+        assert weights.architecture == expected.architecture and weights.state.keys() == expected.state.keys()
+        for layer, array in expected.state.items():
+            np.testing.assert_array_equal(weights.state[layer], array, err_msg=f"{kind} {layer}")
 
 
-def test_the_order_of_rows_is_what_makes_the_records(tmp_path: Path, expected: list[RegionRecord]) -> None:
-    """Were the rows taken as they come, other regions would be found: the format test can fail."""
+def test_rows_in_the_wrong_order_find_other_regions(tmp_path: Path, expected: list[RegionRecord]) -> None:
+    """Show that the test of every format can fail."""
     arrays = detectron2_order()
     deltas = f"{RPN}.anchor_deltas.weight"
     arrays[deltas] = caffe_order()[deltas]
     write_pickle(tmp_path / "w.pkl", arrays)
     boxes = [record.boxes for record in records(tmp_path / "w.pkl")]
     assert not all(
-        one.shape == other.boxes.shape and np.allclose(one, other.boxes, atol=1)
-        for one, other in zip(boxes, expected, strict=True)
+        wrong.shape == right.boxes.shape and np.allclose(wrong, right.boxes, atol=1)
+        for wrong, right in zip(boxes, expected, strict=True)
     )
 
 
-def test_names_and_shapes_are_those_of_the_network() -> None:
+def test_the_state_has_the_networks_names_and_shapes() -> None:
     weights = read_caffe_weights(TINY_WEIGHTS)
     assert {name: array.shape for name, array in weights.state.items()} == state_shapes(weights.architecture)
 
@@ -113,14 +113,14 @@ def test_without_an_attribute_head_attributes_are_zeros(
     else:
         save(tensors(without_attributes(caffe_order())), path, zipped=True)
     assert not read_weights(path).architecture.has_attribute_head
-    found = records(path)
-    same(found, expected, with_attributes=False)
-    for record, other in zip(found, expected, strict=True):
+    actual = records(path)
+    assert_close(actual, expected, with_attributes=False)
+    for record, other in zip(actual, expected, strict=True):
         assert record.attrs.shape == other.attrs.shape == (len(record.boxes), 401)
         assert not record.attrs.any() and not record.attrs_id.any() and not record.attrs_conf.any()
 
 
-def test_box_deltas_are_not_needed(tmp_path: Path) -> None:
+def test_files_without_bbox_pred_are_read(tmp_path: Path) -> None:
     for kind, arrays in (("caffe", caffe_order()), ("detectron2", detectron2_order())):
         for key in ("weight", "bias"):
             del arrays[f"{HEAD}.bbox_pred.{key}"]
@@ -128,13 +128,13 @@ def test_box_deltas_are_not_needed(tmp_path: Path) -> None:
         assert read_weights(tmp_path / kind).state.keys() == read_caffe_weights(TINY_WEIGHTS).state.keys()
 
 
-def test_half_and_double_precision_become_single(tmp_path: Path) -> None:
-    wanted = read_caffe_weights(TINY_WEIGHTS).state
+def test_half_and_double_precision_become_float32(tmp_path: Path) -> None:
+    expected = read_caffe_weights(TINY_WEIGHTS).state
     doubled = {name: tensor.double() for name, tensor in bua_state().items()}
     save(doubled, tmp_path / "double.pth", zipped=True)
     for name, array in read_weights(tmp_path / "double.pth").state.items():
         assert array.dtype == np.float32
-        np.testing.assert_array_equal(array, wanted[name])
+        np.testing.assert_array_equal(array, expected[name])
     write_pickle(tmp_path / "half.pkl", {name: array.astype(np.float16) for name, array in caffe_order().items()})
     assert read_weights(tmp_path / "half.pkl").state["backbone.stem.conv1.weight"].dtype == np.float32
 
@@ -148,22 +148,22 @@ def test_transposed_and_shared_tensors_are_read(tmp_path: Path) -> None:
     state[f"{HEAD}.cls_score.bias"] = joint[rows:]
     for zipped in (True, False):
         save(state, tmp_path / "w.pth", zipped)
-        found = read_weights(tmp_path / "w.pth").state
-        np.testing.assert_array_equal(found[name], state[name].detach().numpy())
-        np.testing.assert_array_equal(found[f"{HEAD}.cls_score.bias"], joint[rows:].numpy())
+        weights = read_weights(tmp_path / "w.pth").state
+        np.testing.assert_array_equal(weights[name], state[name].detach().numpy())
+        np.testing.assert_array_equal(weights[f"{HEAD}.cls_score.bias"], joint[rows:].numpy())
 
 
-def test_pickles_of_python_2_hold_their_bytes_as_text() -> None:
+def test_a_pickle_of_python_2_with_bytes_as_text_is_read() -> None:
     numbers = np.array([[1.5, -2.0]], np.float32)
     dtype = b"cnumpy\ndtype\n(U\x02f4K\x00K\x01tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR(K\x01(K\x01K\x02t"
     head = b"\x80\x02}U\x05modelccollections\nOrderedDict\n(]](U\x01x"
     pickled = head + array + dtype + b"\x89U\x08" + numbers.tobytes() + b"tbeatRs."
-    found = model_arrays(unpickle(BytesIO(pickled), "old.pkl"), "old.pkl")
-    np.testing.assert_array_equal(found["x"], numbers)
+    arrays = model_arrays(unpickle(BytesIO(pickled), "old.pkl"), "old.pkl")
+    np.testing.assert_array_equal(arrays["x"], numbers)
 
 
-def test_arrays_in_columns_are_read(tmp_path: Path) -> None:
+def test_arrays_in_fortran_order_are_read(tmp_path: Path) -> None:
     for protocol in (2, 5):
         name = f"{HEAD}.cls_score.weight"
         arrays = {**caffe_order(), name: np.asfortranarray(caffe_order()[name])}
@@ -205,7 +205,7 @@ SHORTCUT = "backbone.res3.0.shortcut.norm.running_var"
         (changed(**{"backbone.stem.conv1.weight": np.zeros(0, np.float32)}), "conv1.weight: expected weights of 4"),
     ],
 )
-def test_wrong_layers_are_named(tmp_path: Path, change: Callable[[Arrays], None], message: str) -> None:
+def test_a_missing_or_misshapen_layer_is_named(tmp_path: Path, change: Callable[[Arrays], None], message: str) -> None:
     arrays = detectron2_order()
     change(arrays)
     write_pickle(tmp_path / "wrong.pkl", arrays)
@@ -216,7 +216,7 @@ def test_wrong_layers_are_named(tmp_path: Path, change: Callable[[Arrays], None]
 
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize("share", [0.00001, 0.0001, 0.01, 0.3, 0.7, 0.99, 0.999999])
-def test_truncated_files_are_named(tmp_path: Path, kind: str, share: float) -> None:
+def test_a_truncated_file_is_named(tmp_path: Path, kind: str, share: float) -> None:
     path = tmp_path / "short.file"
     WRITERS[kind][1](path)
     content = path.read_bytes()
@@ -227,7 +227,7 @@ def test_truncated_files_are_named(tmp_path: Path, kind: str, share: float) -> N
 
 
 @pytest.mark.parametrize("kind", ["bua-zip", "bua-legacy"])
-def test_a_damaged_middle_is_no_crash(tmp_path: Path, kind: str) -> None:
+def test_a_file_damaged_in_the_middle_is_named(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "damaged.pth"
     WRITERS[kind][1](path)
     content = bytearray(path.read_bytes())
@@ -251,7 +251,7 @@ def test_a_damaged_middle_is_no_crash(tmp_path: Path, kind: str) -> None:
         (b"\x80\x04}\x8c\x05blobsK\x01s.", "expected named arrays.*got blobs"),
     ],
 )
-def test_wrong_files_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_holds_no_weights_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "wrong.pkl"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=message) as raised:

@@ -1,4 +1,4 @@
-"""Reading the original's weights, whole, damaged and of the wrong kind."""
+"""The original's weights are read; damaged files and wrong layers are named."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rewritten(path: Path, change: Callable[[dict[str, Blobs]], None]) -> Path:
     return path
 
 
-def test_depth_and_widths_come_from_the_blobs() -> None:
+def test_depth_and_widths_are_read_off_the_blobs() -> None:
     assert read_caffe_weights(TINY_WEIGHTS).architecture == Architecture(
         stem=16,
         stages=(Stage(1, 8, 32), Stage(1, 12, 48), Stage(2, 16, 64), Stage(2, 24, 64)),
@@ -48,7 +48,7 @@ def test_stored_statistics_are_divided_by_their_factor(tmp_path: Path) -> None:
     assert not state["backbone.res2.0.shortcut.norm.running_var"].any()
 
 
-def test_layers_that_are_not_needed_are_passed_over(tmp_path: Path) -> None:
+def test_layers_that_the_network_does_not_need_are_ignored(tmp_path: Path) -> None:
     def add_and_drop(layers: dict[str, Blobs]) -> None:
         layers["loss_weights"] = (np.ones(3, dtype=np.float32),)
         del layers["bbox_pred"]
@@ -57,7 +57,7 @@ def test_layers_that_are_not_needed_are_passed_over(tmp_path: Path) -> None:
     assert state.keys() == read_caffe_weights(TINY_WEIGHTS).state.keys()
 
 
-def test_old_layer_field_and_old_shapes_read_alike(tmp_path: Path) -> None:
+def test_the_v1_layer_field_and_shapes_of_four_dimensions_give_the_same_weights(tmp_path: Path) -> None:
     write_caffemodel_v1(tmp_path / "old.caffemodel")
     old, new = read_caffe_weights(tmp_path / "old.caffemodel"), read_caffe_weights(TINY_WEIGHTS)
     assert old.architecture == new.architecture
@@ -95,7 +95,9 @@ def with_blob(layer: str, index: int, blob: np.ndarray) -> Callable[[dict[str, B
         (with_blob("cls_score", 0, np.zeros(0)), "layer cls_score"),
     ],
 )
-def test_wrong_layers_are_named(tmp_path: Path, change: Callable[[dict[str, Blobs]], None], message: str) -> None:
+def test_a_missing_or_misshapen_layer_is_named(
+    tmp_path: Path, change: Callable[[dict[str, Blobs]], None], message: str
+) -> None:
     path = rewritten(tmp_path / "wrong.caffemodel", change)
     with pytest.raises(WeightsError, match=message) as raised:
         read_caffe_weights(path)
@@ -106,7 +108,7 @@ def test_wrong_layers_are_named(tmp_path: Path, change: Callable[[dict[str, Blob
     "content",
     [b"", b"name: 'ResNet'\nlayer { }\n", b"\x80\x02}q\x00X\x05\x00\x00\x00model", bytes(range(256)) * 40, b"\x08\x01"],
 )
-def test_wrong_files_are_named(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_caffe_model_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "wrong.caffemodel"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match="expected a Caffe model") as raised:
@@ -115,7 +117,7 @@ def test_wrong_files_are_named(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.01, 0.3, 0.7, 0.99, 0.999999])
-def test_truncated_files_are_named(tmp_path: Path, share: float) -> None:
+def test_a_truncated_file_is_named(tmp_path: Path, share: float) -> None:
     path = tmp_path / "short.caffemodel"
     content = TINY_WEIGHTS.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
@@ -124,7 +126,7 @@ def test_truncated_files_are_named(tmp_path: Path, share: float) -> None:
 
 
 @pytest.mark.parametrize("shape", [[16, 3, 7, 8], [-16, -3, 7, 7], [2**40, 2**40]])
-def test_shapes_that_contradict_the_data_are_named(tmp_path: Path, shape: list[int]) -> None:
+def test_a_blob_whose_shape_contradicts_its_data_is_named(tmp_path: Path, shape: list[int]) -> None:
     net = NetParameter()
     layer = net.layer.add(name=b"conv1")
     layer.blobs.add(shape={"dim": shape}, data=[b"\0" * 4 * 16 * 3 * 49])

@@ -20,9 +20,9 @@ from tests.conftest import TINY_WEIGHTS
 
 Arrays = dict[str, NDArray[Any]]
 RPN, HEAD = "proposal_generator.rpn_head", "roi_heads.box_predictor"
-# Ratio-major in Caffe (3 ratios of 4 scales each), size-major in detectron2.
+# Caffe's index of each anchor of detectron2: ratio-major in Caffe (3 ratios of 4 scales each), size-major there.
 CAFFE_ANCHOR = [ratio * 4 + scale for scale in range(4) for ratio in range(3)]
-# The narrow network's blocks: Caffe's name and the module's.
+# The narrow network's blocks: Caffe's name -> the module's.
 BLOCKS = {
     "2a": "backbone.res2.0",
     "3a": "backbone.res3.0",
