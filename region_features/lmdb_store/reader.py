@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 from region_features.lmdb_store.value_codecs import VALUE_CODECS, codec_name_of
@@ -18,10 +19,8 @@ DATA_FILE = "data.mdb"
 def open_lmdb(folder: str, readahead: bool) -> Any:
     """Open an `lmdb.Environment` for reading, without a lock: an LMDB never changes, a rebuilt one is another file.
 
-    Args:
-        folder: holds data.mdb.
-        readahead: fetch the pages after those that are read: else each of the 100 and more pages of a value is a disk
-            read of its own.
+    `readahead` fetches the pages after those that are read: else each of the 100 and more pages of a value is a disk
+    read of its own.
 
     Raises:
         ValueError: there is no LMDB, or it is cut off; names the folder.
@@ -32,9 +31,7 @@ def open_lmdb(folder: str, readahead: bool) -> Any:
     if not os.path.isfile(path):
         raise ValueError(f"{folder}: expected a folder with {DATA_FILE}, found none in it; check the path")
     try:
-        env = lmdb.open(
-            folder, readonly=True, lock=False, create=False, readahead=readahead, meminit=False, max_readers=1
-        )
+        env = lmdb.open(folder, readonly=True, lock=False, readahead=readahead)
     except lmdb.Error as error:
         raise ValueError(f"{folder}: expected an LMDB that can be opened, got {error}; is it damaged?") from error
     # Reading beyond the end of a map kills the process.
@@ -49,10 +46,7 @@ def open_lmdb(folder: str, readahead: bool) -> Any:
 
 
 class LmdbReader:
-    """One LMDB folder, opened on first use.
-
-    Args:
-        path: the folder that holds data.mdb.
+    """The LMDB in a folder, opened on first use.
 
     Raises:
         ValueError: this version does not know the LMDB's form; on first use: the LMDB is damaged or cut off.
@@ -62,24 +56,17 @@ class LmdbReader:
         self.path = path
         self.codec = VALUE_CODECS[codec_name_of(path)]
         self._environment: _Environment | None = None
-        self._key_list: list[str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_environment": None, "_key_list": None}
+        return {"path": self.path, "codec": self.codec, "_environment": None}
 
-    @property
+    @cached_property
     def keys(self) -> Sequence[str]:
         """The keys in the record `keys`, in its order."""
-        if self._key_list is None:
-            self._key_list = [key.decode() for key in self.key_record()]
-        return self._key_list
+        return [key.decode() for key in self.key_record()]
 
     def key_record(self) -> list[bytes]:
-        """Return the list in the record `keys`.
-
-        Raises:
-            ValueError: the record is missing or damaged.
-        """
+        """Return the list in the record `keys`; ValueError if it is missing or damaged."""
         data = self.get(KEYS_RECORD)
         if data is None:
             raise ValueError(f"{self.path}: expected a record {KEYS_RECORD!r}, got none; build the LMDB again")
@@ -91,11 +78,7 @@ class LmdbReader:
             yield from (key for key in cursor.iternext(values=False) if key != KEYS_RECORD)
 
     def get(self, key: bytes) -> bytes | None:
-        """Return the value of a key, None if there is no such key.
-
-        Raises:
-            ValueError: the file is damaged.
-        """
+        """Return the value of a key, None if there is no such key; ValueError if the file is damaged."""
         opened = self._opened()
         import lmdb
 
@@ -106,20 +89,12 @@ class LmdbReader:
             raise ValueError(f"{self.path}, key {key!r}: cannot be read ({error}); build the LMDB again") from error
 
     def read(self, key: bytes) -> RegionRecord | None:
-        """Return the record of a key, None if there is no such key.
-
-        Raises:
-            ValueError: the value is damaged.
-        """
+        """Return the record of a key, None if there is no such key; ValueError if the value is damaged."""
         data = self.get(key)
         return None if data is None else self.codec.decode(data, f"{self.path}, key {key!r}")
 
     def read_at(self, position: int) -> RegionRecord:
-        """Return the record at a position of the key list, from 0.
-
-        Raises:
-            ValueError: the value is missing or damaged.
-        """
+        """Return the record at a position of the key list, from 0; ValueError if it is missing or damaged."""
         key = self.keys[position]
         record = self.read(key.encode())
         if record is None:
@@ -153,11 +128,10 @@ class LmdbReader:
         return True
 
     def _opened(self) -> Any:
-        environment = self._environment
-        if environment is None:
-            environment = self._environment = _Environment.of(self.path)
-            weakref.finalize(self, environment.release)
-        return environment.opened()
+        if self._environment is None:
+            self._environment = _Environment.of(self.path)
+            weakref.finalize(self, self._environment.release)
+        return self._environment.opened()
 
 
 class _Environment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from region_features.formats import safetensors, volta
@@ -40,30 +40,27 @@ class ValueCodec:
     kept: Callable[[RegionRecord], RegionRecord] = _unchanged
 
 
-def _safetensors(half: bool) -> ValueCodec:
-    return ValueCodec(
-        encode=partial(safetensors.encode_record, half=half),
-        decode=safetensors.decode_record,
-        peek=safetensors.peek_id,
-        encode_keys=safetensors.encode_keys,
-        decode_keys=safetensors.decode_keys,
-        kept=safetensors.rounded_to_float16 if half else _unchanged,
-    )
-
-
+_SAFETENSORS = ValueCodec(
+    encode=partial(safetensors.encode_record, half=False),
+    decode=safetensors.decode_record,
+    peek=safetensors.peek_id,
+    encode_keys=safetensors.encode_keys,
+    decode_keys=safetensors.decode_keys,
+)
 VALUE_CODECS: Mapping[str, ValueCodec] = {
     VOLTA: ValueCodec(volta.encode_volta, volta.decode_volta),
     "volta-arrays": ValueCodec(encode_arrays, decode_arrays),
-    "safetensors": _safetensors(half=False),
-    "safetensors-float16": _safetensors(half=True),
+    "safetensors": _SAFETENSORS,
+    "safetensors-float16": replace(
+        _SAFETENSORS, encode=partial(safetensors.encode_record, half=True), kept=safetensors.rounded_to_float16
+    ),
 }
 
 
 def codec_name_of(folder: str) -> str:
     """Return the form of an LMDB folder from its source.json; `volta` if there is none, as in other programs' LMDBs.
 
-    Raises:
-        ValueError: this version does not know the form.
+    ValueError if this version does not know the form.
     """
     try:
         with open(os.path.join(folder, SOURCE_FILE), "rb") as stream:

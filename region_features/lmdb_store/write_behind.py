@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 
 _STEP_BYTES = 64 << 20
 
@@ -15,8 +14,7 @@ class WriteBehind:
     The system reuses the dropped pages for the next writes. Fresh pages cost more than encoding their content, and a
     file larger than memory would evict everything else from the cache.
 
-    Args:
-        path: the file; it must exist, and must not be replaced before the end.
+    The file must exist, and must not be replaced before the end.
     """
 
     def __init__(self, path: str) -> None:
@@ -27,11 +25,7 @@ class WriteBehind:
         self._pending = 0
 
     def grew(self, num_bytes: int) -> None:
-        """Count bytes that were appended to the file.
-
-        Raises:
-            OSError: an earlier flush failed.
-        """
+        """Count bytes that were appended to the file; OSError if an earlier flush failed."""
         self._pending += num_bytes
         if self._last_flush is not None:
             if not self._last_flush.done():
@@ -44,9 +38,7 @@ class WriteBehind:
     def __enter__(self) -> WriteBehind:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, stack: object) -> None:
         self._thread.shutdown()
         os.close(self._handle)
         # The system reports a failed write to one fsync only: a later fsync of the writer would succeed.

@@ -26,17 +26,14 @@ def write_lmdb(
     encode_keys: Callable[[Sequence[bytes]], bytes],
     on_commit: Callable[[int], None] | None = None,
 ) -> int:
-    """Write `folder`/data.mdb: the items, and the record `keys`, the list of their keys.
+    """Write `folder`/data.mdb: the items, and the record `keys`, the list of their keys; return the number of items.
 
     Args:
-        folder: an empty folder that nobody else uses.
+        folder: empty, and used by nobody else.
         batches: items in ascending order of key; each batch is one transaction, held in memory until its commit.
         map_size: upper bound of the file in bytes.
-        encode_keys: returns the value of the record `keys`.
+        encode_keys: encodes the value of the record `keys`.
         on_commit: called after each batch with the number of items written so far.
-
-    Returns:
-        The number of items.
 
     Raises:
         ValueError: a key does not come after the one before; names both and the shard.
@@ -45,38 +42,27 @@ def write_lmdb(
     """
     with _open(folder, map_size):
         pass  # create the file
+    keys: list[bytes] = []
     with WriteBehind(os.path.join(folder, DATA_FILE)) as write_behind:
-        keys = _write_batches(folder, batches, map_size, write_behind, on_commit)
+        for batch in batches:
+            # Reopen for each batch: one lasting map keeps the pages of every transaction, and memory grows.
+            with _open(folder, map_size) as env, env.begin(write=True) as transaction:
+                for item in batch:
+                    # py-lmdb returns False, and raises nothing, for a key that does not come last.
+                    if not transaction.put(item.key, item.value, append=True):
+                        raise ValueError(
+                            f"{item.shard}: expected ascending LMDB keys, got {item.key!r} after {keys[-1]!r}; "
+                            "delete the shard and write it again"
+                        )
+                    keys.append(item.key)
+            write_behind.grew(sum(len(item.value) for item in batch))
+            if on_commit:
+                on_commit(len(keys))
     with _open(folder, map_size) as env:
         with env.begin(write=True) as transaction:
             transaction.put(KEYS_RECORD, encode_keys(keys))
         env.sync(True)
     return len(keys)
-
-
-def _write_batches(
-    folder: str,
-    batches: Iterable[Sequence[LmdbItem]],
-    map_size: int,
-    write_behind: WriteBehind,
-    on_commit: Callable[[int], None] | None,
-) -> list[bytes]:
-    keys: list[bytes] = []
-    for batch in batches:
-        # Reopen for each batch: one lasting map keeps the pages of every transaction, and memory grows.
-        with _open(folder, map_size) as env, env.begin(write=True) as transaction:
-            for item in batch:
-                # py-lmdb returns False, and raises nothing, for a key that does not come last.
-                if not transaction.put(item.key, item.value, append=True):
-                    raise ValueError(
-                        f"{item.shard}: expected ascending LMDB keys, got {item.key!r} after {keys[-1]!r}; "
-                        "delete the shard and write it again"
-                    )
-                keys.append(item.key)
-        write_behind.grew(sum(len(item.value) for item in batch))
-        if on_commit:
-            on_commit(len(keys))
-    return keys
 
 
 def _open(folder: str, map_size: int) -> Any:
