@@ -63,14 +63,9 @@ def decode_image(data: bytes, pixel_limit: int, exif: bool = False) -> NDArray[n
 
 
 def upright(pixels: NDArray[np.uint8], orientation: object) -> NDArray[np.uint8]:
-    """Rotate and mirror pixels by an EXIF orientation, as `PIL.ImageOps.exif_transpose` does.
+    """Rotate and mirror pixels (H, W, 3) by an EXIF orientation, as `PIL.ImageOps.exif_transpose` does.
 
-    Args:
-        pixels: uint8 (H, W, 3), as stored.
-        orientation: 1 to 8; any other value changes nothing.
-
-    Returns:
-        A view, uint8 (H, W, 3) or (W, H, 3).
+    Any orientation but 2 to 8 changes nothing. The result is a view, (H, W, 3) or (W, H, 3).
     """
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)

@@ -10,7 +10,6 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
 from typing import BinaryIO
 from zipfile import ZipInfo
 
@@ -33,10 +32,7 @@ def split_zip_uri(uri: str) -> tuple[str, str] | None:
 
 
 def list_entries(archive: str | BinaryIO) -> list[ZipInfo]:
-    """List the files of a zip archive, folders left out.
-
-    Args:
-        archive: local path, or seekable stream.
+    """List the files of a zip archive, given as a local path or a seekable stream; folders are left out.
 
     Raises:
         ValueError: it is not a zip archive, or damaged.
@@ -54,10 +50,7 @@ def list_entries(archive: str | BinaryIO) -> list[ZipInfo]:
 def read_entry(stream: BinaryIO, info: ZipInfo, limit: int | None = None) -> bytes:
     """Read one file of an archive, and check its length and CRC.
 
-    Args:
-        stream: the archive, seekable.
-        info: the file's entry in the archive's directory.
-        limit: most bytes that the file may have; checked before it is unpacked.
+    `limit` is the most bytes that the file may have; it is checked before the file is unpacked.
 
     Raises:
         OSError: the file is damaged, encrypted, too long, or packed by a method other than stored and deflated.
@@ -97,12 +90,6 @@ def _inflate(packed: bytes, size: int) -> bytes:
         raise OSError(f"damaged zip entry: {error}; fetch the zip again") from error
 
 
-@dataclass(frozen=True, eq=False)
-class _Directory:
-    state: Hashable
-    entries: Mapping[str, ZipInfo]
-
-
 class ZipArchives:
     """The archives that a process reads: each directory is parsed once, open files are shared by all threads.
 
@@ -114,21 +101,29 @@ class ZipArchives:
     def __init__(self, open_stream: Callable[[str], BinaryIO], state: Callable[[str], Hashable]) -> None:
         self._open_stream = open_stream
         self._state = state
-        self._directories: dict[str, _Directory] = {}
-        self._idle: list[tuple[_Directory, BinaryIO]] = []
+        # Path -> state of the archive, and its directory.
+        self._directories: dict[str, tuple[Hashable, Mapping[str, ZipInfo]]] = {}
+        # Open files, each with the directory of its version of the archive.
+        self._idle: list[tuple[Mapping[str, ZipInfo], BinaryIO]] = []
         self._lock = threading.Lock()
 
     def entries(self, path: str, fresh: bool = False) -> Mapping[str, ZipInfo]:
         """Return the files of an archive by name; of files of one name the last, as unzip does.
 
-        Args:
-            fresh: parse the directory again even if the archive seems unchanged.
+        `fresh` parses the directory again even if the archive seems unchanged.
 
         Raises:
             ValueError: it is not a zip archive, or damaged.
             OSError: it cannot be read.
         """
-        return self._directory(path, fresh).entries
+        with self._lock:
+            state = self._state(path)
+            known_state, entries = self._directories.get(path, (None, None))
+            if entries is None or fresh or known_state != state:
+                with self._open_stream(path) as stream:
+                    entries = {info.filename: info for info in list_entries(stream)}
+                self._directories[path] = state, entries
+            return entries
 
     def read(self, path: str, name: str, limit: int | None = None) -> bytes:
         """Read one file of an archive, see `read_entry`.
@@ -137,11 +132,11 @@ class ZipArchives:
             OSError: the archive has no such file, or it cannot be read.
             ValueError: the archive is not a zip archive, or damaged.
         """
-        directory = self._directory(path)
-        info = directory.entries.get(name)
+        directory = self.entries(path)
+        info = directory.get(name)
         if info is None:
             raise FileNotFoundError(errno.ENOENT, "no entry of this name in the zip", name)
-        stream = self._take(path, directory)
+        stream = self._take_idle(directory) or self._open_stream(path)
         try:
             data = read_entry(stream, info, limit)
         except Exception:
@@ -153,24 +148,13 @@ class ZipArchives:
                 self._idle.pop(0)[1].close()
         return data
 
-    def _directory(self, path: str, fresh: bool = False) -> _Directory:
-        with self._lock:
-            state = self._state(path)
-            directory = self._directories.get(path)
-            if directory is None or fresh or directory.state != state:
-                with self._open_stream(path) as stream:
-                    directory = _Directory(state, {info.filename: info for info in list_entries(stream)})
-                self._directories[path] = directory
-            return directory
-
-    def _take(self, path: str, directory: _Directory) -> BinaryIO:
-        """Take an idle stream of this version of the archive, or open one."""
+    def _take_idle(self, directory: Mapping[str, ZipInfo]) -> BinaryIO | None:
         with self._lock:
             for index, (owner, stream) in enumerate(self._idle):
                 if owner is directory:
                     del self._idle[index]
                     return stream
-        return self._open_stream(path)
+        return None
 
 
 def local_state(path: str) -> Hashable:
