@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import os
@@ -13,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -22,7 +22,6 @@ _LONGEST_PAUSE = 16
 _TIMEOUT = 60.0
 _CHUNK = 1 << 20
 _TEMPORARY_STATUS = (408, 425, 429, 500, 502, 503, 504)
-_RANGE_NOT_SATISFIABLE = 416
 _HEADERS = {"User-Agent": "region-features-beam", "Accept-Encoding": "identity"}
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
@@ -47,25 +46,15 @@ class SecureRedirects(urllib.request.HTTPRedirectHandler):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file as a server describes it.
-
-    Attributes:
-        url: its address.
-        size: bytes; None if the server does not say.
-        validator: its strong ETag, else its Last-Modified, which change with the file; None if it has neither.
-    """
+    """A file as a server describes it."""
 
     url: str
-    size: int | None
-    validator: str | None
+    size: int | None  # bytes; None if the server does not say
+    validator: str | None  # strong ETag, else Last-Modified, which change with the file; None if it has neither
 
 
 def probe(url: str, note: Callable[[str], None]) -> RemoteFile:
-    """Ask the server for a file's size and version.
-
-    Raises:
-        DownloadError: the server has no such file, or does not answer.
-    """
+    """Ask the server for a file's size and version; DownloadError if there is no such file or no answer."""
 
     def ask() -> RemoteFile:
         # Some mirrors refuse HEAD.
@@ -101,15 +90,13 @@ def download(
 
 def forget(part: str) -> None:
     """Delete the description beside `part`."""
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(_description_path(part))
+    _description_path(part).unlink(missing_ok=True)
 
 
 def discard(part: str) -> None:
     """Delete `part` and its description."""
     forget(part)
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(part)
+    Path(part).unlink(missing_ok=True)
 
 
 def _retry(attempt: Callable[[], T], reached: Callable[[], int], url: str, note: Callable[[str], None]) -> T:
@@ -145,7 +132,7 @@ def _fetch(url: str, part: str, progress: Callable[[int, int | None], None]) -> 
         raise _TemporaryError(f"the server has no byte {have}, the file there must have changed") from error
     with response:
         remote = _describe(url, response)
-        if response.status == http.client.PARTIAL_CONTENT and begun:
+        if response.status == http.HTTPStatus.PARTIAL_CONTENT and begun:
             size = begun.size
             if not _continues(response, begun, have):
                 discard(part)
@@ -168,17 +155,12 @@ def _fetch(url: str, part: str, progress: Callable[[int, int | None], None]) -> 
 
 
 def _open(url: str, headers: dict[str, str]) -> Any:
-    """Send a GET request; the body of the response is not yet read.
-
-    Raises:
-        HTTPError: 416, the file has no such range.
-        _TemporaryError, DownloadError: any other response without the file.
-    """
+    """Send a GET request, without reading the body; HTTPError is 416 only, the file has no such range."""
     try:
         opener = urllib.request.build_opener(SecureRedirects)
         return opener.open(urllib.request.Request(url, headers={**_HEADERS, **headers}), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == _RANGE_NOT_SATISFIABLE and headers:
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and headers:
             raise
         error.close()
         answer = f"the server answers {error.code} {error.reason}"
@@ -209,7 +191,7 @@ def _describe(url: str, response: Any) -> RemoteFile:
 
 
 def _continues(response: Any, begun: RemoteFile, have: int) -> bool:
-    """Whether a partial response starts at byte `have` of the file that was begun."""
+    """Return whether a partial response starts at byte `have` of the file that was begun."""
     field = "ETag" if begun.validator and begun.validator.startswith('"') else "Last-Modified"
     validator = response.headers.get(field, begun.validator)  # a response to If-Range may leave it out
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
@@ -220,8 +202,7 @@ def _save_description(part: str, remote: RemoteFile) -> None:
     if remote.size is None or remote.validator is None:
         forget(part)
         return
-    with open(_description_path(part), "w", encoding="utf-8") as stream:
-        json.dump(asdict(remote), stream)
+    _description_path(part).write_text(json.dumps(asdict(remote)), encoding="utf-8")
 
 
 def _load_description(part: str, url: str) -> RemoteFile | None:
@@ -229,15 +210,14 @@ def _load_description(part: str, url: str) -> RemoteFile | None:
     if not os.path.exists(part):
         return None
     try:
-        with open(_description_path(part), encoding="utf-8") as stream:
-            begun = RemoteFile(**json.load(stream))
+        begun = RemoteFile(**json.loads(_description_path(part).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return None
     return begun if begun.url == url else None
 
 
-def _description_path(part: str) -> str:
-    return f"{part}.json"
+def _description_path(part: str) -> Path:
+    return Path(f"{part}.json")
 
 
 def _length(part: str) -> int:

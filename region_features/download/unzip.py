@@ -7,7 +7,7 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from zipfile import ZipInfo
 
 from region_features.images.zip_archive import MAC_LEFTOVERS, list_entries
@@ -20,11 +20,7 @@ Progress = Callable[[int, int], None]
 
 
 def list_files(path: str) -> list[ZipInfo]:
-    """List the files of an archive.
-
-    Raises:
-        ValueError: the file is not a zip archive, or cut off.
-    """
+    """List the files of an archive; ValueError if it is no zip archive, or cut off."""
     try:
         return list_entries(path)
     except ValueError as error:
@@ -32,13 +28,10 @@ def list_files(path: str) -> list[ZipInfo]:
 
 
 def check_archive(path: str, progress: Progress) -> int:
-    """Check length and CRC of every file in an archive.
-
-    Returns:
-        Number of files.
+    """Check length and CRC of every file in an archive, and return their number.
 
     Raises:
-        ValueError: the file is not a zip archive, or damaged.
+        ValueError: it is no zip archive, or damaged.
     """
     entries = list_files(path)
     done, total = 0, sum(info.file_size for info in entries)
@@ -51,13 +44,9 @@ def check_archive(path: str, progress: Progress) -> int:
 
 
 def unpack_folder(path: str, parent: str, name: str, progress: Progress) -> int:
-    """Unpack an archive of one folder; the folder gets its name when it is whole.
+    """Unpack an archive of one folder, `name`, into `parent`; the folder gets its name when it is whole.
 
     Files that a killed attempt unpacked are checked and kept. A folder that exists must agree with the archive.
-
-    Args:
-        path: the archive, of files below the folder `name`.
-        parent: where the folder goes; made if missing.
 
     Returns:
         Number of files in the folder.
@@ -69,7 +58,13 @@ def unpack_folder(path: str, parent: str, name: str, progress: Progress) -> int:
     entries = _plain_files(path, name)
     target, work = os.path.join(parent, name), os.path.join(parent, f"{_UNFINISHED}{name}")
     if os.path.lexists(target):
-        _compare(target, entries)
+        # Their CRCs were checked when the folder was made.
+        wrong = [relative for relative, info in entries.items() if not _has_size(os.path.join(target, relative), info)]
+        if wrong:
+            raise ValueError(
+                f"{target}: {len(wrong)} of {len(entries)} files are missing or differ from the archive, {wrong[0]} "
+                "for one; move the folder away and run again"
+            )
         return len(entries)
     os.makedirs(work, exist_ok=True)
     kept = {relative for relative, info in entries.items() if _is_whole(os.path.join(work, relative), info)}
@@ -116,11 +111,7 @@ def unpack_file(path: str, name: str, folder: str) -> None:
 
 
 def check_room(folder: str, needed: int) -> None:
-    """Refuse to start what does not fit on the disk.
-
-    Raises:
-        OSError: the disk of `folder` has fewer than `needed` free bytes.
-    """
+    """Raise an OSError if the disk of `folder` has fewer than `needed` free bytes."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(
@@ -180,13 +171,3 @@ def _is_whole(file: str, info: ZipInfo) -> bool:
 
 def _has_size(file: str, info: ZipInfo) -> bool:
     return os.path.isfile(file) and os.path.getsize(file) == info.file_size
-
-
-def _compare(folder: str, entries: Mapping[str, ZipInfo]) -> None:
-    """Refuse a folder whose files or their sizes differ; their CRCs were checked when the folder was made."""
-    wrong = [relative for relative, info in entries.items() if not _has_size(os.path.join(folder, relative), info)]
-    if wrong:
-        raise ValueError(
-            f"{folder}: {len(wrong)} of {len(entries)} files are missing or differ from the archive, {wrong[0]} for "
-            "one; move the folder away and run again"
-        )
