@@ -83,7 +83,7 @@ def open_output(output: str) -> OutputFolder:
     for name in names:
         parts = parse_shard_name(name)
         assert parts is not None
-        shards[name] = PublishedShard(name, parts.set_name, parts.number, sizes[name], stats.get(name))
+        shards[name] = PublishedShard(name, *parts[:2], sizes[name], stats.get(name))
     described = {name: name.removesuffix(STATS_SUFFIX) for name in sorted(sizes) if name.endswith(STATS_SUFFIX)}
     return OutputFolder(
         layout=layout,

@@ -42,11 +42,9 @@ class Audit:
 def audit_shards(
     plan: Plan, stats: Mapping[ShardKey, ShardStats], threshold: float, dropped_rows: Sequence[Failure] = ()
 ) -> Audit:
-    """Compare the plan with the shards' stats.
+    """Compare the plan with the stats of the published shards.
 
     Args:
-        plan: what should be there.
-        stats: the published shards.
         threshold: largest allowed share of failed images.
         dropped_rows: imported rows that were dropped, and are no image of the plan.
     """
@@ -89,13 +87,7 @@ def audit_shards(
 
 
 def excess_failures(failures: Sequence[Failure], total: int, threshold: float) -> str | None:
-    """Say why a run counts as failed; None while the share of failures stays within the threshold.
-
-    Args:
-        failures: the images that gave no record.
-        total: images that went in.
-        threshold: largest allowed share, 0 to 1.
-    """
+    """Say why a run counts as failed; None while the share of failures in `total` images is within the threshold."""
     # A quotient equals the decimal that the user wrote; threshold * total does not (0.29 * 100 < 29).
     if not failures or len(failures) / total <= threshold:
         return None

@@ -27,12 +27,7 @@ class BuildNote:
     counts: Mapping[str, int]
 
     def is_current(self, source_digest: str, settings: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:
-        """Return whether a new build would give the same files.
-
-        Args:
-            source_digest, settings: of the new build.
-            sizes: file name -> bytes of the files in the export's folder.
-        """
+        """Return whether a new build would give the files that are there, by their `sizes` in bytes."""
         whole = all(sizes.get(name) == size for name, size in self.files.items())
         return whole and self.source_digest == source_digest and dict(self.settings) == dict(settings)
 
@@ -42,11 +37,7 @@ class BuildNote:
 
     @classmethod
     def from_json(cls, data: bytes, source: str) -> BuildNote:
-        """Read a note back.
-
-        Raises:
-            ValueError: `source` is no such note.
-        """
+        """Read a note back; ValueError if `source` is no such note."""
         try:
             note = cls(**json.loads(data))
             maps = (note.settings, note.files, note.counts)

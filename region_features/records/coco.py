@@ -6,10 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+IMAGES_FOLDER = "images"
+# VOLTA's names for the LMDBs of COCO's image sets: it reads training and validation images from one.
+_LMDB_NAMES = {"train2014": "trainval", "val2014": "trainval", "test2015": "test"}
+# LXMERT's names for their TSVs.
+_TSV_NAMES = {"train2014": "train", "val2014": "valid", "test2015": "test"}
+IMAGE_SETS = tuple(_LMDB_NAMES)
+
 CAPTIONS_FILE = "dataset_coco.json"
 CAPTIONS_ARCHIVE = "caption_datasets"
 TEST1K_FILE = "test1k_ids.txt"
-IMAGES_FOLDER = "images"
 
 # Karpathy's splits, and the start of the annotation file that each goes to; a file holds its splits in this order.
 ANNOTATION_OF_SPLIT: Mapping[str, str] = {"train": "train", "restval": "train", "val": "valid", "test": "test"}
@@ -20,13 +26,6 @@ TEST_SPLIT = "test"
 
 _ID = re.compile(r"COCO_[^_]+_\d{12}")
 _SET_OF_ID = re.compile(r"COCO_([a-z]+[0-9]{4})_")
-
-
-class ImageSet(NamedTuple):
-    """VOLTA's name for the LMDB of an image set of COCO, and LXMERT's name for its TSV."""
-
-    lmdb: str
-    tsv: str
 
 
 class Archive(NamedTuple):
@@ -42,34 +41,23 @@ class Archive(NamedTuple):
         return f"{self.name}.zip"
 
 
-IMAGE_SETS: Mapping[str, ImageSet] = {
-    # VOLTA reads training and validation images from one LMDB.
-    "train2014": ImageSet(lmdb="trainval", tsv="train"),
-    "val2014": ImageSet(lmdb="trainval", tsv="valid"),
-    "test2015": ImageSet(lmdb="test", tsv="test"),
-}
-# Small archives come first. COCO's host shows the certificate of another host, so https fails there.
+_KARPATHY = "https://cs.stanford.edu/people/karpathy/deepimagesent"
+_COCO = "http://images.cocodataset.org/zips"  # shows the certificate of another host, so https fails
+# Small archives come first.
 ARCHIVES = (
-    Archive(
-        CAPTIONS_ARCHIVE,
-        f"https://cs.stanford.edu/people/karpathy/deepimagesent/{CAPTIONS_ARCHIVE}.zip",
-        CAPTIONS_FILE,
-    ),
-    *(
-        Archive(name, f"http://images.cocodataset.org/zips/{name}.zip", f"{IMAGES_FOLDER}/{name}")
-        for name in ("val2014", "test2015", "train2014")
-    ),
+    Archive(CAPTIONS_ARCHIVE, f"{_KARPATHY}/{CAPTIONS_ARCHIVE}.zip", CAPTIONS_FILE),
+    *(Archive(name, f"{_COCO}/{name}.zip", f"{IMAGES_FOLDER}/{name}") for name in ("val2014", "test2015", "train2014")),
 )
 
 
 def lmdb_name(set_name: str) -> str:
     """Return the name of the LMDB that holds a set: `trainval` or `test` for COCO's sets, else the set's own name."""
-    return IMAGE_SETS[set_name].lmdb if set_name in IMAGE_SETS else set_name
+    return _LMDB_NAMES.get(set_name, set_name)
 
 
 def tsv_name(set_name: str) -> str:
     """Return the start of a set's TSV name: `train`, `valid` or `test` for COCO's sets, else the set's own name."""
-    return IMAGE_SETS[set_name].tsv if set_name in IMAGE_SETS else set_name
+    return _TSV_NAMES.get(set_name, set_name)
 
 
 def annotation_files() -> dict[str, list[str]]:
@@ -87,5 +75,5 @@ def set_of_id(img_id: str) -> str | None:
 
 
 def is_coco_id(img_id: str) -> bool:
-    """Whether a file stem has the form `COCO_val2014_000000000042`."""
+    """Return whether a file stem has the form `COCO_val2014_000000000042`."""
     return _ID.fullmatch(img_id) is not None

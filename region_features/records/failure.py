@@ -40,11 +40,7 @@ class Failure:
 
     @classmethod
     def from_line(cls, line: bytes) -> Failure:
-        """Decode a line of failures.jsonl.
-
-        Raises:
-            ValueError, TypeError: the line is not a failure.
-        """
+        """Decode a line of failures.jsonl; ValueError or TypeError if it is no failure."""
         return cls(**json.loads(line))
 
     @classmethod

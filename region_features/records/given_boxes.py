@@ -40,14 +40,7 @@ def describe_bad_boxes(indices: Sequence[int], problem: str) -> str:
 
 
 def check_inside(given: GivenBoxes, height: int, width: int) -> NDArray[np.float32]:
-    """Return the boxes if they can be used and lie within the image.
-
-    Args:
-        given: the boxes of one image.
-        height, width: pixels of the original image.
-
-    Returns:
-        float32 (B, 4), as given.
+    """Return the boxes (B, 4) if they can be used and lie within the image, whose height and width are in pixels.
 
     Raises:
         ImageFailure: stage `boxes`; the reason names the first bad box and its problem.

@@ -33,14 +33,6 @@ class ImageRef:
         return lmdb_key(self.img_id)
 
 
-class ShardName(NamedTuple):
-    """The parts of a shard's file name: its set, its number, and the set's number of shards."""
-
-    set_name: str
-    number: int
-    of: int
-
-
 class ShardKey(NamedTuple):
     """One planned shard: its set, its number, the set's number of shards, and how many images it is made of."""
 
@@ -55,10 +47,10 @@ class ShardKey(NamedTuple):
         return f"{self.set_name}-{self.number:05d}-of-{self.of:05d}{SHARD_SUFFIX}"
 
 
-def parse_shard_name(name: str) -> ShardName | None:
-    """Split a file name that `ShardKey.filename` made; None for any other name."""
+def parse_shard_name(name: str) -> tuple[str, int, int] | None:
+    """Split what `ShardKey.filename` made into set, number and the set's number of shards; None for any other name."""
     match = _SHARD_NAME.fullmatch(name)
-    return ShardName(match[1], int(match[2]), int(match[3])) if match else None
+    return (match[1], int(match[2]), int(match[3])) if match else None
 
 
 @dataclass(frozen=True)
@@ -75,10 +67,7 @@ class Plan:
 
 
 def find_key_clashes(refs: Iterable[ImageRef]) -> list[tuple[str, str, str]]:
-    """List pairs of images that would share a key in one LMDB.
-
-    Returns:
-        (key, first URI, second URI) of each clash.
+    """List pairs of images that would share a key in one LMDB: (key, first URI, second URI).
 
     Raises:
         ValueError: an image's id cannot be an LMDB key; the message names the URI.
@@ -99,9 +88,7 @@ def find_key_clashes(refs: Iterable[ImageRef]) -> list[tuple[str, str, str]]:
 def assign_shards(refs: Iterable[ImageRef], num_shards: int | None) -> dict[ShardKey, tuple[ImageRef, ...]]:
     """Sort each set by LMDB key and cut it into shards of equal size, give or take one image.
 
-    Args:
-        refs: the images, in any order.
-        num_shards: shards per set, at most one per image; None for the fewest shards of at most IMAGES_PER_SHARD.
+    `num_shards` is per set, at most one per image; None means the fewest shards of at most IMAGES_PER_SHARD.
     """
     shards = {}
     ordered = sorted(refs, key=lambda ref: (ref.set_name, ref.key))
@@ -134,11 +121,7 @@ def encode_plan(plan: Plan) -> bytes:
 
 
 def decode_plan(data: bytes, source: str) -> Plan:
-    """Decode what `encode_plan` wrote.
-
-    Raises:
-        ValueError: the data is not a plan; the message names `source`, the file.
-    """
+    """Decode what `encode_plan` wrote; a ValueError names `source`, the file, if it is no plan."""
     groups: dict[tuple[str, int, int], list[ImageRef]] = {}
     try:
         header, *rows = data.decode().splitlines()

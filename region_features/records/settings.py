@@ -12,11 +12,7 @@ CPU_PRECISIONS = ("float32", "bfloat16")
 
 
 def check_cpu_precision(precision: str) -> None:
-    """Refuse a precision that no CPU has.
-
-    Raises:
-        ValueError: names the precisions of a CPU.
-    """
+    """Raise a ValueError for a precision that no CPU has, naming those it has."""
     if precision not in CPU_PRECISIONS:
         raise ValueError(f"--precision {precision}: a CPU does {' or '.join(CPU_PRECISIONS)} only; use one of them")
 
@@ -25,8 +21,7 @@ def check_cpu_precision(precision: str) -> None:
 class SelectionRule:
     """How many regions an image keeps: those over the threshold, at least `minimum`, at most `maximum`.
 
-    Raises:
-        ValueError: the numbers contradict each other.
+    Numbers that contradict each other are a ValueError.
     """
 
     minimum: int = 36

@@ -41,11 +41,7 @@ class ShardStats:
 
     @classmethod
     def from_json(cls, data: bytes, source: str) -> ShardStats:
-        """Decode a stats file.
-
-        Raises:
-            ValueError: the data is not a stats file; the message names `source`, the file.
-        """
+        """Decode a stats file; a ValueError names `source`, the file, if it is none."""
         try:
             row = json.loads(data)
             del row["counts"]

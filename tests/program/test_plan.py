@@ -13,7 +13,6 @@ from region_features.records.plan import (
     ImageRef,
     Plan,
     ShardKey,
-    ShardName,
     assign_shards,
     decode_plan,
     describe_change,
@@ -82,7 +81,7 @@ def test_each_set_has_shards_of_its_own() -> None:
 @pytest.mark.parametrize("set_name", ["train2014", "a-00000-of-00001", "new\nline", "50%", "a b.tfrecord"])
 @pytest.mark.parametrize(("number", "of"), [(0, 1), (7, 8), (99_999, 100_000), (123_456, 200_000)])
 def test_a_shard_name_is_parsed_into_its_parts(set_name: str, number: int, of: int) -> None:
-    assert parse_shard_name(ShardKey(set_name, number, of, 3).filename) == ShardName(set_name, number, of)
+    assert parse_shard_name(ShardKey(set_name, number, of, 3).filename) == (set_name, number, of)
 
 
 @pytest.mark.parametrize(
