@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from transforms import files
-from transforms.manifest import FAILURES, MANIFEST
-
-PLAN = "plan.jsonl"
+from transforms.manifest import ANNOTATIONS_FOLDER, FAILURES, MANIFEST, MANIFEST_DIGEST, PLAN, SHARDS_FOLDER
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,16 @@ class Layout:
         return files.join(self.output, MANIFEST)
 
     @property
+    def manifest_digest(self) -> str:
+        """SHA-256 of the manifest, as `sha256sum --check` reads it."""
+        return files.join(self.output, MANIFEST_DIGEST)
+
+    @property
     def shards(self) -> str:
         """Folder of the TFRecord shards."""
-        return files.join(self.output, "tfrecord")
+        return files.join(self.output, SHARDS_FOLDER)
 
     @property
     def annotations(self) -> str:
         """Folder of the annotation files."""
-        return files.join(self.output, "annotations")
+        return files.join(self.output, ANNOTATIONS_FOLDER)

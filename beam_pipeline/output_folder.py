@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from beam_pipeline.layout import PLAN, Layout
+from beam_pipeline.layout import Layout
 from beam_pipeline.usage import UsageError
 from region_features.records.plan import Plan, ShardKey, decode_plan, parse_shard_name
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from region_features.validation.record import Problem
 from transforms import files
-from transforms.manifest import MANIFEST
+from transforms.manifest import MANIFEST, PLAN
 
 T = TypeVar("T")
 
@@ -122,7 +122,7 @@ def _parse_manifest(data: bytes, path: str) -> Mapping[str, Any]:
         manifest = json.loads(data)
         numbers = [manifest["counts"][name] for name in ("in", "written", "failed")]
         rows = [row for section in manifest["files"].values() for row in section.values()]
-        sections = [manifest["files"], manifest["sets"], *manifest["files"].values(), *rows]
+        sections = [manifest["files"], manifest["sets"], manifest["digests"], *manifest["files"].values(), *rows]
         if not all(isinstance(number, int) for number in numbers) or "status" not in manifest:
             raise TypeError("a field of another type")
         if not all(isinstance(section, dict) for section in sections) or "tfrecord" not in manifest["files"]:

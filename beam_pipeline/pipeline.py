@@ -29,7 +29,7 @@ from transforms.detection import RegionModelHandler, detect_regions, images_a_ba
 from transforms.exports import BuildExports, ExportRequest
 from transforms.images import LoadImages, read_plan
 from transforms.legacy_import import ImportRecords
-from transforms.manifest import AuditShards, ManifestEntry, WriteManifest
+from transforms.manifest import ANNOTATIONS_FOLDER, AuditShards, ManifestEntry, WriteManifest
 from transforms.shards import WriteShards
 from transforms.weights_cache import pinned
 
@@ -73,7 +73,7 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
         pipeline
         | "CaptionsFile" >> beam.Create([captions] if CAPTIONS in job.outputs else [])
         | "WriteAnnotationFiles" >> WriteAnnotationFiles(layout.annotations, inputs.test1k_ids)  # (name, bytes)
-        | "AnnotationEntry" >> beam.MapTuple(annotation_entry)  # ManifestEntry
+        | "AnnotationEntry" >> beam.Map(annotation_entry, layout.annotations)  # ManifestEntry
     )
     request = ExportRequest(job.exports, layout.output, layout.shards, captions, job.plan.settings)
     exports = audit | "BuildExports" >> BuildExports(request)  # ManifestEntry
@@ -81,9 +81,11 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
     _ = audit | "WriteManifest" >> WriteManifest(entries, layout.provenance, layout.output)
 
 
-def annotation_entry(name: str, size: int) -> ManifestEntry:
-    """Describe an annotation file for the manifest."""
-    return ManifestEntry("annotations", name, {"bytes": size})
+def annotation_entry(written: tuple[str, int], folder: str) -> ManifestEntry:
+    """Describe an annotation file in `folder`, its name and bytes, for the manifest."""
+    name, size = written
+    digest = files.digest_of(files.join(folder, name))
+    return ManifestEntry("annotations", name, {"bytes": size}, {f"{ANNOTATIONS_FOLDER}/{name}": digest})
 
 
 def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image: Prepare | None = None) -> int:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from beam_pipeline.config import Config
 from beam_pipeline.environment import how_to_install, missing_modules
 from beam_pipeline.exports import CAPTIONS, DEFAULT_OUTPUTS, EXPORTS, SHARDS, requested_exports
 from beam_pipeline.inputs import Inputs, read_captions, read_inputs
-from beam_pipeline.layout import PLAN, Layout
+from beam_pipeline.layout import Layout
 from beam_pipeline.provenance import describe_run, read_previous
 from beam_pipeline.usage import UsageError
 from region_features.exports.base import Export, Target
 from region_features.records.coco import ANNOTATION_SUFFIX, CAPTIONS_FILE, TEST1K_ANNOTATION, annotation_files
-from region_features.records.failure import Failure
 from region_features.records.plan import (
     Plan,
     assign_shards,
@@ -28,7 +26,7 @@ from region_features.records.stats import STATS_SUFFIX
 from transforms import files
 from transforms.detection import check_device
 from transforms.exports import target_folder
-from transforms.manifest import encode_provenance
+from transforms.manifest import PLAN, Provenance
 from transforms.shards import read_published
 
 
@@ -46,7 +44,6 @@ class Job:
         todo: file names of the shards that are still to be made.
         done: images in the shards that are there already.
         provenance: what the manifest says whatever happens.
-        failures: rows that were dropped before the start.
         notes: what the user should know.
         outdated: files of an earlier run that `--overwrite` deletes, the plan last.
     """
@@ -59,8 +56,7 @@ class Job:
     plan: Plan
     todo: frozenset[str]
     done: int
-    provenance: Mapping[str, Any]
-    failures: tuple[Failure, ...]
+    provenance: Provenance
     notes: tuple[str, ...]
     outdated: tuple[str, ...] = ()
 
@@ -110,11 +106,15 @@ def _check(config: Config) -> Job:
                 f"missing or stale; add {SHARDS} to --outputs"
             )
     _refuse_clashing_exports(exports, plan)
-    provenance, failures = describe_run(config, inputs, plan), inputs.failures
+    described, failures = describe_run(config, inputs, plan), inputs.failures
+    previous = Provenance({}) if outdated else read_previous(layout)
     if SHARDS not in outputs and plan.shards:
-        of_shards, dropped_rows = read_previous(layout, plan, inputs.captions.uri if inputs.captions else None)
-        provenance |= of_shards
-        failures = (*failures, *dropped_rows)
+        described |= previous.described
+        known = {ref.uri for refs in plan.shards.values() for ref in refs}
+        known |= {inputs.captions.uri} if inputs.captions else set()
+        failures = (*failures, *(failure for failure in previous.failures if failure.uri not in known))
+    built = {"annotations" if name == CAPTIONS else name for name in outputs}
+    kept = [entry for entry in previous.kept if entry.section not in built]
     return Job(
         config=config,
         layout=layout,
@@ -124,8 +124,7 @@ def _check(config: Config) -> Job:
         plan=plan,
         todo=frozenset(key.filename for key in plan.shards if key not in published),
         done=sum(key.num_images for key in published),
-        provenance=provenance,
-        failures=failures,
+        provenance=Provenance(described, failures, kept),
         notes=inputs.notes(config),
         outdated=outdated,
     )
@@ -176,8 +175,7 @@ def _refuse_another_run(layout: Layout, plan: Plan) -> None:
 
 def _outdated_files(layout: Layout) -> Iterator[str]:
     """List what an earlier run wrote, by name: nothing else is ever deleted."""
-    yield layout.manifest
-    yield layout.failures
+    yield from (layout.manifest, layout.manifest_digest, layout.failures)
     for name in files.list_folder(layout.shards):
         if parse_shard_name(name.removesuffix(STATS_SUFFIX)):
             yield files.join(layout.shards, name)
@@ -221,8 +219,8 @@ def commit(job: Job) -> None:
     layout = job.layout
     try:
         files.delete_files(job.outdated)
-        files.delete_files([layout.manifest])
-        files.publish_bytes(layout.provenance, [encode_provenance(job.provenance, job.failures)])
+        files.delete_files([layout.manifest, layout.manifest_digest])
+        files.publish_bytes(layout.provenance, [job.provenance.to_json()])
         if SHARDS in job.outputs:
             files.publish_bytes(layout.plan, [encode_plan(job.plan)])
     except OSError as error:

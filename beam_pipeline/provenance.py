@@ -5,16 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Set
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from beam_pipeline.config import Config
+from beam_pipeline.exports import SHARDS
 from beam_pipeline.inputs import Inputs
 from beam_pipeline.layout import Layout
 from region_features.records.failure import Failure
 from region_features.records.plan import Plan
 from transforms import files
-from transforms.manifest import FAILURES, MANIFEST, read_provenance
+from transforms.manifest import FAILURES, MANIFEST, ManifestEntry, Provenance
 
 _PACKAGES = ("apache-beam", "numpy", "torch", "detectron2", "lmdb", "tensorflow", "opencv-python-headless", "pillow")
 # The parts that only the run that writes the shards knows.
@@ -59,30 +61,31 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def read_previous(layout: Layout, plan: Plan, captions: str | None) -> tuple[dict[str, Any], tuple[Failure, ...]]:
-    """Read provenance of the shards from the previous manifest; empty if there is none.
+def read_previous(layout: Layout) -> Provenance:
+    """Read provenance from the previous manifest; empty if there is none.
 
-    A run that builds other outputs from existing shards does not know where they come from.
-
-    Args:
-        layout: of the run.
-        plan: every image by shard.
-        captions: the captions file that this run has read itself, None where it has none.
-
-    Returns:
-        A part of the manifest, and the failures that no shard holds: rows that were dropped before the start.
+    A run that builds other outputs from existing shards does not know where those come from, and its manifest still
+    lists what earlier runs built.
     """
     present = files.list_folder(layout.output)
     try:
         if MANIFEST in present:
             manifest = json.loads(files.read_bytes(layout.manifest))
             failures = Failure.from_lines(files.read_bytes(layout.failures)) if FAILURES in present else []
-        elif layout.provenance.rpartition("/")[2] in present:
-            manifest, failures = read_provenance(layout.provenance)
-        else:
-            return {}, ()
-        provenance = {name: manifest[name] for name in _OF_SHARDS if name in manifest}
-    except (ValueError, TypeError, KeyError):
-        return {}, ()  # torn: the shards themselves are checked elsewhere
-    known: Set[str | None] = {captions, *(ref.uri for refs in plan.shards.values() for ref in refs)}
-    return provenance, tuple(failure for failure in failures if failure.uri not in known)
+            return Provenance(_of_shards(manifest), failures, list(_entries(manifest)))
+        if layout.provenance.rpartition("/")[2] in present:
+            previous = Provenance.read(layout.provenance)
+            return replace(previous, described=_of_shards(previous.described))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass  # torn: the shards themselves are checked elsewhere
+    return Provenance({})
+
+
+def _of_shards(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: described[name] for name in _OF_SHARDS if name in described}
+
+
+def _entries(manifest: Mapping[str, Any]) -> Iterator[ManifestEntry]:
+    for section, rows in manifest["files"].items():
+        for name, row in rows.items() if section != SHARDS else ():
+            yield ManifestEntry(section, name, row, {path: manifest["digests"][path] for path in row["paths"]})

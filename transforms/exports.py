@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 
 from region_features.exports.base import Export, OnProgress, Sources, Target
 from region_features.formats.karpathy import parse_dataset
@@ -103,16 +102,27 @@ def build_export(job: ExportJob, on_progress: OnProgress) -> ManifestEntry:
     if not note or not note.is_current(job.source_digest, settings, sizes):
         with files.scratch_folder(job.output, job.target.name) as scratch:
             counts = job.export.build(job.target, open_sources(job), scratch, on_progress)
+            sha256 = {name: files.sha256_of(f"{scratch}/{name}") for name in job.target.files}
             files.delete_files([note_path])
             for name in job.target.files:  # what killed uploads left
                 files.delete_temporaries(job.folder, suffix=f"-{name}")
             published = {
                 name: files.publish_file(f"{scratch}/{name}", files.join(job.folder, name)) for name in job.target.files
             }
-        note = BuildNote(job.source_digest, settings, published, counts)
+        note = BuildNote(job.source_digest, settings, published, counts, sha256)
         files.publish_bytes(note_path, [note.to_json()])
-    row = {**job.export.settings(), **note.counts, "files": dict(note.files)}
-    return ManifestEntry(job.export.name, job.target.name, row)
+    row = {
+        **job.export.settings(),
+        **note.counts,
+        "sets": list(job.target.sets),
+        "source_digest": job.source_digest,
+        "files": dict(note.files),
+    }
+    digests = {name: {"bytes": note.files[name], "sha256": note.sha256[name]} for name in note.files}
+    digests[job.target.note] = files.digest_of_bytes(note.to_json())
+    folder = f"{job.target.folder}/" if job.target.folder else ""
+    entry_digests = {f"{folder}{name}": digest for name, digest in digests.items()}
+    return ManifestEntry(job.export.name, job.target.name, row, entry_digests)
 
 
 def _read_note(path: str) -> BuildNote | None:
@@ -130,9 +140,11 @@ def open_sources(job: ExportJob) -> Sources:
     """
     num_bytes = 0
     for path in (path for paths in job.shards.values() for path in paths):
-        if not FileSystems.exists(path):
-            raise FileNotFoundError(f"{job.target.name}: expected the shard {path}, got nothing; write it again")
-        num_bytes += FileSystems.get_filesystem(path).size(path)
+        try:
+            num_bytes += files.size_of(path)
+        except FileNotFoundError as error:
+            message = f"{job.target.name}: expected the shard {path}, got nothing; write it again"
+            raise FileNotFoundError(message) from error
     captions = job.captions
     return Sources(
         output=job.folder,

@@ -168,17 +168,32 @@ def scratch_folder(folder: str, name: str) -> Iterator[str]:
         yield scratch
 
 
+def digest_of(path: str) -> dict[str, Any]:
+    """Return `bytes` and `sha256` of a file, as manifest.json lists it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest, size = hashlib.sha256(), 0
+    with open_stream(path) as stream:
+        for chunk in _chunks(stream):
+            digest.update(chunk)
+            size += len(chunk)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def digest_of_bytes(data: bytes) -> dict[str, Any]:
+    """Return `bytes` and `sha256` of a file's content, as manifest.json lists it."""
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
 def sha256_of(path: str) -> str:
     """Return the hex SHA-256 of a file.
 
     Raises:
         OSError: it cannot be read.
     """
-    digest = hashlib.sha256()
-    with open_stream(path) as stream:
-        for chunk in _chunks(stream):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return str(digest_of(path)["sha256"])
 
 
 def _chunks(stream: BinaryIO) -> Iterator[bytes]:
@@ -199,6 +214,19 @@ def match(pattern: str) -> list[FileMetadata]:
         while isinstance(cause, BeamIOError) and cause.exception_details:
             cause = next(iter(cause.exception_details.values()))
         raise OSError(f"{pattern}: cannot be listed: {cause}; check the path, and that you may read it") from error
+
+
+def size_of(path: str) -> int:
+    """Return the bytes of a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not is_remote(path):
+        return os.path.getsize(path)
+    if not FileSystems.exists(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    return int(FileSystems.get_filesystem(path).size(path))
 
 
 def list_folder(folder: str) -> dict[str, int]:

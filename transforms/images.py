@@ -99,13 +99,16 @@ class _LoadShard(beam.DoFn):
 
     def setup(self) -> None:
         self._suspects: set[ShardKey] = set()
+        self._marks: list[str] = []
         self._trial = Trial()
 
     def process(self, element: tuple[ShardKey, Iterable[CaptionedImage]]) -> Iterator[ImageBatch]:
         shard, images = ShardKey(*element[0]), element[1]
         if self._loader is None:
             self._loader = BatchLoader(self._load, self._batch_size())
-        if begin(self._folder, shard):
+        mark, is_suspect = begin(self._folder, shard)
+        self._marks.append(mark)
+        if is_suspect:
             self._suspects.add(shard)
         self._loader.add(shard, images)
         if self._loader.shards > 1:
@@ -135,6 +138,8 @@ class _LoadShard(beam.DoFn):
         self._trial.close()
 
     def _close(self) -> None:
+        files.delete_files(self._marks)
+        self._marks.clear()
         if self._loader is not None:
             self._loader.close()
             self._loader = None

@@ -1,9 +1,9 @@
-"""The last steps of a run: the audit of its shards, failures.jsonl, manifest.json."""
+"""The last steps of a run: the audit of its shards, failures.jsonl, manifest.json with a digest of every file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -15,37 +15,56 @@ from region_features.records.plan import Plan, decode_plan
 from transforms import files
 from transforms.shards import read_published
 
-MANIFEST, FAILURES = "manifest.json", "failures.jsonl"
+MANIFEST, FAILURES, PLAN = "manifest.json", "failures.jsonl", "plan.jsonl"
+SHARDS_FOLDER, ANNOTATIONS_FOLDER = "tfrecord", "annotations"
+# Its own digest stands beside the manifest, as `sha256sum --check` reads it.
+MANIFEST_DIGEST = f"{MANIFEST}.sha256"
 
 
 class ManifestEntry(NamedTuple):
-    """Something that a run wrote: the output it belongs to, its name, and what is to be said of it."""
+    """Something that a run wrote: the output it belongs to, its name, what is to be said of it, and its files.
+
+    Attributes:
+        digests: path of each file below the output folder -> its `bytes` and `sha256`.
+    """
 
     section: str
     name: str
     row: Mapping[str, Any]
+    digests: Mapping[str, Mapping[str, Any]]
 
 
-def encode_provenance(provenance: Mapping[str, Any], failures: Iterable[Failure]) -> bytes:
-    """Encode what is known before the graph starts, for `read_provenance`.
+@dataclass(frozen=True)
+class Provenance:
+    """What is known before the graph starts.
 
     Stored in a side file: it grows with the number of images, and Dataflow limits the graph's size.
 
-    Args:
-        provenance: see `build_manifest`.
+    Attributes:
+        described: what the manifest says whatever becomes of the images: inputs, settings, captions' counts, versions.
         failures: damaged rows of the captions and boxes files, and of imported ones.
+        kept: entries of the previous manifest for outputs that this run does not build.
     """
-    return json.dumps({"provenance": provenance, "failures": [asdict(failure) for failure in failures]}).encode()
 
+    described: Mapping[str, Any]
+    failures: Sequence[Failure] = ()
+    kept: Sequence[ManifestEntry] = ()
 
-def read_provenance(uri: str) -> tuple[dict[str, Any], list[Failure]]:
-    """Read back what `encode_provenance` was given.
+    def to_json(self) -> bytes:
+        """Return the side file's content."""
+        failures, kept = [asdict(failure) for failure in self.failures], [list(entry) for entry in self.kept]
+        return json.dumps({"described": self.described, "failures": failures, "kept": kept}).encode()
 
-    Raises:
-        ValueError, KeyError, TypeError: the file holds something else.
-    """
-    content = json.loads(files.read_bytes(uri))
-    return dict(content["provenance"]), [Failure(**failure) for failure in content["failures"]]
+    @classmethod
+    def read(cls, uri: str) -> Provenance:
+        """Read the side file.
+
+        Raises:
+            ValueError, KeyError, TypeError: it holds something else.
+        """
+        content = json.loads(files.read_bytes(uri))
+        failures = [Failure(**failure) for failure in content["failures"]]
+        return cls(dict(content["described"]), failures, [ManifestEntry(*entry) for entry in content["kept"]])
 
 
 def audit_folder(
@@ -54,37 +73,44 @@ def audit_folder(
     """Compare the plan with the shards in `folder`; `published` only makes this step wait for them."""
     del published
     plan = decode_plan(files.read_bytes(plan_uri), plan_uri) if plan_uri else Plan({}, {})
-    _, earlier_failures = read_provenance(provenance_uri)
     planned = {ref.img_id for refs in plan.shards.values() for ref in refs}
-    dropped_rows = [row for row in earlier_failures if row.stage == IMPORT_STAGE and row.img_id not in planned]
+    failures = Provenance.read(provenance_uri).failures
+    dropped_rows = [row for row in failures if row.stage == IMPORT_STAGE and row.img_id not in planned]
     return audit_shards(plan, read_published(folder, plan), threshold, dropped_rows)
 
 
-def write_failures(audit: Audit, earlier_failures: Iterable[Failure], path: str) -> None:
-    """Publish failures.jsonl: the images' failures in shard order, then those from before the start."""
-    lines = (failure.to_line() for failure in (*audit.failures, *earlier_failures))
+def encode_failures(audit: Audit, earlier_failures: Iterable[Failure]) -> bytes:
+    """Encode failures.jsonl: the images' failures in shard order, then those from before the start."""
     # Half a surrogate pair, which a damaged captions file may hold, becomes its JSON escape.
-    files.publish_bytes(path, (line.encode("utf-8", "backslashreplace") for line in lines))
+    lines = (failure.to_line() for failure in (*audit.failures, *earlier_failures))
+    return "".join(lines).encode("utf-8", "backslashreplace")
 
 
-def build_manifest(audit: Audit, provenance: Mapping[str, Any], entries: Iterable[ManifestEntry]) -> dict[str, Any]:
+def build_manifest(
+    audit: Audit, described: Mapping[str, Any], entries: Iterable[ManifestEntry], digests: Mapping[str, Any]
+) -> dict[str, Any]:
     """Compose manifest.json; it holds no time, so that a resumed run writes the same bytes.
 
     Args:
         audit: what became of the images.
-        provenance: what was known before the run: inputs, settings, captions' counts, versions.
+        described: see Provenance.
         entries: what was written beside the shards.
+        digests: path below the output folder -> `bytes` and `sha256`, of the plan and failures.jsonl.
     """
     listed: dict[str, dict[str, Any]] = {"tfrecord": dict(audit.shards)}
-    for section, name, row in sorted(entries, key=lambda entry: entry[:2]):
-        listed.setdefault(section, {})[name] = dict(row)
+    all_digests = {**digests, **{f"{SHARDS_FOLDER}/{name}": row for name, row in audit.shards.items()}}
+    all_digests |= {f"{SHARDS_FOLDER}/{name}": row for name, row in audit.stats.items()}
+    for entry in sorted(entries, key=lambda entry: entry[:2]):
+        listed.setdefault(entry.section, {})[entry.name] = {**entry.row, "paths": sorted(entry.digests)}
+        all_digests |= entry.digests
     return {
         "status": "failed" if audit.error else "done",
         "reason": audit.error,
-        **provenance,
+        **described,
         "counts": {name: sum(counts[name] for counts in audit.sets.values()) for name in ("in", "written", "failed")},
         "sets": audit.sets,
         "files": listed,
+        "digests": dict(sorted(all_digests.items())),
     }
 
 
@@ -92,12 +118,28 @@ def publish_manifest(
     _: None, audit: Audit, entries: Iterable[ManifestEntry], provenance_uri: str, output: str
 ) -> Iterator[str]:
     """Write failures.jsonl and manifest.json into `output`; yield the manifest's path."""
-    provenance, earlier_failures = read_provenance(provenance_uri)
-    write_failures(audit, earlier_failures, files.join(output, FAILURES))
-    manifest = build_manifest(audit, provenance, entries)
+    provenance = Provenance.read(provenance_uri)
+    failures = encode_failures(audit, provenance.failures)
+    files.publish_bytes(files.join(output, FAILURES), [failures])
+    digests = {FAILURES: files.digest_of_bytes(failures)}
+    if audit.sets:
+        digests[PLAN] = files.digest_of(files.join(output, PLAN))
+    kept = [entry for entry in provenance.kept if _is_current(entry, audit)]
+    manifest = build_manifest(audit, provenance.described, [*entries, *kept], digests)
+    data = (json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode()
     path = files.join(output, MANIFEST)
-    files.publish_bytes(path, [(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n").encode()])
+    files.publish_bytes(path, [data])
+    line = f"{files.digest_of_bytes(data)['sha256']}  {MANIFEST}\n"
+    files.publish_bytes(files.join(output, MANIFEST_DIGEST), [line.encode()])
     yield path
+
+
+def _is_current(entry: ManifestEntry, audit: Audit) -> bool:
+    """Whether an entry of an earlier manifest still is true: what it was built from has not changed."""
+    sets = entry.row.get("sets")
+    if sets is None:
+        return True
+    return set(sets) <= audit.shards_of_set.keys() and audit.source_digest(sets) == entry.row["source_digest"]
 
 
 @dataclass
@@ -107,7 +149,7 @@ class AuditShards(beam.PTransform):
     Attributes:
         plan_uri: the plan's path, None for a run without images.
         folder: where the shards stand.
-        provenance_uri: the file of `encode_provenance`.
+        provenance_uri: the file of a Provenance.
         threshold: largest allowed share of failed images.
     """
 
@@ -132,7 +174,7 @@ class WriteManifest(beam.PTransform):
 
     Attributes:
         entries: PCollection of ManifestEntry.
-        provenance_uri: the file of `encode_provenance`.
+        provenance_uri: the file of a Provenance.
         output: the run's output folder.
     """
 

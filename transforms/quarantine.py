@@ -1,7 +1,7 @@
 """Poison quarantine: after two deaths at a shard its images are tried apart, and the one that kills is a failure.
 
-An image that makes a decoder crash would otherwise kill every run again. A mark is written when a shard is begun and
-deleted when it is published, so what an attempt leaves behind tells of its death.
+An image that makes a decoder crash would otherwise kill every run again. A mark is written when a shard is begun, and
+deleted when it is published or its attempt ends in order: a mark that is left tells of a death.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _prefix(shard: ShardKey) -> str:
     return f"{files.TEMP_PREFIX}begun-{shard.filename}-"
 
 
-def begin(folder: str, shard: ShardKey) -> bool:
+def begin(folder: str, shard: ShardKey) -> tuple[str, bool]:
     """Mark a shard as begun.
 
     Args:
@@ -34,11 +34,12 @@ def begin(folder: str, shard: ShardKey) -> bool:
         shard: which.
 
     Returns:
-        Whether so many earlier attempts at it died that its images are to be tried apart.
+        Path of the mark, and whether so many earlier attempts died that the shard's images are to be tried apart.
     """
     deaths = sum(name.startswith(_prefix(shard)) for name in files.list_folder(folder))
-    files.publish_bytes(files.join(folder, _prefix(shard) + uuid.uuid4().hex), [])
-    return deaths >= DEATHS
+    mark = files.join(folder, _prefix(shard) + uuid.uuid4().hex)
+    files.publish_bytes(mark, [])
+    return mark, deaths >= DEATHS
 
 
 def end(folder: str, shard: ShardKey) -> None:

@@ -13,6 +13,7 @@ from beam_pipeline.exports import EXPORTS
 from beam_pipeline.output_folder import OutputFolder, PublishedShard, open_output
 from beam_pipeline.progress import Meter
 from beam_pipeline.usage import Parser, UsageError, one_line
+from beam_pipeline.verify.digests import check_digests, check_manifest_digest, check_strays
 from beam_pipeline.verify.exports import OpenTarget, check_rest, open_targets
 from beam_pipeline.verify.files import check_annotations, check_failures, check_manifest, check_plan
 from beam_pipeline.verify.shards import ShardReport, verify_shard
@@ -56,6 +57,7 @@ def verify(output: str) -> Report:
     plan = folder.plan or Plan({}, {})
     audit = audit_shards(plan, folder.stats, 1.0)
     problems = [*folder.problems, *check_plan(folder), *check_manifest(folder, audit), *check_failures(folder, audit)]
+    problems += [*check_manifest_digest(folder), *check_digests(folder, _THREADS), *check_strays(folder)]
     targets, wrong_targets = open_targets(folder, audit)
     problems.extend(wrong_targets)
     reports = _read_shards(folder, targets, _max_boxes(plan))

@@ -10,7 +10,7 @@ from typing import Any
 
 from region_features.records.failure import Failure
 from region_features.records.plan import Plan, ShardKey
-from region_features.records.stats import ShardStats
+from region_features.records.stats import STATS_SUFFIX, ShardStats
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Audit:
     Attributes:
         sets: set name -> counts `in`, `written`, `failed`, `shards`.
         shards: file name -> `bytes` and `sha256` of each published shard.
+        stats: file name -> `bytes` and `sha256` of each shard's stats file.
         shards_of_set: set name -> file names of its planned shards, in order.
         failures: the images that gave no record.
         error: why the run failed, None where it did not.
@@ -27,6 +28,7 @@ class Audit:
 
     sets: Mapping[str, Mapping[str, int]]
     shards: Mapping[str, Mapping[str, Any]]
+    stats: Mapping[str, Mapping[str, Any]]
     shards_of_set: Mapping[str, tuple[str, ...]]
     failures: tuple[Failure, ...]
     error: str | None
@@ -83,7 +85,11 @@ def audit_shards(
     else:
         error = excess_failures([*failures, *dropped_rows], plan.num_images + len(dropped_rows), threshold)
     sizes = {shard.shard: {"bytes": shard.num_bytes, "sha256": shard.sha256} for shard in stats.values()}
-    return Audit(sets, sizes, shards_of_set, tuple(failures), error)
+    stats_digests = {}
+    for shard in stats.values():
+        data = shard.to_json()
+        stats_digests[shard.shard + STATS_SUFFIX] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return Audit(sets, sizes, stats_digests, shards_of_set, tuple(failures), error)
 
 
 def excess_failures(failures: Sequence[Failure], total: int, threshold: float) -> str | None:

@@ -19,12 +19,14 @@ class BuildNote:
         settings: everything else that decides its bytes.
         files: file name -> bytes.
         counts: what the files hold, `records` for one.
+        sha256: file name -> hex digest of its content.
     """
 
     source_digest: str
     settings: Mapping[str, Any]
     files: Mapping[str, int]
     counts: Mapping[str, int]
+    sha256: Mapping[str, str]
 
     def is_current(self, source_digest: str, settings: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:
         """Return whether a new build would give the files that are there, by their `sizes` in bytes."""
@@ -40,7 +42,7 @@ class BuildNote:
         """Read a note back; ValueError if `source` is no such note."""
         try:
             note = cls(**json.loads(data))
-            maps = (note.settings, note.files, note.counts)
+            maps = (note.settings, note.files, note.counts, note.sha256)
             if not isinstance(note.source_digest, str) or not all(isinstance(part, dict) for part in maps):
                 raise TypeError("a field of another type")
         except (ValueError, TypeError) as error:

@@ -53,6 +53,7 @@ def test_everything_of_an_earlier_run_goes_and_nothing_else(out: Path, corpus: P
     assert {name for name in left if not name.startswith("tfrecord/")} == {
         "failures.jsonl",
         "manifest.json",
+        "manifest.json.sha256",
         "notes.txt",
         "plan.jsonl",
         "resnet101_faster_rcnn_genome_imgfeats/mine.tsv",

@@ -211,6 +211,7 @@ def test_each_output_can_be_made_alone(corpus: Path, tmp_path: Path, capsys: pyt
         *(f"annotations/{name}_ann.jsonl" for name in ("test1k", "test", "train", "valid")),
         "failures.jsonl",
         "manifest.json",
+        "manifest.json.sha256",
     ]
     assert main(["--corpus", str(corpus), "--output", str(out), "--outputs", "lmdb"]) == 2
     assert "expected whole shards" in capsys.readouterr().err

@@ -74,7 +74,7 @@ def test_images_that_are_tried_apart_give_the_same_bytes(photos: Path, tmp_path:
     out = tmp_path / "out"
     shards = [ShardKey("photos", number, 3, 4) for number in range(3)]
     for shard in shards * 2:
-        assert not quarantine.begin(str(out / "tfrecord"), shard)
+        assert not quarantine.begin(str(out / "tfrecord"), shard)[1]
     assert run(photos, out, poison=False).returncode == 0
     assert run(photos, tmp_path / "once", poison=False).returncode == 0
     assert tree_bytes(out) == tree_bytes(tmp_path / "once")
@@ -83,8 +83,8 @@ def test_images_that_are_tried_apart_give_the_same_bytes(photos: Path, tmp_path:
 def test_marks_count_the_deaths_at_one_shard_and_go_when_it_is_published(tmp_path: Path) -> None:
     folder = str(tmp_path)
     one, other = ShardKey("a", 0, 2, 5), ShardKey("a", 1, 2, 5)
-    assert [quarantine.begin(folder, one) for _ in range(4)] == [False, False, True, True]
-    assert not quarantine.begin(folder, other)
+    assert [quarantine.begin(folder, one)[1] for _ in range(4)] == [False, False, True, True]
+    assert not quarantine.begin(folder, other)[1]
     quarantine.end(folder, one)
-    assert not quarantine.begin(folder, one)
-    assert not quarantine.begin(folder, other)
+    assert not quarantine.begin(folder, one)[1]
+    assert not quarantine.begin(folder, other)[1]

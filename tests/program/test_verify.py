@@ -36,8 +36,6 @@ from tests.samples.damage import (  # noqa: F401
     with_first,
 )
 
-NEGATIVES_OF_9_BYTES = {"hard_negative": {"files": {"plan.jsonl": 9}}}
-
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "byte": (flip_byte, rf"shard: {SHARD.name}, record at byte \d+: expected checksum"),
     "truncated": (
@@ -126,9 +124,29 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "manifest: a.tsv: listed in manifest.json as tsv, and of no set of the plan",
     ),
-    "listed negatives": (
-        edit_json("manifest.json", lambda all_: all_["files"].update(negatives=NEGATIVES_OF_9_BYTES)),
+    "listed file": (
+        edit_json("manifest.json", lambda all_: all_["digests"].update({"plan.jsonl": {"bytes": 9, "sha256": ""}})),
         r"manifest: .*/plan.jsonl: expected 9 bytes \(manifest.json\), got \d+",
+    ),
+    "listed file of other content": (
+        edit_json("manifest.json", lambda all_: all_["digests"]["plan.jsonl"].update(sha256="ab")),
+        "manifest: .*/plan.jsonl: expected the SHA-256 that manifest.json lists, got another",
+    ),
+    "lost file": (
+        lambda out: (out / "failures.jsonl").unlink(),
+        "manifest: .*/failures.jsonl: listed in manifest.json, and not there",
+    ),
+    "manifest changed": (
+        edit_json("manifest.json", lambda all_: all_["versions"].update(numpy="1.0")),
+        "manifest: .*manifest.json: expected the SHA-256 that manifest.json.sha256 says, got another",
+    ),
+    "no digest of the manifest": (
+        lambda out: (out / "manifest.json.sha256").unlink(),
+        "manifest: .*manifest.json.sha256: cannot be read",
+    ),
+    "stray file": (
+        lambda out: (out / "annotations" / "notes.txt").write_text("x"),
+        "stray: .*/annotations/notes.txt: manifest.json does not list it",
     ),
     "settings listed": (
         edit_json("manifest.json", lambda all_: all_["settings"].update(max_boxes=100)),

@@ -24,6 +24,7 @@ from tests.samples.damage import (
     SHARD,
     edit_json,
     edit_lmdb,
+    reseal,
     rewrite,
     verified,
 )
@@ -60,7 +61,7 @@ def rows_of(change: Callable[[list[bytes]], list[bytes]]) -> Callable[[Path], No
         edit_json(f"{TSV}.source.json", lambda note: note.update(files={TSV.name: size}, counts={"rows": len(rows)}))(
             out
         )
-        edit_json("manifest.json", lambda all_: all_["files"]["tsv"][TSV.name].update(files={TSV.name: size}))(out)
+        reseal(out)
 
     return damage
 
@@ -78,8 +79,7 @@ def replace_file(out: Path, name: str, data: bytes) -> None:
     """Replaces a file of the hard negatives, with a note and a manifest that agree on the new size."""
     (out / name).write_bytes(data)
     edit_json("hard_negative.source.json", lambda note: note["files"].update({name: len(data)}))(out)
-    size = {name: len(data)}
-    edit_json("manifest.json", lambda all_: all_["files"]["negatives"]["hard_negative"]["files"].update(size))(out)
+    reseal(out)
 
 
 def pool_of(change: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Path], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import shutil
@@ -106,31 +107,37 @@ def edit_json(name: str, change: Callable[[Any], object]) -> Callable[[Path], No
     return damage
 
 
+def reseal(out: Path) -> None:
+    """Make the manifest list the files as they are now, and its digest fit."""
+    manifest = json.loads((out / "manifest.json").read_text())
+    for path in manifest["digests"]:
+        if (out / path).exists():
+            manifest["digests"][path] = files.digest_of(str(out / path))
+    data = json.dumps(manifest).encode()
+    (out / "manifest.json").write_bytes(data)
+    (out / "manifest.json.sha256").write_text(f"{hashlib.sha256(data).hexdigest()}  manifest.json\n")
+
+
 def edit_lmdb(change: Callable[[Any], object]) -> Callable[[Path], None]:
-    """Change records, with a source.json and a manifest that agree on the new size."""
+    """Change records, with a source.json and a manifest that agree on the new file."""
 
     def damage(out: Path) -> None:
         with lmdb.open(str(out / LMDB), map_size=1 << 26, lock=False) as env, env.begin(write=True) as transaction:
             change(transaction)
         size = (out / LMDB / "data.mdb").stat().st_size
         edit_json(str(LMDB / "source.json"), lambda note: note["files"].update({"data.mdb": size}))(out)
-        edit_json(
-            "manifest.json", lambda manifest: manifest["files"]["lmdb"][LMDB.name]["files"].update({"data.mdb": size})
-        )(out)
+        reseal(out)
 
     return damage
 
 
 def lines_of(name: str, change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
-    """Change the lines of a caption file, with a manifest that agrees on the new size."""
+    """Change the lines of an annotation file, with a manifest that agrees on the new file."""
 
     def damage(out: Path) -> None:
         path = out / "annotations" / name
         path.write_text("\n".join([*change(path.read_text().splitlines()), ""]))
-        size = path.stat().st_size
-        edit_json("manifest.json", lambda manifest: manifest["files"]["annotations"].update({name: {"bytes": size}}))(
-            out
-        )
+        reseal(out)
 
     return damage
 

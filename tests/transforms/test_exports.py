@@ -22,13 +22,13 @@ from transforms import files, metrics
 from transforms.exports import BuildExports, ExportRequest, export_jobs
 from transforms.manifest import ManifestEntry
 
-NOTE = BuildNote("digest", {"form": "a"}, {"data": 3}, {"records": 1})
+NOTE = BuildNote("digest", {"form": "a"}, {"data": 3}, {"records": 1}, {"data": "ab"})
 
 
 def audit_of(job: Any) -> Audit:
     shards = {name: tuple(os.path.basename(path) for path in paths) for name, paths in job.shards.items()}
     published = {name: {"bytes": 1, "sha256": name} for names in shards.values() for name in names}
-    return Audit({}, published, shards, (), None)
+    return Audit({}, published, {}, shards, (), None)
 
 
 def request_of(job: Any, *exports: Any) -> ExportRequest:
