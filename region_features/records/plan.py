@@ -16,6 +16,7 @@ from region_features.records.key import lmdb_key
 IMAGES_PER_SHARD = 256
 SHARD_SUFFIX = ".tfrecord"
 _SHARD_NAME = re.compile(r"(.+)-([0-9]{5,})-of-([0-9]{5,})" + re.escape(SHARD_SUFFIX), re.DOTALL)
+_ROW_TYPES = {"set": str, "shard": int, "of": int, "img_id": str, "uri": str, "size": int}  # of `encode_plan`'s rows
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,16 @@ def decode_plan(data: bytes, source: str) -> Plan:
     try:
         header, *rows = data.decode().splitlines()
         settings = json.loads(header)["settings"]
+        if not isinstance(settings, dict):
+            raise ValueError(f"settings that are a {type(settings).__name__}")
         for line in rows:
             row = json.loads(line)
+            for name, kind in _ROW_TYPES.items():
+                if type(row[name]) is not kind:
+                    raise ValueError(f"{name} that is a {type(row[name]).__name__}")
             ref = ImageRef(row["set"], row["img_id"], row["uri"], row["size"])
             groups.setdefault((row["set"], row["shard"], row["of"]), []).append(ref)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{source}: expected the plan of an earlier run, got something else ({error}); "
             "start afresh with --overwrite or choose another --output"
