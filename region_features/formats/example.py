@@ -33,26 +33,14 @@ _DETECTION_LISTS = (
 
 @dataclass(frozen=True, eq=False)
 class ImageExample:
-    """The content of a shard for one image.
-
-    Attributes:
-        record: the regions.
-        filename: base name of the image file.
-        sha256: hex digest of the image file.
-        captions: raw sentences of the caption file, possibly none.
-        caption_ids: the sentid of each caption.
-        split: Karpathy's split; empty if there is none.
-
-    Raises:
-        ValueError: the numbers of captions and caption ids differ.
-    """
+    """The content of a shard for one image; ValueError if the numbers of captions and caption ids differ."""
 
     record: RegionRecord
-    filename: str
-    sha256: str
-    captions: tuple[str, ...] = ()
-    caption_ids: tuple[int, ...] = ()
-    split: str = ""
+    filename: str  # base name of the image file
+    sha256: str  # hex digest of the image file
+    captions: tuple[str, ...] = ()  # raw sentences of the caption file, possibly none
+    caption_ids: tuple[int, ...] = ()  # the sentid of each caption
+    split: str = ""  # Karpathy's split; empty if there is none
 
     def __post_init__(self) -> None:
         if len(self.captions) != len(self.caption_ids):

@@ -24,19 +24,16 @@ def _unchanged(record: RegionRecord) -> RegionRecord:
 class ValueCodec:
     """Encoding and decoding of an LMDB's records and of its key list.
 
-    Attributes:
-        encode: returns the value of an image.
-        decode: returns the record of a value; takes a name for messages, raises ValueError if the value is damaged.
-        peek: returns the image's id from the first bytes of a value; None if they do not hold it.
-        encode_keys, decode_keys: the same for the record `keys`.
-        kept: returns a record as it comes back: rounded where float16 is stored, else unchanged.
+    Decoding takes a name for messages, and raises ValueError if the value is damaged.
     """
 
     encode: Callable[[RegionRecord], bytes]
     decode: Callable[[bytes, str], RegionRecord]
+    # The image's id from the first bytes of a value; None if they do not hold it.
     peek: Callable[[bytes], str | None] = volta.peek_id
     encode_keys: Callable[[Sequence[bytes]], bytes] = volta.encode_keys
     decode_keys: Callable[[bytes, str], list[bytes]] = volta.decode_keys
+    # A record as it comes back: rounded where float16 is stored, else unchanged.
     kept: Callable[[RegionRecord], RegionRecord] = _unchanged
 
 

@@ -15,23 +15,14 @@ from region_features.records.stats import STATS_SUFFIX, ShardStats
 
 @dataclass(frozen=True)
 class Audit:
-    """What became of every image of the plan.
+    """What became of every image of the plan."""
 
-    Attributes:
-        sets: set name -> counts `in`, `written`, `failed`, `shards`.
-        shards: file name -> `bytes` and `sha256` of each published shard.
-        stats: file name -> `bytes` and `sha256` of each shard's stats file.
-        shards_of_set: set name -> file names of its planned shards, in order.
-        failures: the images that gave no record.
-        error: why the run failed, None where it did not.
-    """
-
-    sets: Mapping[str, Mapping[str, int]]
-    shards: Mapping[str, Mapping[str, Any]]
-    stats: Mapping[str, Mapping[str, Any]]
-    shards_of_set: Mapping[str, tuple[str, ...]]
-    failures: tuple[Failure, ...]
-    error: str | None
+    sets: Mapping[str, Mapping[str, int]]  # set name -> counts `in`, `written`, `failed`, `shards`
+    shards: Mapping[str, Mapping[str, Any]]  # file name -> `bytes` and `sha256` of each published shard
+    stats: Mapping[str, Mapping[str, Any]]  # file name -> `bytes` and `sha256` of each shard's stats file
+    shards_of_set: Mapping[str, tuple[str, ...]]  # set name -> file names of its planned shards, in order
+    failures: tuple[Failure, ...]  # the images that gave no record
+    error: str | None  # why the run failed, None where it did not
 
     def source_digest(self, sets: Iterable[str]) -> str:
         """Return a hex digest of the content of some sets' shards."""

@@ -12,21 +12,13 @@ NOTE_SUFFIX = ".source.json"
 
 @dataclass(frozen=True)
 class BuildNote:
-    """What an export was built from, and what it consists of.
+    """What an export was built from, and what it consists of."""
 
-    Attributes:
-        source_digest: hex digest of the shards that it was built from.
-        settings: everything else that decides its bytes.
-        files: file name -> bytes.
-        counts: what the files hold, `records` for one.
-        sha256: file name -> hex digest of its content.
-    """
-
-    source_digest: str
-    settings: Mapping[str, Any]
-    files: Mapping[str, int]
-    counts: Mapping[str, int]
-    sha256: Mapping[str, str]
+    source_digest: str  # hex digest of the shards that it was built from
+    settings: Mapping[str, Any]  # everything else that decides its bytes
+    files: Mapping[str, int]  # file name -> bytes
+    counts: Mapping[str, int]  # what the files hold, `records` for one
+    sha256: Mapping[str, str]  # file name -> hex digest of its content
 
     def is_current(self, source_digest: str, settings: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:
         """Return whether a new build would give the files that are there, by their `sizes` in bytes."""

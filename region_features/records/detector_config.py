@@ -11,15 +11,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DetectorConfig:
-    """The content of a detectron2 YAML file and its bases.
+    """The content of a detectron2 YAML file and its bases; detectron2's defaults are not filled in."""
 
-    Attributes:
-        source: the file's name, for messages.
-        values: nested dicts of texts, numbers, truth values, None and lists; detectron2's defaults are not filled in.
-    """
-
-    source: str
-    values: Mapping[str, Any]
+    source: str  # the file's name, for messages
+    values: Mapping[str, Any]  # nested dicts of texts, numbers, truth values, None and lists
 
     @property
     def sha256(self) -> str:

@@ -12,7 +12,8 @@ class ImageFailure(Exception):
     """Raised when one image cannot be processed; its bundle goes on without it, and the image becomes a Failure.
 
     Attributes:
-        stage: the step that failed: `read`, `decode`, `boxes`, `detect` or `import`.
+        stage: the step that failed: `read`, `decode`, `boxes`, `detect`, `import` or `record` (of a value that is not
+            finite or out of its range).
         reason: the reason in one line.
     """
 
@@ -24,19 +25,12 @@ class ImageFailure(Exception):
 
 @dataclass(frozen=True)
 class Failure:
-    """One line of failures.jsonl.
+    """One line of failures.jsonl."""
 
-    Attributes:
-        uri: the image, or the file that a damaged row of the input lies in.
-        img_id: file stem; empty if a damaged row does not say it.
-        stage: `captions`, or a stage of ImageFailure.
-        reason: the reason in one line.
-    """
-
-    uri: str
-    img_id: str
-    stage: str
-    reason: str
+    uri: str  # the image, or the file that a damaged row of the input lies in
+    img_id: str  # file stem; empty if a damaged row does not say it
+    stage: str  # `captions`, or a stage of ImageFailure
+    reason: str  # in one line
 
     @classmethod
     def from_line(cls, line: bytes) -> Failure:

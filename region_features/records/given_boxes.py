@@ -15,17 +15,11 @@ STAGE = "boxes"
 
 @dataclass(frozen=True, eq=False)
 class GivenBoxes:
-    """The given boxes of one image.
+    """The given boxes of one image."""
 
-    Attributes:
-        img_id: file stem.
-        boxes: float32 (B, 4), x1, y1, x2, y2 in pixels of the original image; empty if there is a problem.
-        problem: why the boxes cannot be used, whatever the image; empty if they can.
-    """
-
-    img_id: str
-    boxes: NDArray[np.float32]
-    problem: str = ""
+    img_id: str  # file stem
+    boxes: NDArray[np.float32]  # (B, 4), x1, y1, x2, y2 in pixels of the original image; empty if there is a problem
+    problem: str = ""  # why the boxes cannot be used, whatever the image; empty if they can
 
 
 def no_boxes(img_id: str, problem: str = "no boxes given") -> GivenBoxes:

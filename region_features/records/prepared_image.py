@@ -11,22 +11,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """An image in the form that a network takes.
+    """An image in the form that a network takes."""
 
-    Attributes:
-        img_id: file stem.
-        height, width: pixels of the original image, before resizing.
-        scale: resized size over original size.
-        pixels: float32 (h, w, 3), resized; BGR with the mean subtracted for the bottom-up-attention network, 0 to 255
-            with channels in the config's order for another detectron2 network.
-        boxes: float32 (B, 4), regions to describe in pixels of the original image; None for the network's proposals.
-    """
-
-    img_id: str
-    height: int
+    img_id: str  # file stem
+    height: int  # pixels of the original image, before resizing
     width: int
-    scale: float
+    scale: float  # resized size over original size
+    # (h, w, 3), resized; BGR with the mean subtracted for the bottom-up-attention network, 0 to 255 with channels in
+    # the config's order for another detectron2 network.
     pixels: NDArray[np.float32]
+    # (B, 4), regions to describe in pixels of the original image; None for the network's proposals.
     boxes: NDArray[np.float32] | None = None
 
 

@@ -54,33 +54,20 @@ ARRAY_FIELDS = (
 class RegionRecord:
     """The regions of one image, as bottom-up attention's extraction script outputs them.
 
-    Attributes:
-        img_id: file stem of the image.
-        img_h, img_w: height and width of the original image in pixels.
-        objects_id: int64 (K,), most probable foreground class, 0-based.
-        objects_conf: float32 (K,), its probability.
-        attrs_id: int64 (K,), most probable attribute other than "none", 0-based.
-        attrs_conf: float32 (K,), its probability.
-        boxes: float32 (K, 4), x1, y1, x2, y2 in pixels of the original image.
-        features: float32 (K, D), pooled res5 features.
-        cls_prob: float32 (K, C), background first.
-        attrs: float32 (K, A), attribute probabilities, "none" first.
-
-    Raises:
-        ValueError: an array's dtype or shape is not that of ARRAY_FIELDS.
+    An array whose dtype or shape is not that of ARRAY_FIELDS is a ValueError.
     """
 
-    img_id: str
-    img_h: int
+    img_id: str  # file stem of the image
+    img_h: int  # height and width of the original image in pixels
     img_w: int
-    objects_id: NDArray[np.int64]
-    objects_conf: NDArray[np.float32]
-    attrs_id: NDArray[np.int64]
-    attrs_conf: NDArray[np.float32]
-    boxes: NDArray[np.float32]
-    features: NDArray[np.float32]
-    cls_prob: NDArray[np.float32]
-    attrs: NDArray[np.float32]
+    objects_id: NDArray[np.int64]  # (K,), most probable foreground class, 0-based
+    objects_conf: NDArray[np.float32]  # (K,), its probability
+    attrs_id: NDArray[np.int64]  # (K,), most probable attribute other than "none", 0-based
+    attrs_conf: NDArray[np.float32]  # (K,), its probability
+    boxes: NDArray[np.float32]  # (K, 4), x1, y1, x2, y2 in pixels of the original image
+    features: NDArray[np.float32]  # (K, D), pooled res5 features
+    cls_prob: NDArray[np.float32]  # (K, C), background first
+    attrs: NDArray[np.float32]  # (K, A), attribute probabilities, "none" first
 
     def __post_init__(self) -> None:
         count = len(self.boxes)

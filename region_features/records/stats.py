@@ -14,25 +14,15 @@ STATS_SUFFIX = ".stats.json"
 
 @dataclass(frozen=True)
 class ShardStats:
-    """The content of a complete shard.
+    """The content of a complete shard."""
 
-    Attributes:
-        shard: file name of the shard.
-        settings: the settings that decide the records' bytes, see `Plan`.
-        inputs: `input_digest` of the planned images.
-        ids: img_ids of the records, in file order.
-        failures: the planned images without a record, in LMDB key order.
-        num_bytes: size of the shard in bytes.
-        sha256: hex digest of the shard.
-    """
-
-    shard: str
-    settings: Mapping[str, Any]
-    inputs: str
-    ids: tuple[str, ...]
-    failures: tuple[Failure, ...]
+    shard: str  # its file name
+    settings: Mapping[str, Any]  # decide the records' bytes, see `Plan`
+    inputs: str  # `input_digest` of the planned images
+    ids: tuple[str, ...]  # img_ids of the records, in file order
+    failures: tuple[Failure, ...]  # the planned images without a record, in LMDB key order
     num_bytes: int
-    sha256: str
+    sha256: str  # hex digest of the shard
 
     def to_json(self) -> bytes:
         """Encode the stats file."""
