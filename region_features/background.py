@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Generator, Iterable
@@ -11,27 +12,23 @@ T = TypeVar("T")
 
 
 def in_background(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
-    """Yield the items in order, iterating over them in a thread of its own.
+    """Yield the items in order, iterating over them in a thread of its own, which alone uses `items`.
 
-    An exception of the iteration is raised here. The thread ends with this generator: close it.
-
-    Args:
-        items: used by that thread only.
-        ahead: maximum number of items in the queue; the thread holds one more.
+    At most `ahead` items wait in the queue; the thread holds one more. An exception of the iteration is raised here.
+    The thread ends with this generator: close it.
     """
     fetched: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(ahead)
     stop = threading.Event()
 
     def work() -> None:
-        end: BaseException | None = None
         try:
             for item in items:
                 fetched.put((item,))
                 if stop.is_set():
                     return
+            fetched.put(None)
         except BaseException as error:
-            end = error
-        fetched.put(end)
+            fetched.put(error)
 
     thread = threading.Thread(target=work, name="background-iteration", daemon=True)
     thread.start()
@@ -43,7 +40,5 @@ def in_background(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
     finally:
         stop.set()
         while thread.is_alive():  # make room: the thread may be blocked in put
-            try:
+            with contextlib.suppress(queue.Empty):
                 fetched.get(timeout=0.05)
-            except queue.Empty:
-                continue

@@ -30,26 +30,18 @@ class MeanFeature(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class MeanFeatures:
-    """The mean-pooled features of all training images, in the order of train_ann.jsonl.
+    """The mean-pooled features of all training images, in the order of train_ann.jsonl."""
 
-    Attributes:
-        coco_ids: int64 (N,).
-        features: float32 (N, D).
-        images_left_out: number of records whose image has no captions, or captions of another split.
-        captions_left_out: number of training images that have captions and no record.
-    """
-
-    coco_ids: NDArray[np.int64]
-    features: NDArray[np.float32]
-    images_left_out: int
-    captions_left_out: int
+    coco_ids: NDArray[np.int64]  # (N,)
+    features: NDArray[np.float32]  # (N, D)
+    images_left_out: int  # records whose image has no captions, or captions of another split
+    captions_left_out: int  # training images that have captions and no record
 
 
 def train_images(entries: Iterable[tuple[str, ImageCaptions]]) -> dict[str, int]:
     """Map the training images' img_ids to coco ids, in the order of train_ann.jsonl: all of `train`, then `restval`.
 
-    Args:
-        entries: (img_id, captions) in the order of dataset_coco.json.
+    `entries` are (img_id, captions) in the order of dataset_coco.json.
 
     Raises:
         ValueError: a coco id has more than 64 bits; the message names its image.
@@ -64,13 +56,9 @@ def train_images(entries: Iterable[tuple[str, ImageCaptions]]) -> dict[str, int]
 
 
 def collect_means(images: Mapping[str, int], means: Iterable[MeanFeature]) -> MeanFeatures:
-    """Put the training images' means into the order of train_ann.jsonl.
+    """Put the means of the training images, see `train_images`, into the order of train_ann.jsonl.
 
-    Images without boxes get a zero vector and stay in the pool.
-
-    Args:
-        images: img_id -> coco id, see `train_images`.
-        means: the mean of every record, in any order.
+    `means` come in any order. Images without boxes get a zero vector and stay in the pool.
 
     Raises:
         ValueError: no training image has a record, an image has two records, or features differ in width; the message
@@ -116,14 +104,9 @@ def collect_means(images: Mapping[str, int], means: Iterable[MeanFeature]) -> Me
 
 
 def decode_mean_features(data: bytes, source: str) -> tuple[str, NDArray[np.float32] | None]:
-    """Decode an image's id and the mean of `region/features` over its boxes, in float32 as numpy computes it.
+    """Decode an image's id and the mean (D,) of `region/features` over its boxes, None if it has no boxes.
 
-    Args:
-        data: the serialized tf.train.Example.
-        source: name of the shard, for messages.
-
-    Returns:
-        The img_id, and float32 (D,) or None for an image without boxes.
+    The mean is in float32, as numpy computes it.
 
     Raises:
         ValueError: a feature is missing, of the wrong type or shape, or not finite; the message names file, image and

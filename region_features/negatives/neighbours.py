@@ -45,15 +45,10 @@ Product = Callable[[slice | NDArray[np.intp], slice], NDArray[np.float32]]
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The nearest neighbours of every point.
+    """The nearest neighbours of every point."""
 
-    Attributes:
-        index: int64 (N, W); row i holds i itself, then its neighbours by rising distance, ties by index.
-        swept_again: number of rows that the first sweep did not prove complete.
-    """
-
-    index: NDArray[np.int64]
-    swept_again: int
+    index: NDArray[np.int64]  # (N, W); row i holds i itself, then its neighbours by rising distance, ties by index
+    swept_again: int  # rows that the first sweep did not prove complete
 
 
 def cpu_product(points: NDArray[np.float32]) -> Product:
@@ -113,23 +108,14 @@ def nearest_neighbours(
 
 @dataclass(frozen=True, eq=False)
 class _Points:
-    """The points around their mean, scaled into [-1, 1], with the terms of the error bound.
+    """The points around their mean, scaled into [-1, 1], with the terms of the error bound."""
 
-    Attributes:
-        scaled: float32 (N, D).
-        squares: float64 (N,), squared lengths of `scaled`.
-        penalties: float32 (N,), (1 - G) / 2 of `squares`: the second term of the score.
-        shifts: float64 (N,), upper bound of the distance by which rounding to float32 moved each point.
-        scale: the power of two that the centred points were multiplied by.
-        loss: G.
-    """
-
-    scaled: NDArray[np.float32]
-    squares: NDArray[np.float64]
-    penalties: NDArray[np.float32]
-    shifts: NDArray[np.float64]
-    scale: float
-    loss: float
+    scaled: NDArray[np.float32]  # (N, D)
+    squares: NDArray[np.float64]  # (N,), squared lengths of `scaled`
+    penalties: NDArray[np.float32]  # (N,), (1 - G) / 2 of `squares`: the second term of the score
+    shifts: NDArray[np.float64]  # (N,), upper bound of the distance by which rounding to float32 moved each point
+    scale: float  # the power of two that the centred points were multiplied by
+    loss: float  # G
 
     def least_scores(self, squared: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return, for each row, the least score (N,) of a point within this squared distance (N,)."""
@@ -163,17 +149,11 @@ def _centre(features: NDArray[np.float32]) -> _Points:
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """The points with the highest scores in each row so far.
+    """The points with the highest scores in each row so far."""
 
-    Attributes:
-        scores: (N, candidates per row), -inf in free places.
-        index: (N, candidates per row), the points.
-        lowest: (N,), the lowest score in the row; no point that was dropped has a higher one.
-    """
-
-    scores: NDArray[np.float32]
-    index: NDArray[np.int32]
-    lowest: NDArray[np.float32]
+    scores: NDArray[np.float32]  # (N, candidates per row), -inf in free places
+    index: NDArray[np.int32]  # (N, candidates per row), the points
+    lowest: NDArray[np.float32]  # (N,), the lowest score in the row; no point that was dropped has a higher one
 
     def fill(self, block: slice, scores: NDArray[np.float32]) -> None:
         """Fill the rows of a block with its own points, given the scores (R, R) between them."""

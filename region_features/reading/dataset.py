@@ -47,7 +47,6 @@ class RegionFeatures:
         return self._source.keys
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self._source.keys)
 
     def __contains__(self, name: object) -> bool:
@@ -55,7 +54,6 @@ class RegionFeatures:
         return isinstance(name, str) and self._source.has(name)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Iterate over all items by position."""
         return (self[position] for position in range(len(self)))
 
     def __getitem__(self, index: SupportsIndex | str) -> dict[str, Any]:
@@ -99,9 +97,8 @@ def _as_item(image: RegionRecord | ImageExample) -> dict[str, Any]:
     record = image.record if isinstance(image, ImageExample) else image
     item: dict[str, Any] = {name: getattr(record, name) for name in ("img_id", "img_h", "img_w", "num_boxes")}
     # Copies: torch warns about read-only arrays, and a view would keep the whole serialized record in memory.
-    item.update({field.name: np.array(getattr(record, field.name)) for field in ARRAY_FIELDS})
+    item |= {field.name: np.array(getattr(record, field.name)) for field in ARRAY_FIELDS}
     if isinstance(image, ImageExample):
-        item["captions"] = list(image.captions)
-        item["caption_ids"] = np.array(image.caption_ids, np.int64)
-        item["split"] = image.split
+        caption_ids = np.array(image.caption_ids, np.int64)
+        item |= {"captions": list(image.captions), "caption_ids": caption_ids, "split": image.split}
     return item

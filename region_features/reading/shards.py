@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +19,10 @@ from region_features.records.stats import STATS_SUFFIX, ShardStats
 _AMBIGUOUS = -1
 
 
-class RecordIndex(NamedTuple):
-    """Img_ids of a shard's records, and the int64 byte offset of each record, in file order."""
+def index_shard(path: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the ids and byte offsets of a shard's records, in file order.
 
-    ids: tuple[str, ...]
-    offsets: NDArray[np.int64]
-
-
-def index_shard(path: str) -> RecordIndex:
-    """Index a shard: read 12 bytes per record if a stats file lists the ids, else the whole shard.
+    12 bytes per record are read if a stats file lists the ids, else the whole shard.
 
     Raises:
         ValueError: the shard is damaged, or differs from its stats file.
@@ -37,8 +33,7 @@ def index_shard(path: str) -> RecordIndex:
         offsets = np.array(list(record_offsets(stream, size, path)), np.int64)
         if not os.path.exists(path + STATS_SUFFIX):
             stream.seek(0)
-            ids = tuple(decode_example(data, path).record.img_id for data in read_records(stream, path))
-            return RecordIndex(ids, offsets)
+            return tuple(decode_example(data, path).record.img_id for data in read_records(stream, path)), offsets
     with open(path + STATS_SUFFIX, "rb") as stream:
         stats = ShardStats.from_json(stream.read(), path + STATS_SUFFIX)
     if size != stats.num_bytes or len(offsets) != len(stats.ids):
@@ -46,25 +41,21 @@ def index_shard(path: str) -> RecordIndex:
             f"{path}: expected {len(stats.ids)} records in {stats.num_bytes} bytes as its stats file says, "
             f"got {len(offsets)} in {size}; fetch the shard again, or run the pipeline again"
         )
-    return RecordIndex(stats.ids, offsets)
+    return stats.ids, offsets
 
 
 class ShardReader:
     """Reader of local shards: indexes them once, pickles with the index, and keeps no file open between reads.
 
-    Args:
-        paths: the shards; positions count through them in this order.
-
-    Raises:
-        ValueError, OSError: see `index_shard`.
+    Positions count through the shards in the order of `paths`. Errors as in `index_shard`.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = [os.path.abspath(path) for path in paths]
-        indexes = [index_shard(path) for path in self._paths]
-        self._ids = tuple(img_id for index in indexes for img_id in index.ids)
-        self._offsets = np.concatenate([index.offsets for index in indexes])
-        self._shards = np.repeat(np.arange(len(indexes)), [len(index.ids) for index in indexes])
+        ids, offsets = zip(*map(index_shard, self._paths), strict=True)
+        self._ids = tuple(chain.from_iterable(ids))
+        self._offsets = np.concatenate(offsets)
+        self._shards = np.repeat(np.arange(len(ids)), [len(shard_ids) for shard_ids in ids])
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("keys", "_positions")}
@@ -86,11 +77,7 @@ class ShardReader:
         return positions
 
     def read_at(self, position: int) -> ImageExample:
-        """Read the image at a position from 0.
-
-        Raises:
-            ValueError: the record is damaged, or the shard was replaced after it was indexed.
-        """
+        """Read the image at a position from 0; ValueError if it is damaged, or its shard was replaced meanwhile."""
         path, offset = self._paths[self._shards[position]], int(self._offsets[position])
         # Opening the file for each read is safe in forks, threads and pickles, and takes about 1% of the read.
         with open(path, "rb", buffering=0) as stream:

@@ -28,13 +28,7 @@ class Problem(NamedTuple):
 
 
 def check_record(record: RegionRecord, where: str, max_boxes: int | None = None) -> Iterator[Problem]:
-    """Check a record's values; RegionRecord itself checks shapes and dtypes.
-
-    Args:
-        record: the image's regions.
-        where: the file, for messages.
-        max_boxes: largest allowed number of boxes, None for any.
-    """
+    """Check a record's values; RegionRecord itself checks shapes and dtypes. `max_boxes` None allows any number."""
     where = f"{where}, image {record.img_id}"
     if record.img_h < 1 or record.img_w < 1:
         yield Problem("size", f"{where}: expected a size of at least 1 x 1, got {record.img_w} x {record.img_h}")
@@ -86,11 +80,7 @@ def _check_boxes(record: RegionRecord, where: str) -> Iterator[Problem]:
 
 
 def check_order(ids: Iterable[tuple[str, str]]) -> Iterator[Problem]:
-    """Check that a set's images are in LMDB key order, over all its shards, and that no key repeats.
-
-    Args:
-        ids: (shard, img_id) in file order.
-    """
+    """Check that a set's images, (shard, img_id) in file order, are in LMDB key order, and that no key repeats."""
     seen: dict[bytes, tuple[str, str]] = {}
     last: tuple[bytes, str, str] | None = None  # key, shard, img_id
     for shard, img_id in ids:
