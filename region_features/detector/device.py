@@ -1,13 +1,13 @@
-"""Which device computes: `auto`, `cpu` or `cuda` as the user says it, `cpu` or `cuda` as torch takes it."""
+"""Choice of the device that computes."""
 
 from __future__ import annotations
 
 
 def choose_device(device: str) -> str:
-    """Return `cpu` or `cuda` for a device of `auto`, `cpu` or `cuda`; `auto` is `cuda` where torch can use a GPU.
+    """Return `cpu` or `cuda` for a device of `auto`, `cpu` or `cuda`; `auto` is `cuda` if torch can use a GPU.
 
     Raises:
-        ValueError: `cuda` was asked for, and torch finds no GPU or is not installed.
+        ValueError: `device` is `cuda`, and torch finds no GPU or is not installed.
     """
     if device == "cpu":
         return "cpu"

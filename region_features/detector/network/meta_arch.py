@@ -159,14 +159,14 @@ class BottomUpAttentionRCNN(nn.Module):
         by_size: dict[tuple[int, int], list[_Image]] = {}
         for image in images:
             by_size.setdefault(image.resized_size, []).append(image)
-        found: list[tuple[list[_Image], Candidates]] = []
+        with_candidates: list[tuple[list[_Image], Candidates]] = []
         for group in by_size.values():
             run_trunk = partial(self._run_trunk, group)
             batches, self.images_at_once = run_with_oom_backoff(len(group), self.images_at_once, run_trunk, "images")
-            found += [batch for batch in batches if batch is not None]
-        if found:
-            proposing = [image for batch, _ in found for image in batch]
-            proposals = self.proposal_generator.proposals([candidates for _, candidates in found])
+            with_candidates += [batch for batch in batches if batch is not None]
+        if with_candidates:
+            proposing = [image for batch, _ in with_candidates for image in batch]
+            proposals = self.proposal_generator.proposals([candidates for _, candidates in with_candidates])
             for image, regions in zip(proposing, proposals, strict=True):
                 image.regions, image.boxes = regions, regions / image.scale
 

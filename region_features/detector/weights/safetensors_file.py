@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from region_features.detector.errors import WeightsError
 from region_features.formats.safetensors import LAYOUT_KEY, encode_safetensors
@@ -25,8 +26,6 @@ def read_safetensors(path: str | Path, where: str) -> tuple[dict[str, NDArray[An
     Raises:
         WeightsError: the file is damaged, or of another layout than this one.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="np") as file:
             metadata = dict(file.metadata() or {})
