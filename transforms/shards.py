@@ -25,6 +25,7 @@ from region_features.records.item import ImageItem
 from region_features.records.plan import ImageRef, Plan, ShardKey, input_digest
 from region_features.records.region_record import RegionRecord
 from region_features.records.stats import STATS_SUFFIX, ShardStats
+from region_features.validation.record import check_record
 from transforms import files, quarantine, shutdown
 from transforms.metrics import count
 
@@ -61,6 +62,12 @@ def read_published(folder: str, plan: Plan) -> dict[ShardKey, ShardStats]:
         if current and stats.num_bytes == sizes[key.filename]:
             published[key] = stats
     return published
+
+
+def refuse_bad_values(record: RegionRecord, uri: str) -> RegionRecord | ImageFailure:
+    """Return the record, or a failure of stage `record` where a value of it is not finite or out of its range."""
+    problem = next(check_record(record, uri), None)
+    return record if problem is None else ImageFailure("record", problem.message)
 
 
 @dataclass
@@ -180,6 +187,8 @@ class _WriteShard(beam.DoFn):
 
     def process(self, element: tuple[ImageItem, RegionRecord | ImageFailure]) -> Iterator[str]:
         item, result = element
+        if isinstance(result, RegionRecord):
+            result = refuse_bad_values(result, item.image.ref.uri)
         if self._open is None:
             self._open = ShardWriter(item.shard, self._folder, self._settings)
         if self._open.key != item.shard:

@@ -14,21 +14,23 @@ from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 def make_record(img_id: str, boxes: int = 3, width: int = 16, classes: int = 7, seed: int = 0) -> RegionRecord:
     random = np.random.default_rng([seed, *img_id.encode()])
 
-    def floats(*shape: int) -> np.ndarray:
-        return random.standard_normal(shape, dtype=np.float32)
+    def probabilities(*shape: int) -> np.ndarray:
+        return random.random(shape, dtype=np.float32)
+
+    corners = np.sort(probabilities(boxes, 2, 2), axis=1) * 480
 
     return RegionRecord(
         img_id=img_id,
         img_h=480,
         img_w=640,
-        objects_id=random.integers(0, 1600, boxes),
-        objects_conf=floats(boxes),
-        attrs_id=random.integers(0, 400, boxes),
-        attrs_conf=floats(boxes),
-        boxes=random.random((boxes, 4), dtype=np.float32) * 480,
-        features=floats(boxes, width),
-        cls_prob=floats(boxes, classes),
-        attrs=floats(boxes, 5),
+        objects_id=random.integers(0, classes - 1, boxes),
+        objects_conf=probabilities(boxes),
+        attrs_id=random.integers(0, 4, boxes),
+        attrs_conf=probabilities(boxes),
+        boxes=corners.reshape(boxes, 4),
+        features=random.standard_normal((boxes, width), dtype=np.float32),
+        cls_prob=probabilities(boxes, classes),
+        attrs=probabilities(boxes, 5),
     )
 
 

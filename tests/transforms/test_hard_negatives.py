@@ -40,6 +40,8 @@ def test_both_files_hold_scikit_learns_neighbours_in_caption_order(tmp_path: Pat
         "images_left_out": 300 - trained,
         "captions_left_out": captioned - trained,
         "files": sizes,
+        "sets": ["train2014"],
+        "source_digest": "d1",
     }
     points = means_of(ids)
     tree = BallTree(points).query(points, k=100, return_distance=False)

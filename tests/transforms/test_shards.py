@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline  # pytest collects what is called Test
 from apache_beam.testing.util import assert_that, equal_to
 
-from region_features.formats.example import ImageExample, decode_example
+from region_features.formats.example import ImageExample, decode_example, encode_example
 from region_features.formats.tfrecord import read_records
 from region_features.records.failure import Failure, ImageFailure
 from region_features.records.plan import input_digest
@@ -141,6 +143,36 @@ def test_tensorflow_reads_the_shards(tmp_path: Path) -> None:
     assert [text.decode() for text in feature["image/caption"].bytes_list.value] == ["A café. ", "Two"]
 
 
+def with_nan(record: RegionRecord) -> RegionRecord:
+    features = record.features.copy()
+    features[0, 1] = np.nan
+    return replace(record, features=features)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (with_nan, r"field features: 1 values are NaN or infinite, first at \(0, 1\)"),
+        (lambda record: replace(record, boxes=record.boxes * np.float32(np.inf)), "field boxes: .* infinite"),
+        (lambda record: replace(record, boxes=record.boxes + np.float32(1000)), "expected boxes inside the image"),
+        (lambda record: replace(record, objects_id=record.objects_id - 9), "field objects_id: expected ids from 0"),
+        (lambda record: replace(record, objects_conf=record.objects_conf + 2), "expected values from 0 to 1"),
+        (lambda record: replace(record, img_h=0), "expected a size of at least 1 x 1"),
+    ],
+)
+def test_a_record_with_bad_values_is_a_failure_of_its_image_alone(
+    tmp_path: Path, spoil: Callable[[RegionRecord], RegionRecord], words: str
+) -> None:
+    (item, record), *others = elements(count=3)
+    assert isinstance(record, RegionRecord)
+    run_bundle(_WriteShard(str(tmp_path), SETTINGS), [(item, spoil(record)), *others])
+    path = tmp_path / "photos-00000-of-00001.tfrecord"
+    stats = ShardStats.from_json((tmp_path / f"{path.name}{STATS_SUFFIX}").read_bytes(), "stats")
+    assert [example.record.img_id for example in read_shard(path)] == list(stats.ids) == ["photos_02"]
+    assert (stats.failures[0].img_id, stats.failures[0].stage) == (item.image.ref.img_id, "record")
+    assert re.search(words, stats.failures[0].reason)
+
+
 def test_an_empty_shard_of_failures_is_still_a_shard(tmp_path: Path) -> None:
     made = [(item, ImageFailure("read", "gone")) for item, _ in elements(count=2)]
     assert run_bundle(_WriteShard(str(tmp_path), SETTINGS), list(made)) == ["photos-00000-of-00001.tfrecord"]
@@ -201,11 +233,14 @@ def test_interleaved_shards_are_an_error(tmp_path: Path) -> None:
     assert visible(tmp_path) == []
 
 
-def test_a_record_that_cannot_be_encoded_publishes_nothing(tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_encoded_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def encode(example: ImageExample) -> bytes:
+        if example.record.img_id == "photos_03":
+            raise ValueError("photos_03")
+        return encode_example(example)
+
+    monkeypatch.setattr("transforms.shards.encode_example", encode)
     made = elements()
-    item, record = made[3]
-    assert isinstance(record, RegionRecord)
-    made[3] = (item, replace(record, img_h=0))
     writer = _WriteShard(str(tmp_path), SETTINGS)
     with pytest.raises(ValueError, match="photos_03"):
         run_bundle(writer, made)

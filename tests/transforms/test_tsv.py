@@ -42,7 +42,9 @@ def test_rows_come_in_shard_order(tmp_path: Path, columns: int) -> None:
     row = build(job)
     expected = b"".join(encode_tsv_row(make_record(f"photo_{number}"), columns) for number in range(5))
     assert tsv_of(job).read_bytes() == expected
-    assert row == {"tsv_columns": columns, "rows": 5, "files": {"train_obj36-36.tsv": len(expected)}}
+    files = {"train_obj36-36.tsv": len(expected)}
+    source = {"sets": ["train2014"], "source_digest": "d"}
+    assert row == {"tsv_columns": columns, "rows": 5, "files": files, **source}
 
 
 def test_voltas_convert_script_makes_of_it_what_the_lmdb_holds(job: ExportJob) -> None:
