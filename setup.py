@@ -20,6 +20,7 @@ GCP = [*BEAM, "apache-beam[gcp]>=2.77,<2.79", "google-cloud-storage"]
 WORKER = [
     "opencv-python-headless>=4.10",
     "pillow>=10",
+    "simplejpeg>=1.9",
     "torch>=2.4,<2.13",
     "torchvision>=0.19,<0.28",
 ]

@@ -17,7 +17,7 @@ DISTRIBUTION = "region-features"
 EXTRAS = {
     "beam": ("numpy", "apache_beam", "filelock", "tqdm"),
     "gcp": ("google.cloud.storage",),
-    "worker": ("torch", "torchvision", "detectron2", "cv2", "PIL"),
+    "worker": ("torch", "torchvision", "detectron2", "cv2", "PIL", "simplejpeg"),
 }
 
 

@@ -18,7 +18,17 @@ from region_features.records.plan import Plan
 from transforms import files
 from transforms.manifest import FAILURES, MANIFEST, ManifestEntry, Provenance
 
-_PACKAGES = ("apache-beam", "numpy", "torch", "detectron2", "lmdb", "tensorflow", "opencv-python-headless", "pillow")
+_PACKAGES = (
+    "apache-beam",
+    "numpy",
+    "torch",
+    "detectron2",
+    "lmdb",
+    "tensorflow",
+    "opencv-python-headless",
+    "pillow",
+    "simplejpeg",
+)
 # The parts that only the run that writes the shards knows.
 _OF_SHARDS = ("inputs", "weights", "import", "boxes", "detector_config")
 

@@ -32,7 +32,7 @@ ROOMS = (
     "reading",
     "__init__",
 )
-HEAVY = ("torch", "torchvision", "detectron2", "tensorflow", "lmdb", "cv2", "PIL")
+HEAVY = ("torch", "torchvision", "detectron2", "tensorflow", "lmdb", "cv2", "PIL", "simplejpeg")
 FILES = [path.relative_to(ROOT) for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
 
 

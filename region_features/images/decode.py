@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from typing import Any
 
@@ -14,6 +15,9 @@ from region_features.records.failure import ImageFailure
 _ORIENTATION = 0x0112  # EXIF's tag
 # The formats of photo collections; PIL's other readers (PostScript, FITS, ...) are attack surface.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# libjpeg's warnings at which it fills in pixels that the file lacks. Its others leave every pixel to the file, and real
+# collections are full of them: bytes between the data and the next marker, odd versions and parameters of headers.
+_PIXELS_MADE_UP = re.compile(r"Premature end of JPEG file|Corrupt JPEG data: (?!\d+ extraneous bytes)")
 # Real collections are full of damaged EXIF, which changes no pixel. The filter is global, since catch_warnings is not
 # safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -23,9 +27,9 @@ def decode_image(data: bytes, pixel_limit: int, exif: bool = False) -> NDArray[n
     """Decode an image as cv2.imread(IMREAD_COLOR | IMREAD_IGNORE_ORIENTATION) would, but strictly.
 
     Grayscale becomes three equal channels, alpha is dropped, 16-bit samples keep their high byte, CMYK and palettes
-    become RGB, and an animation its first frame. A TIFF's own orientation tag is applied, as in cv2. A file that ends
-    before its last pixel and a JPEG without its end marker are errors; damage inside JPEG data only shows in the
-    pixels, as in cv2.
+    become RGB, and an animation its first frame. A TIFF's own orientation tag is applied, as in cv2. A file that lacks
+    data for some of its pixels and a JPEG without its end marker are errors. Damage that changes JPEG data without
+    shortening them may only show in the pixels, as in cv2: Huffman codes have no checksum.
 
     Args:
         data: content of the file.
@@ -52,7 +56,9 @@ def decode_image(data: bytes, pixel_limit: int, exif: bool = False) -> NDArray[n
                     f"{width} x {height} = {width * height} pixels, more than the limit of {pixel_limit} "
                     "(a decompression bomb?); raise --pixel_limit if it is real",
                 )
-            pixels = _to_bgr(image)
+            pixels = _strict_jpeg(data, image) if image.format in ("JPEG", "MPO") else None
+            if pixels is None:
+                pixels = _to_bgr(image)
             return np.ascontiguousarray(upright(pixels, _orientation(image))) if exif else pixels
     except ImageFailure:
         raise
@@ -81,6 +87,30 @@ def _orientation(image: Any) -> object:
         return image.getexif().get(_ORIENTATION)
     except Exception:  # damaged EXIF raises SyntaxError, ValueError, struct.error, ...
         return None
+
+
+def _strict_jpeg(data: bytes, image: Any) -> NDArray[np.uint8] | None:
+    """Decode a gray or RGB JPEG to PIL's pixels; return None if PIL has to decode it.
+
+    Only libjpeg's first warning is known, and nothing of a JPEG whose chroma sampling TurboJPEG has no name for.
+
+    Raises:
+        ImageFailure: stage `decode`, with the warning if it says that pixels are made up.
+    """
+    import simplejpeg
+
+    # Real photographs have version 0.00, which would be the first warning.
+    data = data.replace(b"JFIF\0\0", b"JFIF\0\1", 1)
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=False)
+        if (width, height) != image.size:  # pixel_limit was checked on PIL's reading of the header
+            return None
+        pixels = simplejpeg.decode_jpeg(data, "BGR", strict=True)
+    except ValueError as error:
+        if _PIXELS_MADE_UP.search(str(error)):
+            raise ImageFailure("decode", f"damaged image: {error}") from error
+        return None
+    return pixels if image.mode in ("L", "RGB") else None
 
 
 def _to_bgr(image: Any) -> NDArray[np.uint8]:

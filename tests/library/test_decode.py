@@ -29,6 +29,35 @@ def test_ordinary_jpegs_equal_opencvs_bit_for_bit(size: tuple[int, int], options
         assert pixels.dtype == np.uint8 and pixels.shape == (*size, 3) and pixels.flags.c_contiguous
 
 
+@pytest.mark.parametrize("quality", [10, 75, 95])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"subsampling": 0},
+        {"subsampling": 1},
+        {"subsampling": 2},
+        {"subsampling": 2, "progressive": True},
+        {"subsampling": 1, "restart_marker_blocks": 3},
+        {"keep_rgb": True},
+    ],
+)
+def test_jpegs_equal_pillows_bit_for_bit(quality: int, options: dict[str, Any]) -> None:
+    for size in [(1, 1), (7, 9), (16, 16), (33, 47), (120, 161)]:
+        noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+        for image in (photo(*size), photo(*size).convert("L"), Image.fromarray(noise)):
+            data = encode(image, "JPEG", quality=quality, **options)
+            rgb = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+            np.testing.assert_array_equal(decode_image(data, LIMIT), rgb[:, :, ::-1])
+
+
+def test_a_jpeg_of_unusual_chroma_sampling_equals_pillows() -> None:
+    data = bytearray(encode(photo(64, 64), "JPEG", subsampling=0))
+    data[data.index(b"\xff\xc0") + 14] = 0x21  # Cb alone is twice as wide as the other components
+    with Image.open(io.BytesIO(data)) as image:
+        rgb = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(decode_image(bytes(data), LIMIT), rgb[:, :, ::-1])
+
+
 def test_channels_are_bgr() -> None:
     pixels = decode_image(encode(Image.new("RGB", (2, 1), (10, 20, 30)), "PNG"), LIMIT)
     assert pixels.tolist() == [[[30, 20, 10]] * 2]

@@ -19,7 +19,7 @@ from transforms.beam_private import add_beam_flags
 
 BASE = ("--images", "photos", "--weights", "w.caffemodel", "--output", "out")
 FLAGS = tuple(flag_name(option) for option in dataclasses.fields(Config))
-HEAVY = ("torch", "torchvision", "tensorflow", "detectron2", "cv2", "lmdb", "PIL")
+HEAVY = ("torch", "torchvision", "tensorflow", "detectron2", "cv2", "lmdb", "PIL", "simplejpeg")
 
 
 def usage_error(*argv: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -16,9 +17,10 @@ import pytest
 from region_features.images.decode import decode_image
 from region_features.records.failure import ImageFailure
 from tests.conftest import ROOT
-from tests.samples.images import LIMIT, by_cv2, encode, photo, png, reason_of
+from tests.samples.images import LIMIT, encode, photo, png, reason_of
 
 # pytest resets the filter that decode.py sets; test_no_warning_of_pil_reaches_the_terminal runs without pytest.
+END = b"\xff\xd9"  # a JPEG's end marker
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
@@ -48,7 +50,7 @@ def test_a_jpeg_cut_anywhere_is_an_error(options: dict[str, Any]) -> None:
         # Byte by byte at the end, where the end marker is lost.
         for end in [*range(1, len(data), 37), *range(len(data) - 16, len(data))]:
             reason_of(data[:end])
-        assert "truncated" in reason_of(data[:-2])
+        assert "Premature end of JPEG file" in reason_of(data[:-2])
 
 
 def test_bytes_after_the_end_of_a_jpeg_are_ignored() -> None:
@@ -56,11 +58,54 @@ def test_bytes_after_the_end_of_a_jpeg_are_ignored() -> None:
     np.testing.assert_array_equal(decode_image(data + b"\0junk", LIMIT), decode_image(data, LIMIT))
 
 
-def test_a_cut_jpeg_with_an_end_marker_is_decoded_as_in_opencv() -> None:
-    # A documented limit: Huffman codes have no checksum.
-    data = encode(photo(), "JPEG")
-    closed = data[: len(data) // 2] + b"\xff\xd9"
-    np.testing.assert_array_equal(decode_image(closed, LIMIT), by_cv2(closed))
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_cut_jpeg_with_an_end_marker_is_an_error(mode: str, options: dict[str, Any]) -> None:
+    data = encode(photo(200, 150).convert(mode), "JPEG", **options)
+    for end in (len(data) // 2, len(data) * 3 // 4):
+        assert re.search("premature end of data segment|instead of RST", reason_of(data[:end] + END))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "premature end of data segment"),
+        ({"progressive": True}, "premature end of data segment"),
+        ({"restart_marker_rows": 1}, "found marker 0xd9 instead of RST"),
+    ],
+)
+def test_a_small_jpeg_with_the_header_of_a_huge_one_is_an_error(options: dict[str, Any], words: str) -> None:
+    data = with_size(encode(photo(), "JPEG", **options), 1900, 1900)
+    assert words in reason_of(data)
+    assert "more than the limit" in reason_of(data, 10**6)
+
+
+def test_a_jpeg_with_a_wrong_huffman_code_is_an_error() -> None:
+    data = encode(photo(200, 150), "JPEG")
+    middle = len(data) // 2
+    ones = b"\xff\0" * 10  # no code consists of ones alone
+    assert "bad Huffman code" in reason_of(data[:middle] + ones + data[middle + len(ones) :])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("extra", [bytes(50), bytes(range(1, 200))])
+def test_extraneous_bytes_before_the_end_marker_are_ignored(mode: str, extra: bytes) -> None:
+    data = encode(photo().convert(mode), "JPEG")
+    np.testing.assert_array_equal(decode_image(data[:-2] + extra + END, LIMIT), decode_image(data, LIMIT))
+
+
+def test_an_odd_version_of_jfif_is_harmless_and_hides_no_damage() -> None:
+    data = encode(photo(200, 150), "JPEG")
+    for version in (b"\0\0", b"\3\1"):
+        odd = data.replace(b"JFIF\0\1\1", b"JFIF\0" + version)
+        assert odd != data
+        np.testing.assert_array_equal(decode_image(odd, LIMIT), decode_image(data, LIMIT))
+    reason_of(data.replace(b"JFIF\0\1\1", b"JFIF\0\0\0")[: len(data) // 2] + END)
+
+
+def with_size(data: bytes, height: int, width: int) -> bytes:
+    frame = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))  # baseline or progressive
+    return data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
 
 
 @pytest.mark.parametrize("level", [0, 9])
