@@ -30,6 +30,7 @@ from region_features.detector.errors import ConfigError, DetectionError, Weights
 from region_features.detector.given_regions import to_resized
 from region_features.detector.network.selection import choose_regions
 from region_features.detector.precision import arithmetic, check_precision, dtype_of
+from region_features.detector.weights.messages import printable
 from region_features.detector.weights.state import Arrays
 from region_features.detector.weights.weights_file import read_checkpoint
 from region_features.records.detector_config import DetectorConfig
@@ -104,7 +105,7 @@ def state_for(network: nn.Module, arrays: Arrays, where: str) -> dict[str, Tenso
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items() if not name.endswith(_COUNTER)}
     missing = [name for name in shapes if name not in arrays]
     if missing:
-        examples = ", ".join(sorted(arrays)[:3])
+        examples = ", ".join(map(printable, sorted(arrays)[:3]))
         raise WeightsError(
             f"{where}: {len(missing)} of the {len(shapes)} arrays of the config's network are missing, {missing[0]} "
             f"for one; got {len(arrays)} arrays such as {examples}; are config and weights of one network?"

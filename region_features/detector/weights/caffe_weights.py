@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from region_features.detector.errors import WeightsError
 from region_features.detector.weights.caffemodel import Blobs, read_caffemodel
+from region_features.detector.weights.messages import missing_layer
 from region_features.detector.weights.state import (
     ATTRIBUTE_HEAD,
     PREDICTOR,
@@ -18,7 +19,6 @@ from region_features.detector.weights.state import (
     STEM,
     Shape,
     Weights,
-    missing_layer,
     read_architecture,
     stage_prefix,
     state_shapes,
@@ -33,7 +33,7 @@ _LAYERS = {
     **{f"{PREDICTOR}.{name}": name for name in ("cls_score", "cls_embedding", "fc_attr", "attr_score")},
 }
 _BRANCHES = {"conv1": "branch2a", "conv2": "branch2b", "conv3": "branch2c", "shortcut": "branch1"}
-_BLOCK = re.compile(r"res([2-5])([a-z]\d*)_branch2a")
+_BLOCK = re.compile(r"res([2-5])([a-z][0-9]{0,4})_branch2a")
 _ARRAY = re.compile(r"(.+?)\.((?:norm\.)?\w+)")  # module and key of an array's name
 
 

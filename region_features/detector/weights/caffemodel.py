@@ -16,8 +16,10 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from region_features.detector.errors import WeightsError
+from region_features.detector.weights.messages import printable
 
 Blobs = tuple[NDArray[np.float32], ...]
+_MOST_DIMS = 32  # of Caffe's kMaxBlobAxes
 _SCHEMA = """
 name: "caffe.proto" package: "caffe" syntax: "proto2"
 message_type { name: "BlobShape" field { name: "dim" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
@@ -50,13 +52,18 @@ def _array(blob: Any, where: str) -> NDArray[np.float32]:
     old_shape = (blob.num, blob.channels, blob.height, blob.width)
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else old_shape
     data = b"".join(blob.data)
+    if len(shape) > _MOST_DIMS:
+        raise WeightsError(f"{where}: expected at most {_MOST_DIMS} dimensions, got {len(shape)}; copy the file again")
     size = 4 * math.prod(shape)
     if any(dim < 0 for dim in shape) or size != len(data):
         raise WeightsError(
             f"{where}: expected {size} bytes of packed float32 for shape {shape}, got {len(data)}; "
             "the file is damaged, copy it again"
         )
-    return np.frombuffer(data, dtype="<f4").reshape(shape)
+    try:
+        return np.frombuffer(data, dtype="<f4").reshape(shape)
+    except ValueError as error:  # an empty array of more numbers than numpy counts
+        raise WeightsError(f"{where}: shape {shape}: {error}; the file is damaged, copy it again") from error
 
 
 def read_caffemodel(path: str | Path, name: str | None = None) -> dict[str, Blobs]:
@@ -86,7 +93,7 @@ def read_caffemodel(path: str | Path, name: str | None = None) -> dict[str, Blob
     for layer in (*net.layers, *net.layer):
         if layer.blobs:
             layer_name = layer.name.decode("utf-8", "backslashreplace")
-            place = f"{where}, layer {layer_name}"
+            place = f"{where}, layer {printable(layer_name)}"
             layers[layer_name] = tuple(_array(blob, f"{place}, blob {i}") for i, blob in enumerate(layer.blobs))
     if not layers:
         raise WeightsError(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from region_features.detector.architecture import ANCHORS
 from region_features.detector.errors import WeightsError
+from region_features.detector.weights.messages import missing_layer
 from region_features.detector.weights.state import (
     ATTRIBUTE_HEAD,
     PREDICTOR,
@@ -22,7 +23,6 @@ from region_features.detector.weights.state import (
     Shape,
     State,
     Weights,
-    missing_layer,
     read_architecture,
     stage_prefix,
     state_shapes,
@@ -52,7 +52,7 @@ class _NamedFile:
 
     def block_count(self, number: int) -> int:
         """Return the number of blocks of a stage."""
-        pattern = re.compile(rf"{re.escape(stage_prefix(number))}\.(\d{{1,4}})\.")
+        pattern = re.compile(rf"{re.escape(stage_prefix(number))}\.([0-9]{{1,4}})\.")
         return max((int(match[1]) for match in map(pattern.match, self.arrays) if match), default=0) + 1
 
     def size(self, module: str, axis: int, dims: int) -> int:

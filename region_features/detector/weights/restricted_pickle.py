@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from region_features.detector.errors import WeightsError
+from region_features.detector.weights.messages import printable, reason_of
 from region_features.formats.pickles import Admitted, RestrictedUnpickler
 
 # ResNet-152 with its optimiser's state takes about 40,000; each may cost 60 bytes and more of memory.
@@ -97,7 +98,9 @@ class _NumpyArray(ArrayDescription):
         data = self._data.encode("latin-1") if isinstance(self._data, str) else self._data
         dtype, shape = self._dtype.dtype(), counts(self._shape)
         size = math.prod(shape) * dtype.itemsize
-        if not isinstance(data, bytes | bytearray) or len(data) != size:
+        if not isinstance(data, bytes | bytearray):
+            raise ValueError(f"expected {size} bytes for shape {shape}, got data of type {type(data).__name__}")
+        if len(data) != size:
             raise ValueError(f"expected {size} bytes for shape {shape}, got {len(data)}")
         return np.frombuffer(bytes(data), dtype).reshape(shape, order="F" if self._order == "F" else "C")
 
@@ -166,8 +169,8 @@ def unpickle(
     except WeightsError:
         raise
     except Exception as error:  # damaged pickles fail in many ways
-        reason = " ".join(str(error).split())
-        if reason.endswith("is refused"):  # worded so by RestrictedUnpickler
+        reason = reason_of(error)
+        if str(error).endswith("is refused"):  # worded so by RestrictedUnpickler
             message = f"{where}: {reason}: expected arrays and tensors only; do not trust the file"
         else:
             message = f"{where}: expected a whole pickle of arrays, got one that is cut short or damaged ({reason}); "
@@ -175,21 +178,29 @@ def unpickle(
         raise WeightsError(message) from error
 
 
-def model_arrays(content: object, where: str) -> dict[str, NDArray[Any]]:
+def model_arrays(content: Any, where: str) -> dict[str, NDArray[Any]]:
     """Return the named arrays of a checkpoint, which is either a dict of them or holds one as `model`.
 
     Raises:
         WeightsError: there are none, or one contradicts itself; names file and layer.
     """
-    model = content.get("model", content) if isinstance(content, dict) else None
-    named = {name: value for name, value in model.items() if isinstance(value, ArrayDescription)} if model else {}
+    model = content.get("model", content) if isinstance(content, dict) else content
+    items = model.items() if isinstance(model, dict) else ()
+    named = {name: value for name, value in items if isinstance(name, str) and isinstance(value, ArrayDescription)}
     if not named:
-        keys = ", ".join(str(key)[:40] for key in list(content)[:5]) if isinstance(content, dict) else "no dict"
-        raise WeightsError(f"{where}: expected named arrays, or a dict that holds them as 'model'; got {keys}")
+        if isinstance(model, dict):
+            keys = list(content)[:5]
+            names = [printable(key) if isinstance(key, str) else f"a key of type {type(key).__name__}" for key in keys]
+            got = ", ".join(names) or "an empty dict"
+        else:
+            got = "an array" if isinstance(model, ArrayDescription) else "no dict"
+            got += "" if model is content else " as 'model'"
+        raise WeightsError(f"{where}: expected named arrays, or a dict that holds them as 'model'; got {got}")
     arrays = {}
     for name, value in named.items():
         try:
-            arrays[str(name)] = value.array()
-        except ValueError as error:
-            raise WeightsError(f"{where}, layer {name}: {error}; the file is damaged, copy it again") from error
+            arrays[name] = value.array()
+        except (ValueError, OverflowError) as error:  # OverflowError: numbers that numpy cannot count
+            place = f"{where}, layer {printable(name)}"
+            raise WeightsError(f"{place}: {reason_of(error)}; the file is damaged, copy it again") from error
     return arrays

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from region_features.detector.errors import WeightsError
+from region_features.detector.weights.messages import printable, reason_of
 from region_features.formats.safetensors import LAYOUT_KEY, encode_safetensors
 
 LAYOUT = "region-features-1"
@@ -33,11 +34,11 @@ def read_safetensors(path: str | Path, where: str) -> tuple[dict[str, NDArray[An
     except (SafetensorError, TypeError) as error:  # TypeError: numpy lacks the type, bfloat16 for one
         raise WeightsError(
             f"{where}: expected a whole .safetensors file of float32, got one that is cut short, damaged or of another "
-            f"type ({error}); copy it or convert it again"
+            f"type ({reason_of(error)}); copy it or convert it again"
         ) from error
     layout = metadata.get(LAYOUT_KEY, LAYOUT)
     if layout != LAYOUT:
-        raise WeightsError(f"{where}: expected layout {LAYOUT}, got {layout}; convert it with this version")
+        raise WeightsError(f"{where}: expected layout {LAYOUT}, got {printable(layout)}; convert it with this version")
     return arrays, metadata
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from region_features.detector.architecture import ANCHORS, RESNET_101, Architecture, Stage
-from region_features.detector.errors import WeightsError
 
 Arrays = Mapping[str, NDArray[Any]]  # as a file names them
 State = dict[str, NDArray[np.float32]]
@@ -106,12 +105,3 @@ def state_shapes(net: Architecture) -> dict[str, Shape]:
         plain(f"{PREDICTOR}.fc_attr", (net.attribute_hidden, width + net.embedding))
         plain(f"{PREDICTOR}.attr_score", (net.attributes + 1, net.attribute_hidden))
     return shapes
-
-
-def missing_layer(where: str, layer: str, present: Iterable[str]) -> WeightsError:
-    """Return the error of a file that lacks a layer; names some layers that are present."""
-    names = list(present)
-    examples = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return WeightsError(
-        f"{where}: layer {layer} is missing; expected the bottom-up-attention network, got a file with {examples}"
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from region_features.detector.errors import WeightsError
+from region_features.detector.weights.messages import reason_of
 from region_features.detector.weights.restricted_pickle import (
     NUMPY,
     AdmittedFunction,
@@ -159,10 +159,12 @@ def read_torch_zip(data: bytes, where: str) -> dict[str, NDArray[Any]]:
 
             _, resolve = _storages(read)
             return model_arrays(unpickle(BytesIO(archive.read(pickles[0])), where, _TORCH, resolve), where)
-    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, struct.error) as error:
+    except WeightsError:
+        raise
+    except Exception as error:  # BadZipFile, struct.error, UnicodeDecodeError, NotImplementedError, ...
         raise WeightsError(
-            f"{where}: expected a whole checkpoint of torch.save, got one that is cut short or damaged ({error}); "
-            "copy the file again"
+            f"{where}: expected a whole checkpoint of torch.save, got one that is cut short or damaged "
+            f"({reason_of(error)}); copy the file again"
         ) from error
 
 
@@ -186,10 +188,10 @@ def read_torch_legacy(data: bytes, where: str) -> dict[str, NDArray[Any]]:
     keys = unpickle(stream, where)
     position = stream.tell()
     for key in keys if isinstance(keys, list) else []:
-        storage = table.get(str(key))
+        storage = table.get(key) if isinstance(key, str) else None
         if storage is None or len(buffer) < position + 8:
             break
         size = storage.dtype.itemsize * int.from_bytes(buffer[position : position + 8], "little")
-        places[str(key)] = buffer[position + 8 : position + 8 + size]
+        places[key] = buffer[position + 8 : position + 8 + size]
         position += 8 + size
     return model_arrays(content, where)
