@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,6 +84,8 @@ class _CaffeFile:
         if key in ("norm.weight", "norm.bias"):
             return self._shaped(f"scale{suffix}", int(key == "norm.bias"), shape)
         stored = float(self._shaped(f"bn{suffix}", 2, (1,))[0])
+        if math.isinf(stored):  # a division by it would leave zeros
+            raise WeightsError(f"{self.where}, layer bn{suffix}, blob 2: expected a finite factor, got {stored}")
         factor = np.float32(0 if stored == 0 else 1 / stored)
         if key == "norm.running_var":
             return self._shaped(f"bn{suffix}", 1, shape) * factor

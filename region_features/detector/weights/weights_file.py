@@ -10,8 +10,11 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+
 from region_features.detector.errors import WeightsError
 from region_features.detector.weights.caffe_weights import read_caffe_weights
+from region_features.detector.weights.messages import printable
 from region_features.detector.weights.named_weights import named_weights
 from region_features.detector.weights.restricted_pickle import model_arrays, unpickle
 from region_features.detector.weights.safetensors_file import read_safetensors
@@ -43,11 +46,18 @@ def read_weights(path: str | Path, name: str | None = None) -> Weights:
         Weights with background first and Caffe's anchor order, whatever the file's own.
 
     Raises:
-        WeightsError: the format is unknown, the file is cut short, a layer is missing or of the wrong shape, or a
-            pickle asks for anything but arrays; one line that names the file and the layer.
+        WeightsError: the format is unknown, the file is cut short, a layer is missing, of the wrong shape or holds
+            unusable numbers, or a pickle asks for anything but arrays; one line that names the file and the layer.
         OSError: the file cannot be read.
     """
     where = name or str(path)
+    with np.errstate(all="ignore"):  # what a conversion makes of unusable numbers is refused below
+        weights = _read_any_format(path, where)
+    _check_numbers(weights.state, where)
+    return weights
+
+
+def _read_any_format(path: str | Path, where: str) -> Weights:
     with open(path, "rb") as stream:
         head = stream.read(_HEAD_BYTES)
         size = stream.seek(0, 2)
@@ -76,7 +86,8 @@ def read_checkpoint(path: str | Path, name: str | None = None) -> Arrays:
         name: the file's name for the user, for errors; default the path.
 
     Raises:
-        WeightsError: the file is of another kind or cut short, or its pickle asks for anything but arrays.
+        WeightsError: the file is of another kind or cut short, its pickle asks for anything but arrays, or an array
+            holds unusable numbers.
         OSError: the file cannot be read.
     """
     where = name or str(path)
@@ -84,7 +95,25 @@ def read_checkpoint(path: str | Path, name: str | None = None) -> Arrays:
     read = _checkpoint_reader(data[:_HEAD_BYTES])
     if not read:
         raise WeightsError(f"{where}: expected a detectron2 checkpoint (.pkl or .pth), got a file of another kind")
-    return read(data, where)
+    arrays = read(data, where)
+    _check_numbers(arrays, where)
+    return arrays
+
+
+def _check_numbers(arrays: Arrays, where: str) -> None:
+    """Raise a WeightsError for numbers that are not finite, and for a variance below zero: its square root is taken."""
+    for name, array in arrays.items():
+        place = f"{where}, layer {printable(name)}"
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            nans, infinite = np.count_nonzero(np.isnan(array)), np.count_nonzero(np.isinf(array))
+            raise WeightsError(
+                f"{place}: expected finite numbers, got {nans} NaN and {infinite} infinite of {array.size}; copy the "
+                "file again, or take the weights from before the training diverged"
+            )
+        if name.endswith("running_var") and array.size and array.min() < 0:
+            raise WeightsError(
+                f"{place}: expected variances of at least 0, got {array.min():g}; the file is damaged, copy it again"
+            )
 
 
 def _read_pickle(data: bytes, where: str) -> Arrays:
