@@ -169,6 +169,13 @@ class Config:
         metavar="P",
         type=_share,
     )
+    caption_threshold: float = option(
+        RUN,
+        "a larger share of damaged rows in the captions file is refused before the work",
+        0.01,
+        metavar="P",
+        type=_share,
+    )
     pixel_limit: int = option(RUN, "larger images are failures, checked before they are decoded", 89_000_000, **_COUNT)
     retry_failed: bool = option(RUN, "redo the shards that hold failures", False)
 

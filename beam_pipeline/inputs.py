@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from region_features.records.plan import find_key_clashes
 from region_features.records.settings import FLOAT32
 from transforms import files
 from transforms.detection import WeightsFacts, check_weights, read_detector_config
+from transforms.files import PinnedFile
 from transforms.legacy_import import list_lmdb_records, list_tsv_rows
 from transforms.listing import Listing, corpus_folders, list_images
 
@@ -32,14 +33,12 @@ class AnnotationInput:
     """A file that says something of images: captions or given boxes.
 
     Attributes:
-        uri: the file.
-        sha256: of its content, hex.
+        file: which, and what it holds.
         img_ids: the images of its good rows.
         failures: its damaged rows.
     """
 
-    uri: str
-    sha256: str
+    file: PinnedFile
     img_ids: frozenset[str]
     failures: tuple[Failure, ...]
 
@@ -51,7 +50,7 @@ class AnnotationInput:
             images: img_ids of the run.
         """
         return {
-            "file": self.uri,
+            "file": self.file.uri,
             "rows": len(self.img_ids),
             "failed_rows": len(self.failures),
             f"images_without_{what}": _counted(images - self.img_ids),
@@ -77,7 +76,7 @@ class Inputs:
     """
 
     captions: AnnotationInput | None = None
-    test1k_ids: str | None = None
+    test1k_ids: PinnedFile | None = None
     images: Listing = field(default_factory=lambda: Listing((), ()))
     weights: WeightsFacts | None = None
     detector: DetectorConfig | None = None
@@ -93,14 +92,14 @@ class Inputs:
         """Return everything that decides the records' bytes; what is not used is left out."""
         optional = {
             "precision": None if config.precision == FLOAT32 else config.precision,
-            "boxes_sha256": self.given_boxes.sha256 if self.given_boxes else None,
+            "boxes_sha256": self.given_boxes.file.sha256 if self.given_boxes else None,
             "detector_config_sha256": self.detector.sha256 if self.detector else None,
             "exif": config.exif,
             "imported": config.imports,
         }
         return {
             "weights_sha256": self.weights.sha256 if self.weights else None,
-            "captions_sha256": self.captions.sha256 if self.captions else None,
+            "captions_sha256": self.captions.file.sha256 if self.captions else None,
             "min_boxes": config.min_boxes,
             "max_boxes": config.max_boxes,
             "conf_threshold": config.conf_threshold,
@@ -116,7 +115,7 @@ class Inputs:
             images = {ref.img_id for ref in self.images.refs}
             missing = len(images - self.given_boxes.img_ids)
             if missing:
-                where = f"no boxes in {self.given_boxes.uri} and will be failures"
+                where = f"no boxes in {self.given_boxes.file.uri} and will be failures"
                 notes.append(f"{missing} of {len(images)} images have {where}")
         if self.weights and not self.weights.attributes:
             notes.append(f"{config.weights} has no attribute head: attrs, attrs_id and attrs_conf are zeros")
@@ -151,10 +150,27 @@ def read_captions(config: Config) -> Inputs:
         return Inputs()
     data = _read(files.read_bytes, captions, "--captions")
     images, failures = parse_dataset(data, captions)
+    _refuse_damaged_captions(captions, len(images), failures, config.caption_threshold)
+    test1k = None
     if test1k_ids:
-        ids = parse_test1k_ids(_read(files.read_bytes, test1k_ids, "--test1k_ids"), test1k_ids)
-        check_test1k_ids(ids, images, test1k_ids)
-    return Inputs(_annotation(captions, data, (image.img_id for image in images), failures), test1k_ids)
+        id_list = _read(files.read_bytes, test1k_ids, "--test1k_ids")
+        check_test1k_ids(parse_test1k_ids(id_list, test1k_ids), images, test1k_ids)
+        test1k = PinnedFile(test1k_ids, hashlib.sha256(id_list).hexdigest())
+    return Inputs(_annotation(captions, data, (image.img_id for image in images), failures), test1k)
+
+
+def _refuse_damaged_captions(uri: str, usable: int, failures: Sequence[Failure], threshold: float) -> None:
+    rows = usable + len(failures)
+    example = f"; {failures[0].reason}" if failures else ""
+    if not usable:
+        raise UsageError(
+            f"--captions {uri}: expected rows as in {CAPTIONS_FILE}, but none of {rows} is usable{example}"
+        )
+    if len(failures) / rows > threshold:
+        raise UsageError(
+            f"--captions {uri}: {len(failures)} of {rows} rows are damaged, more than --caption_threshold "
+            f"{threshold:g} allows{example}"
+        )
 
 
 def read_inputs(config: Config, captions: Inputs) -> Inputs:
@@ -195,7 +211,7 @@ def _read_given_boxes(uri: str) -> AnnotationInput:
 
 
 def _annotation(uri: str, data: bytes, img_ids: Iterable[str], failures: Iterable[Failure]) -> AnnotationInput:
-    return AnnotationInput(uri, hashlib.sha256(data).hexdigest(), frozenset(img_ids), tuple(failures))
+    return AnnotationInput(PinnedFile(uri, hashlib.sha256(data).hexdigest()), frozenset(img_ids), tuple(failures))
 
 
 def _read(action: Callable[[str], T], path: str, flag: str) -> T:

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -27,11 +28,11 @@ from transforms.annotations import JoinAnnotations, WriteAnnotationFiles
 from transforms.beam_private import ModelHandler
 from transforms.detection import RegionModelHandler, detect_regions, images_a_batch, preprocessing
 from transforms.exports import BuildExports, ExportRequest
+from transforms.files import PinnedFile
 from transforms.images import LoadImages, read_plan
 from transforms.legacy_import import ImportRecords
 from transforms.manifest import ANNOTATIONS_FOLDER, AuditShards, ManifestEntry, WriteManifest
 from transforms.shards import WriteShards
-from transforms.weights_cache import pinned
 
 
 def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_image: Prepare | None = None) -> None:
@@ -44,14 +45,15 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
         prepare_image: the handler's preprocessing, run in the reader threads; None for that of the job's network.
     """
     config, layout, inputs = job.config, job.layout, job.inputs
-    captions = inputs.captions.uri if inputs.captions else None
+    captions = inputs.captions.file if inputs.captions else None
+    given_boxes = inputs.given_boxes.file if inputs.given_boxes else None
     published = pipeline | "NoShardsToDo" >> beam.Create([])
     if job.todo:
         shards = (
             pipeline
             | "Plan" >> beam.Create([layout.plan])
             | "ReadPlan" >> beam.FlatMap(read_plan, job.todo)  # (img_id, (ShardKey, ImageRef))
-            | "JoinAnnotations" >> JoinAnnotations(captions, config.given_boxes)  # (ShardKey, [CaptionedImage])
+            | "JoinAnnotations" >> JoinAnnotations(captions, given_boxes)  # (ShardKey, [CaptionedImage])
         )
         if config.imports:
             results = shards | "ImportRecords" >> ImportRecords()  # (ImageItem, RegionRecord | ImageFailure)
@@ -72,8 +74,8 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
     annotations = (
         pipeline
         | "CaptionsFile" >> beam.Create([captions] if CAPTIONS in job.outputs else [])
-        | "WriteAnnotationFiles" >> WriteAnnotationFiles(layout.annotations, inputs.test1k_ids)  # (name, bytes)
-        | "AnnotationEntry" >> beam.Map(annotation_entry, layout.annotations)  # ManifestEntry
+        | "WriteAnnotationFiles" >> WriteAnnotationFiles(layout.annotations, inputs.test1k_ids)  # (name, digest)
+        | "AnnotationEntry" >> beam.Map(annotation_entry)  # ManifestEntry
     )
     request = ExportRequest(job.exports, layout.output, layout.shards, captions, job.plan.settings)
     exports = audit | "BuildExports" >> BuildExports(request)  # ManifestEntry
@@ -81,11 +83,10 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
     _ = audit | "WriteManifest" >> WriteManifest(entries, layout.provenance, layout.output)
 
 
-def annotation_entry(written: tuple[str, int], folder: str) -> ManifestEntry:
-    """Describe an annotation file in `folder`, its name and bytes, for the manifest."""
-    name, size = written
-    digest = files.digest_of(files.join(folder, name))
-    return ManifestEntry("annotations", name, {"bytes": size}, {f"{ANNOTATIONS_FOLDER}/{name}": digest})
+def annotation_entry(written: tuple[str, dict[str, Any]]) -> ManifestEntry:
+    """Describe an annotation file, its name with bytes and SHA-256, for the manifest."""
+    name, digest = written
+    return ManifestEntry("annotations", name, {"bytes": digest["bytes"]}, {f"{ANNOTATIONS_FOLDER}/{name}": digest})
 
 
 def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image: Prepare | None = None) -> int:
@@ -126,8 +127,8 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
 def _run(run: Run, job: Job, handler: ModelHandler | None, prepare_image: Prepare | None) -> int:
     """Run a job that is checked and committed; print the summary, or why it failed."""
     config = job.config
-    # What a worker fetches later must be what was checked here.
-    weights = pinned(config.weights or "", job.plan.settings.get("weights_sha256"))
+    # What a worker reads later must be what was checked here.
+    weights = PinnedFile(config.weights or "", job.plan.settings.get("weights_sha256") or "")
     handler = handler or RegionModelHandler(
         weights, config.device, config.selection, job.inputs.detector, config.precision, config.model_copies
     )

@@ -111,7 +111,7 @@ def _check(config: Config) -> Job:
     if SHARDS not in outputs and plan.shards:
         described |= previous.described
         known = {ref.uri for refs in plan.shards.values() for ref in refs}
-        known |= {inputs.captions.uri} if inputs.captions else set()
+        known |= {inputs.captions.file.uri} if inputs.captions else set()
         failures = (*failures, *(failure for failure in previous.failures if failure.uri not in known))
     built = {"annotations" if name == CAPTIONS else name for name in outputs}
     kept = [entry for entry in previous.kept if entry.section not in built]

@@ -40,7 +40,7 @@ def describe_run(config: Config, inputs: Inputs, plan: Plan) -> dict[str, Any]:
         "inputs": {
             "corpus": config.corpus,
             "images": config.images,
-            "captions": captions.uri if captions else None,
+            "captions": captions.file.uri if captions else None,
             "notes": inputs.notes(config),
         },
         "settings": plan.settings,

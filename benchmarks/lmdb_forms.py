@@ -90,7 +90,7 @@ def _build(form: str, folder: str, records: int) -> tuple[int, float]:
     rate = records / (time.perf_counter() - start)
     size = os.path.getsize(os.path.join(output, DATA_FILE))
     with open(os.path.join(output, SOURCE_FILE), "wb") as stream:
-        stream.write(BuildNote("", export.settings(), {DATA_FILE: size}, counts).to_json())
+        stream.write(BuildNote("", export.settings(), {DATA_FILE: size}, counts, {}).to_json())
     return size, rate
 
 

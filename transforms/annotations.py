@@ -15,20 +15,21 @@ from region_features.records.given_boxes import GivenBoxes, no_boxes
 from region_features.records.item import CaptionedImage, ImageCaptions
 from region_features.records.plan import ImageRef, ShardKey
 from transforms import files
+from transforms.files import PinnedFile
 
 _IMAGES, _CAPTIONS, _BOXES = "images", "captions", "boxes"
 
 
-def read_captions(captions_uri: str) -> Iterator[tuple[str, ImageCaptions]]:
-    """Yield (img_id, captions) of every good row of dataset_coco.json, in file order."""
-    images, _ = parse_dataset(files.read_bytes(captions_uri), captions_uri)
+def read_captions(captions: PinnedFile) -> Iterator[tuple[str, ImageCaptions]]:
+    """Yield (img_id, captions) of every good row of dataset_coco.json, in file order; raises as `PinnedFile.read`."""
+    images, _ = parse_dataset(captions.read(), captions.uri)
     for image in images:
         yield image.img_id, image
 
 
-def read_given_boxes(boxes_uri: str) -> Iterator[tuple[str, GivenBoxes]]:
-    """Yield (img_id, boxes) of every good line of a file of given boxes."""
-    images, _ = parse_boxes(files.read_bytes(boxes_uri), boxes_uri)
+def read_given_boxes(boxes: PinnedFile) -> Iterator[tuple[str, GivenBoxes]]:
+    """Yield (img_id, boxes) of every good line of a file of given boxes; raises as `PinnedFile.read`."""
+    images, _ = parse_boxes(boxes.read(), boxes.uri)
     for image in images:
         yield image.img_id, image
 
@@ -56,25 +57,25 @@ class JoinAnnotations(beam.PTransform):
     Only ids, captions and boxes are shuffled, no pixels.
 
     Attributes:
-        captions_uri: dataset_coco.json; None for images without captions.
-        boxes_uri: the file of given boxes; None for the network's own proposals.
+        captions: dataset_coco.json; None for images without captions.
+        given_boxes: the file of given boxes; None for the network's own proposals.
     """
 
-    captions_uri: str | None
-    boxes_uri: str | None = None
+    captions: PinnedFile | None
+    given_boxes: PinnedFile | None = None
 
     def expand(self, images: beam.PCollection) -> beam.PCollection:
         """Join on img_id, group by shard."""
         joined = {
             _IMAGES: images,
             _CAPTIONS: images.pipeline
-            | "CaptionsFile" >> beam.Create([self.captions_uri] if self.captions_uri else [])
+            | "CaptionsFile" >> beam.Create([self.captions] if self.captions else [])
             | "ReadCaptions" >> beam.FlatMap(read_captions),  # (img_id, ImageCaptions)
         }
-        if self.boxes_uri:
+        if self.given_boxes:
             joined[_BOXES] = (
                 images.pipeline
-                | "BoxesFile" >> beam.Create([self.boxes_uri])
+                | "BoxesFile" >> beam.Create([self.given_boxes])
                 | "ReadGivenBoxes" >> beam.FlatMap(read_given_boxes)  # (img_id, GivenBoxes)
             )
         return (
@@ -85,26 +86,30 @@ class JoinAnnotations(beam.PTransform):
         )
 
 
-def write_annotation_files(captions_uri: str, folder: str, test1k_uri: str | None) -> Iterator[tuple[str, int]]:
-    """Publish the annotation files in `folder`, and yield (file name, bytes) of each."""
-    images, _ = parse_dataset(files.read_bytes(captions_uri), captions_uri)
-    test1k_ids = parse_test1k_ids(files.read_bytes(test1k_uri), test1k_uri) if test1k_uri else None
+def write_annotation_files(
+    captions: PinnedFile, folder: str, test1k: PinnedFile | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Publish the annotation files in `folder`; yield the name of each with its bytes and SHA-256."""
+    images, _ = parse_dataset(captions.read(), captions.uri)
+    test1k_ids = parse_test1k_ids(test1k.read(), test1k.uri) if test1k else None
     for name, lines in encode_annotation_files(images, test1k_ids).items():
-        yield name, files.publish_bytes(files.join(folder, name), lines)
+        data = b"".join(lines)
+        files.publish_bytes(files.join(folder, name), [data])
+        yield name, files.digest_of_bytes(data)
 
 
 @dataclass
 class WriteAnnotationFiles(beam.PTransform):
-    """URIs of dataset_coco.json -> (file name, bytes) of the annotation files.
+    """Files dataset_coco.json -> (name, bytes and SHA-256) of the annotation files.
 
     Attributes:
         folder: where the files go.
-        test1k_uri: ids of the 1K test set; None to leave out its file.
+        test1k: ids of the 1K test set; None to leave out its file.
     """
 
     folder: str
-    test1k_uri: str | None
+    test1k: PinnedFile | None
 
-    def expand(self, captions_uris: beam.PCollection) -> beam.PCollection:
+    def expand(self, captions: beam.PCollection) -> beam.PCollection:
         """Write the files."""
-        return captions_uris | "WriteFiles" >> beam.FlatMap(write_annotation_files, self.folder, self.test1k_uri)
+        return captions | "WriteFiles" >> beam.FlatMap(write_annotation_files, self.folder, self.test1k)

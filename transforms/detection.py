@@ -21,8 +21,9 @@ from region_features.records.region_record import RegionRecord
 from region_features.records.settings import FLOAT32, SelectionRule
 from transforms import files
 from transforms.beam_private import KeyedModelHandler, ModelHandler, RunInference
+from transforms.files import PinnedFile
 from transforms.metrics import NAMESPACE
-from transforms.weights_cache import local_copy
+from transforms.weights_cache import local_copy, pinned_copy
 
 Example = PreparedImage | ImageFailure
 Prediction = RegionRecord | ImageFailure
@@ -161,7 +162,7 @@ class RegionModelHandler(ModelHandler[Example, Prediction, Any]):
     """Load the network and run it on batches of prepared images.
 
     Args:
-        weights: path or URI of the weights file; each machine fetches it for itself.
+        weights: the weights file; each machine fetches it for itself, and refuses one that was replaced.
         device: `auto`, `cpu` or `cuda`; `cuda` on a machine without a GPU is an error.
         selection: how many regions an image keeps.
         config: of the detectron2 network that detects; None for the bottom-up-attention network.
@@ -172,7 +173,7 @@ class RegionModelHandler(ModelHandler[Example, Prediction, Any]):
 
     def __init__(
         self,
-        weights: str,
+        weights: PinnedFile,
         device: str,
         selection: SelectionRule,
         config: DetectorConfig | None = None,
@@ -190,7 +191,7 @@ class RegionModelHandler(ModelHandler[Example, Prediction, Any]):
         """Load the detector onto its device."""
         from region_features.detector import Detector, Detectron2Detector
 
-        with local_copy(self._weights) as path:
+        with pinned_copy(self._weights) as path:
             if self._config:
                 return Detectron2Detector.load(self._config, path, self._device, self._selection, self._precision)
             return Detector.load(path, self._device, self._selection, self._precision)

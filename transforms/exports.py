@@ -15,6 +15,7 @@ from region_features.records.audit import Audit
 from region_features.records.build_note import BuildNote
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms import files, metrics
+from transforms.files import PinnedFile
 from transforms.manifest import ManifestEntry
 from transforms.shards import read_shard
 
@@ -34,7 +35,7 @@ class ExportRequest:
     exports: tuple[Export, ...]
     output: str
     shards: str
-    captions: str | None
+    captions: PinnedFile | None
     settings: Mapping[str, Any]
 
 
@@ -55,7 +56,7 @@ class ExportJob:
     target: Target
     output: str
     shards: Mapping[str, tuple[str, ...]]
-    captions: str | None
+    captions: PinnedFile | None
     source_digest: str
 
     @property
@@ -93,7 +94,7 @@ def build_export(job: ExportJob, on_progress: OnProgress) -> ManifestEntry:
     """
     settings = job.export.settings()
     if job.captions:
-        settings["captions_sha256"] = files.sha256_of(job.captions)
+        settings["captions_sha256"] = job.captions.sha256
     if not files.is_remote(job.folder) and os.path.exists(job.folder) and not os.path.isdir(job.folder):
         raise FileExistsError(f"{job.folder}: expected a folder or nothing there, got a file; move it away")
     note_path = files.join(job.folder, job.target.note)
@@ -152,7 +153,7 @@ def open_sources(job: ExportJob) -> Sources:
         num_bytes=num_bytes,
         read_shard=read_shard,
         read_ids=_read_ids,
-        read_captions=(lambda: parse_dataset(files.read_bytes(captions), captions)[0]) if captions else None,
+        read_captions=(lambda: parse_dataset(captions.read(), captions.uri)[0]) if captions else None,
     )
 
 

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from region_features.download.http import DownloadError, discard, download, forget
 from transforms import files
+from transforms.files import PinnedFile
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _HASH = re.compile(r"sha256=([0-9a-fA-F]{64})")
@@ -45,11 +46,6 @@ def split_url(uri: str) -> tuple[str, str | None]:
     if fragment and not match:
         raise ValueError(f"{uri}: expected #sha256= and 64 hex digits after the address, got #{fragment}")
     return url, match[1].lower() if match else None
-
-
-def pinned(uri: str, sha256: str | None) -> str:
-    """Add a hash to an http(s) address, so that fetching another file is an error; other URIs are returned as given."""
-    return f"{split_url(uri)[0]}#sha256={sha256}" if sha256 and is_url(uri) else uri
 
 
 def cache_folder() -> str:
@@ -126,3 +122,19 @@ def local_copy(uri: str) -> Iterator[str]:
             copy.write(files.read_bytes(uri))
             copy.flush()
             yield copy.name
+
+
+@contextlib.contextmanager
+def pinned_copy(weights: PinnedFile) -> Iterator[str]:
+    """Give the local path of weights that are what was checked, at the start of the block and at its end.
+
+    Raises:
+        OSError: the weights cannot be read or fetched.
+        ValueError: they were replaced since they were checked.
+    """
+    # An address fetches what has its hash, whatever the server holds now.
+    uri = f"{split_url(weights.uri)[0]}#sha256={weights.sha256}" if is_url(weights.uri) else weights.uri
+    with local_copy(uri) as path:
+        weights.compare(files.sha256_of(path))
+        yield path
+        weights.compare(files.sha256_of(path))

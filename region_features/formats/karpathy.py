@@ -31,12 +31,16 @@ def parse_dataset(data: bytes, source: str) -> tuple[list[ImageCaptions], list[F
             f"take it from {CAPTIONS_ARCHIVE}.zip"
         ) from error
     images: dict[str, ImageCaptions] = {}
+    coco_ids: dict[int, int] = {}  # to the number of the row
     failures = []
     for number, row in enumerate(rows):
         try:
             image = _parse_row(row)
             if image.img_id in images:
                 raise ValueError("filename appears a second time")
+            first = coco_ids.setdefault(image.coco_id, number)
+            if first != number:
+                raise ValueError(f"field cocoid: {image.coco_id} is that of images[{first}] as well")
             images[image.img_id] = image
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             problem = f"missing field {error}" if isinstance(error, KeyError) else str(error)
@@ -65,10 +69,15 @@ def _parse_row(row: Any) -> ImageCaptions:
         "".join((filename, *raw)).encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"expected valid Unicode, got half a character ({error.reason})") from error
-    ids = tuple(int(sentence["sentid"]) for sentence in sentences)
-    if any(abs(number) >= 2**63 for number in ids):
-        raise ValueError("field sentid: expected a 64-bit number")
-    return ImageCaptions(filename.rpartition(".")[0], int(row["cocoid"]), split, raw, ids)
+    ids = tuple(_number(sentence, "sentid") for sentence in sentences)
+    return ImageCaptions(filename.rpartition(".")[0], _number(row, "cocoid"), split, raw, ids)
+
+
+def _number(row: Any, field: str) -> int:
+    value = row[field]
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        raise ValueError(f"field {field}: expected a whole number of 64 bits, got {str(value)[:40]!r}")
+    return value
 
 
 def parse_test1k_ids(data: bytes, source: str) -> frozenset[int]:

@@ -13,6 +13,7 @@ from beam_pipeline.options import parse_args
 from beam_pipeline.pipeline import build
 from beam_pipeline.preflight import check
 from tests.conftest import TINY_WEIGHTS
+from tests.samples.pinned import pin
 from transforms.detection import RegionModelHandler
 
 PIXELS = ("LoadImages", "DetectRegions", "WriteShards")
@@ -23,7 +24,7 @@ def graph_of(corpus: Path, out: Path, images: int) -> beam_runner_api_pb2.Pipeli
     job = check(parse_args(argv)[0])
     assert job.plan.num_images == images
     pipeline = beam.Pipeline()
-    build(pipeline, job, RegionModelHandler(str(TINY_WEIGHTS), "cpu", job.config.selection))
+    build(pipeline, job, RegionModelHandler(pin(TINY_WEIGHTS), "cpu", job.config.selection))
     return pipeline.to_runner_api()
 
 

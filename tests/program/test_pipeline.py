@@ -14,7 +14,7 @@ from beam_pipeline.pipeline import main
 from region_features.formats.example import ImageExample, decode_example
 from region_features.formats.tfrecord import read_records
 from region_features.images.decode import decode_image
-from tests.conftest import TINY_WEIGHTS, tree_bytes, write_photo
+from tests.conftest import TINY_WEIGHTS, karpathy_row, tree_bytes, write_photo
 from tests.samples.fakes import fake_prepare, fake_record
 from tests.samples.program import VOLTA, run
 
@@ -187,7 +187,7 @@ def test_wrong_use_is_one_line_and_status_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_photo(tmp_path / "x.png", 1)
-    (tmp_path / "c.json").write_text('{"images": []}')
+    (tmp_path / "c.json").write_text(json.dumps({"images": [karpathy_row("val2014", "x.jpg", 1, "val")]}))
     assert run("--output", "out", *flags) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1

@@ -10,6 +10,7 @@ from typing import Any
 from region_features.exports.base import Export, Sources
 from transforms import files
 from transforms.exports import ExportJob, build_export
+from transforms.files import PinnedFile
 from transforms.shards import read_shard
 
 
@@ -23,7 +24,7 @@ def export_job(
     shards: Mapping[str, tuple[str, ...]],
     digest: str = "d",
     settings: Mapping[str, Any] | None = None,
-    captions: str | None = None,
+    captions: PinnedFile | None = None,
 ) -> ExportJob:
     """The job of the only target that an export has for these sets."""
     (target,) = export.targets(list(shards), settings or {})

@@ -15,6 +15,7 @@ from region_features.exports.hard_negatives import HardNegativesExport
 from region_features.records.region_record import RegionRecord
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from tests.samples.exports import export_job
+from tests.samples.pinned import pin
 from tests.samples.records import make_record, write_shard
 from transforms.annotations import write_annotation_files
 from transforms.exports import ExportJob
@@ -65,7 +66,7 @@ def make_job(folder: Path, images: int = 300, pool: int = 100, seed: int = 0, di
         for start in range(0, images, 64)
     )
     numbers = np.random.default_rng(0).permutation(np.arange(10, images + 10)).tolist()
-    captions = write_captions(folder / "dataset_coco.json", numbers)
+    captions = pin(write_captions(folder / "dataset_coco.json", numbers))
     return export_job(
         HardNegativesExport(pool, "cpu"), folder / "out", {"train2014": shards}, digest, captions=captions
     )
@@ -73,7 +74,8 @@ def make_job(folder: Path, images: int = 300, pool: int = 100, seed: int = 0, di
 
 def in_caption_order(job: ExportJob, folder: Path, images: int = 300) -> list[int]:
     """Return the ids of train_ann.jsonl, in its order, without those of images that have no record."""
-    dict(write_annotation_files(str(job.captions), str(folder), None))
+    assert job.captions
+    dict(write_annotation_files(job.captions, str(folder), None))
     ids = [json.loads(line)["id"] for line in (folder / "train_ann.jsonl").read_text().splitlines()]
     return [number for number in ids if number < images]
 
@@ -93,4 +95,4 @@ def job_of(folder: Path, records: list[list[RegionRecord]], numbers: list[int]) 
     captions = Path(write_captions(folder / "c.json", numbers))
     for split in SPLITS:
         captions.write_text(captions.read_text().replace(f'"split": "{split}"', '"split": "train"'))
-    return export_job(HardNegativesExport(100, "cpu"), folder / "out", {"train2014": shards}, captions=str(captions))
+    return export_job(HardNegativesExport(100, "cpu"), folder / "out", {"train2014": shards}, captions=pin(captions))

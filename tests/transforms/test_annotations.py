@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import pytest
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline  # pytest collects what is called Test
 from apache_beam.testing.util import assert_that, equal_to
 
 from region_features.records.item import CaptionedImage
 from region_features.records.plan import ImageRef, ShardKey
 from tests.samples.captions import dataset_json, val_row
-from transforms.annotations import JoinAnnotations, WriteAnnotationFiles
+from tests.samples.pinned import pin
+from transforms.annotations import (
+    JoinAnnotations,
+    WriteAnnotationFiles,
+    read_captions,
+    read_given_boxes,
+    write_annotation_files,
+)
 
 SHARD = ShardKey("photos", 0, 1, 3)
 
@@ -24,8 +34,8 @@ def test_annotation_files_are_published(tmp_path: Path) -> None:
     out = tmp_path / "annotations"
     names = [f"{name}_ann.jsonl" for name in ("train", "valid", "test", "test1k")]
     with Pipeline() as pipeline:
-        uris = pipeline | beam.Create([str(tmp_path / "coco.json")])
-        sizes = uris | WriteAnnotationFiles(str(out), str(tmp_path / "ids.txt"))
+        uris = pipeline | beam.Create([pin(tmp_path / "coco.json")])
+        sizes = uris | WriteAnnotationFiles(str(out), pin(tmp_path / "ids.txt"))
         assert_that(sizes | beam.Keys(), equal_to(names))
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
     assert (out / "valid_ann.jsonl").read_bytes() == b""
@@ -55,7 +65,7 @@ def test_captions_meet_their_images_by_id_and_gather_by_shard(tmp_path: Path) ->
         (tuple(other), [("copy", f"{stem}1", 1)]),
     ]
     with Pipeline() as pipeline:
-        joined = pipeline | beam.Create(images) | JoinAnnotations(str(tmp_path / "coco.json")) | beam.Map(caption_ids)
+        joined = pipeline | beam.Create(images) | JoinAnnotations(pin(tmp_path / "coco.json")) | beam.Map(caption_ids)
         assert_that(joined, equal_to(expected))
 
 
@@ -67,6 +77,27 @@ def test_without_files_no_image_has_captions_or_boxes() -> None:
             joined | beam.MapTuple(lambda key, images: (key, list(images))),
             equal_to([(tuple(SHARD), [CaptionedImage(image, None, None)])]),
         )
+
+
+def test_files_that_were_replaced_after_the_check_are_refused(tmp_path: Path) -> None:
+    captions, ids, boxes = (tmp_path / name for name in ("coco.json", "ids.txt", "b.jsonl"))
+    captions.write_bytes(dataset_json(val_row(1, "test")))
+    ids.write_text("1\n")
+    boxes.write_text('{"img_id": "a", "boxes": [[1, 2, 3, 4]]}\n')
+    checked = [pin(path) for path in (captions, ids, boxes)]
+    readers: list[Callable[[], Any]] = [
+        lambda: list(read_captions(checked[0])),
+        lambda: list(write_annotation_files(checked[0], str(tmp_path / "out"), checked[1])),
+        lambda: list(read_given_boxes(checked[2])),
+    ]
+    for path, read in zip((captions, ids, boxes), readers, strict=True):
+        read()
+        content = path.read_bytes()
+        path.write_bytes(content + b"\n")
+        with pytest.raises(ValueError, match=re.escape(str(path)) + ".*expected the content that was checked before"):
+            read()
+        path.write_bytes(content)
+        read()
 
 
 def boxes_and_problems(element: tuple[Any, Any]) -> list[tuple[str, Any, str]]:
@@ -86,5 +117,5 @@ def test_given_boxes_meet_their_images_by_id(tmp_path: Path) -> None:
         ("c", [], "box 0: expected x1 < x2 and y1 < y2, got [1, 2, 1, 4], which is empty"),
     ]
     with Pipeline() as pipeline:
-        joined = pipeline | beam.Create(images) | JoinAnnotations(None, str(tmp_path / "b.jsonl"))
+        joined = pipeline | beam.Create(images) | JoinAnnotations(None, pin(tmp_path / "b.jsonl"))
         assert_that(joined | beam.Map(boxes_and_problems), equal_to([expected]))

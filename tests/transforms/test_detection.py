@@ -19,6 +19,7 @@ from region_features.records.region_record import RegionRecord
 from region_features.records.settings import SelectionRule
 from tests.conftest import TINY_WEIGHTS
 from tests.samples.fakes import FakeHandler, fake_prepare, fake_record
+from tests.samples.pinned import pin
 from transforms.detection import (
     Example,
     RegionModelHandler,
@@ -28,6 +29,7 @@ from transforms.detection import (
     images_a_batch,
     prepare,
 )
+from transforms.files import PinnedFile
 
 
 def image(img_id: str, shade: int = 100) -> PreparedImage:
@@ -134,7 +136,7 @@ def test_the_handler_counts_pixels_and_takes_any_model() -> None:
     class Model:
         detect = staticmethod(fake_detect)
 
-    handler = RegionModelHandler("unread.caffemodel", "cpu", SelectionRule())
+    handler = RegionModelHandler(PinnedFile("unread.caffemodel", ""), "cpu", SelectionRule())
     batch: list[Example] = [image("a"), EARLIER]
     assert handler.get_num_bytes(batch) == 4 * 5 * 3 * 4
     results = handler.run_inference(batch, Model())
@@ -193,7 +195,7 @@ def test_networks_that_processes_share_give_the_same_records() -> None:
     found = {}
     for copies in (None, 2):
         SEEN.clear()
-        handler = RegionModelHandler(str(TINY_WEIGHTS), "cpu", SelectionRule(), model_copies=copies)
+        handler = RegionModelHandler(pin(TINY_WEIGHTS), "cpu", SelectionRule(), model_copies=copies)
         with Pipeline() as pipeline:
             batches = pipeline | beam.Create(["axb", "c", "x"]) | beam.Map(batch_of)
             _ = batches | detect_regions(handler) | beam.Map(see)

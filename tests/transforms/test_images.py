@@ -194,7 +194,12 @@ def test_a_batch_holds_images_of_one_shard(tmp_path: Path) -> None:
         (("photos", n, 3, 2), [captioned(f"{n}{i}", str(tmp_path / "a.png")) for i in range(2)]) for n in range(3)
     ]
     with Pipeline() as pipeline:
-        batches = pipeline | beam.Create(shards) | LoadImages(str(tmp_path), fake_prepare, LIMIT, lambda: 4) | beam.Map(summary)
+        batches = (
+            pipeline
+            | beam.Create(shards)
+            | LoadImages(str(tmp_path), fake_prepare, LIMIT, lambda: 4)
+            | beam.Map(summary)
+        )
         assert_that(batches, equal_to([[(f"{n}0", "30"), (f"{n}1", "30")] for n in range(3)]))
 
 
@@ -223,7 +228,9 @@ def test_batches_survive_a_runner_that_does_not_fuse(tmp_path: Path) -> None:
     images = [captioned(str(n), str(tmp_path / "a.png")) for n in range(3)]
     with Pipeline() as pipeline:
         shards = pipeline | beam.Create([(("photos", 0, 1, 3), images)], reshuffle=False)
-        batches = shards | LoadImages(str(tmp_path), fake_prepare, LIMIT, lambda: 2) | beam.Reshuffle() | beam.Map(summary)
+        batches = (
+            shards | LoadImages(str(tmp_path), fake_prepare, LIMIT, lambda: 2) | beam.Reshuffle() | beam.Map(summary)
+        )
         assert_that(batches, equal_to([[("0", "30"), ("1", "30")], [("2", "30")]]))
 
 

@@ -13,8 +13,10 @@ import pytest
 from region_features.download.http import DownloadError
 from tests.conftest import TINY_WEIGHTS
 from tests.samples.file_server import Answer, FileServer, serving
+from tests.samples.pinned import pin
 from transforms.detection import check_weights
-from transforms.weights_cache import cache_folder, fetch, local_copy, pinned, split_url
+from transforms.files import PinnedFile
+from transforms.weights_cache import cache_folder, fetch, local_copy, pinned_copy, split_url
 
 FILE = np.random.default_rng(2).bytes(3_000_000)
 OTHER = np.random.default_rng(3).bytes(2_500_000)
@@ -165,15 +167,11 @@ def test_unsafe_and_malformed_addresses_are_refused(uri: str, message: str) -> N
     assert str(raised.value).startswith(uri)
 
 
-def test_an_address_is_split_from_its_hash_and_pinned_to_one() -> None:
+def test_an_address_is_split_from_its_hash() -> None:
     digest = sha256(b"")
     assert split_url("https://a.org/w?x=1") == ("https://a.org/w?x=1", None)
     assert split_url(f"https://a.org/w#sha256={digest.upper()}") == ("https://a.org/w", digest)
     assert split_url("http://127.0.0.1:8/w") == ("http://127.0.0.1:8/w", None)
-    assert pinned("https://a.org/w", digest) == f"https://a.org/w#sha256={digest}"
-    assert pinned("https://a.org/w#sha256=" + digest, digest) == f"https://a.org/w#sha256={digest}"
-    assert pinned("https://a.org/w", None) == "https://a.org/w"
-    assert pinned("local#file", digest) == "local#file" and pinned("gs://b/w", digest) == "gs://b/w"
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -188,6 +186,25 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
 def test_local_weights_are_not_copied(tmp_path: Path) -> None:
     with local_copy(str(tmp_path / "w#1.pth")) as path:
         assert path == str(tmp_path / "w#1.pth")
+
+
+def test_weights_replaced_after_the_check_are_refused(tmp_path: Path, server: FileServer) -> None:
+    weights = tmp_path / "w.pth"
+    weights.write_bytes(b"checked")
+    checked = pin(weights)
+    with pinned_copy(checked) as path:
+        assert path == str(weights)
+    with pytest.raises(ValueError, match=r"w\.pth: expected the content that was checked"), pinned_copy(checked):
+        weights.write_bytes(b"swapped while they were read")
+    with pytest.raises(ValueError, match=r"w\.pth: expected the content that was checked"), pinned_copy(checked):
+        pass
+    server.files["/w"] = b"checked"
+    address = PinnedFile(f"{server.base}/w", sha256(b"checked"))
+    with pinned_copy(address) as path:
+        assert Path(path).read_bytes() == b"checked"
+    server.files["/w"] = b"replaced"
+    with pinned_copy(address) as path:
+        assert Path(path).read_bytes() == b"checked"
 
 
 def test_weights_of_an_address_are_checked_like_a_file(server: FileServer, capsys: pytest.CaptureFixture[str]) -> None:
