@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -45,6 +46,17 @@ def open_lmdb(folder: str, readahead: bool) -> Any:
     return env
 
 
+@contextlib.contextmanager
+def naming_damage(where: str) -> Iterator[None]:
+    """Raise lmdb's errors, of pages that are damaged or missing, as a ValueError that begins with `where`."""
+    import lmdb
+
+    try:
+        yield
+    except lmdb.Error as error:
+        raise ValueError(f"{where}: cannot be read ({error}); copy the LMDB or build it again") from error
+
+
 class LmdbReader:
     """The LMDB in a folder, opened on first use.
 
@@ -73,20 +85,16 @@ class LmdbReader:
         return self.codec.decode_keys(data, self.path)
 
     def stored_keys(self) -> Iterator[bytes]:
-        """Yield all keys of the database but `keys` itself, in the order of their bytes."""
-        with self._opened().begin() as transaction, transaction.cursor() as cursor:
+        """Yield all keys of the database but `keys` itself, in the order of their bytes; ValueError if damaged."""
+        opened = self._opened()
+        with naming_damage(self.path), opened.begin() as transaction, transaction.cursor() as cursor:
             yield from (key for key in cursor.iternext(values=False) if key != KEYS_RECORD)
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a key, None if there is no such key; ValueError if the file is damaged."""
         opened = self._opened()
-        import lmdb
-
-        try:
-            with opened.begin() as transaction:
-                return transaction.get(key)
-        except lmdb.Error as error:
-            raise ValueError(f"{self.path}, key {key!r}: cannot be read ({error}); build the LMDB again") from error
+        with naming_damage(f"{self.path}, key {key!r}"), opened.begin() as transaction:
+            return transaction.get(key)
 
     def read(self, key: bytes) -> RegionRecord | None:
         """Return the record of a key, None if there is no such key; ValueError if the value is damaged."""

@@ -1,0 +1,77 @@
+"""An imported LMDB with damaged pages ends in one line, or in the failure of a single image."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from beam_pipeline.pipeline import main
+from region_features.formats.volta import encode_volta
+from region_features.lmdb_store.reader import LmdbReader
+from region_features.records.failure import ImageFailure
+from tests.samples.records import assert_same, make_record
+from transforms.legacy_import import list_lmdb_records, read_imported_record
+
+PAGE = 4096
+IDS = [f"x_{number}" for number in range(1, 501)]
+LEAF, OVERFLOW = 0x02, 0x04  # flags in a page's header, bytes 10 and 11; its number is in bytes 0 to 7
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Write an LMDB whose keys fill several leaf pages, each value a run of overflow pages."""
+    path = tmp_path / "old_feat.lmdb"
+    with lmdb.open(str(path), map_size=1 << 26) as env, env.begin(write=True) as txn:
+        for img_id in IDS:
+            txn.put(img_id[2:].encode(), encode_volta(make_record(img_id, 3, 512)))
+        txn.put(b"keys", pickle.dumps([img_id[2:].encode() for img_id in IDS]))
+    assert len(pages(path, LEAF)) > 3 and len(pages(path, OVERFLOW)) == len(IDS) + 1
+    return path
+
+
+def pages(folder: Path, flags: int) -> list[int]:
+    """Return the numbers of the pages that have these flags."""
+    data = (folder / "data.mdb").read_bytes()
+    headers = [struct.unpack_from("<QHH", data, start) for start in range(0, len(data), PAGE)]
+    return [number for number, header in enumerate(headers) if (header[0], header[2]) == (number, flags)]
+
+
+def flip(folder: Path, page: int, offset: int, count: int) -> None:
+    """Invert bytes of a page."""
+    with open(folder / "data.mdb", "r+b") as stream:
+        stream.seek(page * PAGE + offset)
+        data = stream.read(count)
+        stream.seek(page * PAGE + offset)
+        stream.write(bytes(byte ^ 0xFF for byte in data))
+
+
+def test_a_damaged_page_refuses_the_import_in_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flip(folder, pages(folder, OVERFLOW)[7], 0, PAGE)
+    with pytest.raises(ValueError, match=rf"^--import_lmdb {folder}: cannot be read \(.*\); copy the LMDB or build"):
+        list_lmdb_records(str(folder))
+    assert main(["--import_lmdb", str(folder), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert f"--import_lmdb {folder}: cannot be read" in error and len(error.splitlines()) == 1
+    with pytest.raises(ValueError, match=rf"^{folder}: cannot be read"):
+        list(LmdbReader(str(folder)).stored_keys())
+
+
+def test_a_page_that_is_damaged_after_the_listing_fails_its_images_alone(folder: Path) -> None:
+    refs = list_lmdb_records(str(folder)).refs
+    flip(folder, pages(folder, OVERFLOW)[7], 0, PAGE)
+    lmdbs: dict[str, LmdbReader] = {}
+    failures = []
+    for ref in refs:
+        try:
+            assert_same(read_imported_record(ref.uri, lmdbs), make_record(ref.img_id, 3, 512))
+        except ImageFailure as failure:
+            failures.append(failure)
+    assert len(failures) == 1
+    assert failures[0].stage == "import" and failures[0].reason.startswith(f"{folder}, key b'")
+    assert "cannot be read" in failures[0].reason
