@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib.metadata
 import json
 import os
 import re
@@ -16,13 +17,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-# Tries in a row that may bring nothing; the pauses between them add up to half a minute.
+# Tries in a row that may bring next to nothing; the pauses between them add up to half a minute.
 TRIES = 6
+# A connection that brings fewer bytes a second, on average over so many seconds, counts as cut.
+MIN_RATE, RATE_SECONDS = 1024, 60.0
 _LONGEST_PAUSE = 16
 _TIMEOUT = 60.0
 _CHUNK = 1 << 20
 _TEMPORARY_STATUS = (408, 425, 429, 500, 502, 503, 504)
-_HEADERS = {"User-Agent": "region-features-beam", "Accept-Encoding": "identity"}
+_DISTRIBUTION = "region-features"
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
@@ -82,7 +85,8 @@ def download(
         Bytes of the file, None if the server does not say.
 
     Raises:
-        DownloadError: the server has no such file, or `TRIES` tries brought nothing more; `part` stays.
+        DownloadError: the server has no such file, or each of `TRIES` tries in a row was cut, or too slow, before it
+            brought what `MIN_RATE` brings in `RATE_SECONDS`; `part` stays.
         OSError: `part` cannot be written.
     """
     return _retry(lambda: _fetch(url, part, progress), lambda: _length(part), url, note)
@@ -100,14 +104,14 @@ def discard(part: str) -> None:
 
 
 def _retry(attempt: Callable[[], T], reached: Callable[[], int], url: str, note: Callable[[str], None]) -> T:
-    """Repeat `attempt` after temporary errors, until `TRIES` in a row have not reached more bytes."""
+    """Repeat `attempt` after temporary errors, until `TRIES` in a row have reached hardly more bytes."""
     furthest, failed = reached(), 0
     while True:
         try:
             return attempt()
         except _TemporaryError as error:
             now = reached()
-            failed = 1 if now > furthest else failed + 1
+            failed = 1 if now >= furthest + MIN_RATE * RATE_SECONDS else failed + 1
             furthest = max(furthest, now)
             if failed == TRIES:
                 raise DownloadError(
@@ -143,10 +147,17 @@ def _fetch(url: str, part: str, progress: Callable[[int, int | None], None]) -> 
             if not have:
                 _save_description(part, remote)
             progress(have, size)
+            since, before = time.monotonic(), have
             while chunk := _read(response):
                 stream.write(chunk)
                 have += len(chunk)
                 progress(have, size)
+                seconds = time.monotonic() - since
+                if seconds >= RATE_SECONDS:
+                    if have - before < MIN_RATE * seconds:
+                        got = f"{have - before} in {seconds:.0f} s"
+                        raise _TemporaryError(f"expected at least {MIN_RATE} bytes a second, got {got}")
+                    since, before = time.monotonic(), have
     if size is not None and have > size:
         discard(part)
     if size is not None and have != size:
@@ -156,9 +167,10 @@ def _fetch(url: str, part: str, progress: Callable[[int, int | None], None]) -> 
 
 def _open(url: str, headers: dict[str, str]) -> Any:
     """Send a GET request, without reading the body; HTTPError is 416 only, the file has no such range."""
+    sent = {"User-Agent": _user_agent(), "Accept-Encoding": "identity"}
     try:
         opener = urllib.request.build_opener(SecureRedirects)
-        return opener.open(urllib.request.Request(url, headers={**_HEADERS, **headers}), timeout=_TIMEOUT)
+        return opener.open(urllib.request.Request(url, headers={**sent, **headers}), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and headers:
             raise
@@ -175,9 +187,16 @@ def _open(url: str, headers: dict[str, str]) -> Any:
         raise _TemporaryError(f"no connection: {error!r}") from error
 
 
+def _user_agent() -> str:
+    try:
+        return f"{_DISTRIBUTION}/{importlib.metadata.version(_DISTRIBUTION)}"
+    except importlib.metadata.PackageNotFoundError:  # run from its sources
+        return _DISTRIBUTION
+
+
 def _read(response: Any) -> bytes:
     try:
-        return response.read(_CHUNK)
+        return response.read1(_CHUNK)  # what is there: `read` waits for a whole chunk, for ever on a slow connection
     except (OSError, http.client.HTTPException) as error:
         raise _TemporaryError(f"the connection was cut: {error!r}") from error
 

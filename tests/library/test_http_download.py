@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import resource
 import socket
@@ -169,6 +170,46 @@ def test_temporary_errors_are_retried_after_growing_pauses(server: FileServer, p
     assert part.read_bytes() == FILE
     assert pauses == [1, 2, 4]
     assert "the server answers 500 Internal Server Error; trying again in 1 s" in notes[0]
+
+
+def test_a_connection_below_the_least_rate_counts_as_cut(
+    server: FileServer, part: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("region_features.download.http.RATE_SECONDS", 0.3)
+    server.script = [Answer(cut=1_000_000), Answer(pause=0.02)]
+    notes = fetch(server, part)
+    assert part.read_bytes() == FILE
+    asked = [asked for asked, _ in ranges(server)]
+    assert asked[:2] == [None, "bytes=1000000-"] and len(asked) == 3
+    assert 1_000_000 < int((asked[2] or "")[6:-1]) < 1_000_100  # what came slowly is kept
+    assert "expected at least 1024 bytes a second, got " in notes[1] and "trying again in 2 s" in notes[1]
+
+
+def test_a_server_that_stays_slow_is_given_up(
+    server: FileServer, part: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("region_features.download.http.RATE_SECONDS", 0.2)
+    server.script = [Answer(pause=0.02)] * 50
+    with pytest.raises(DownloadError, match=r"expected at least 1024 bytes a second, got .*; given up after 6 tries"):
+        fetch(server, part)
+    assert len(server.log) == TRIES and pauses == [1, 2, 4, 8, 16]
+    assert 0 < part.stat().st_size < 1000
+
+
+def test_a_connection_above_the_least_rate_is_kept(
+    server: FileServer, part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("region_features.download.http.RATE_SECONDS", 0.1)
+    monkeypatch.setattr("region_features.download.http.MIN_RATE", 10)
+    server.files["/a.zip"] = FILE[:50]
+    server.script = [Answer(pause=0.01)]
+    assert fetch(server, part) == []
+    assert part.read_bytes() == FILE[:50] and len(server.log) == 1
+
+
+def test_requests_name_the_distribution_and_its_version(server: FileServer, part: Path) -> None:
+    fetch(server, part)
+    assert server.agents == [f"region-features/{importlib.metadata.version('region-features')}"]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])

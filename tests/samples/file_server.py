@@ -21,6 +21,7 @@ class Answer:
         whole: ignore the requested range.
         careless: ignore If-Range, and send the range of the changed file.
         change: new content of the file, from this answer on.
+        pause: seconds after each byte of the body.
     """
 
     status: int = 0
@@ -29,6 +30,7 @@ class Answer:
     whole: bool = False
     careless: bool = False
     change: bytes | None = None
+    pause: float = 0.0
 
 
 GOOD = Answer()
@@ -45,6 +47,7 @@ class FileServer:
         length: whether the length of a whole file is sent.
         script: answers to the next requests; GOOD after the last.
         log: (path, Range, status) of each request.
+        agents: User-Agent of each request.
     """
 
     base: str = ""
@@ -53,6 +56,7 @@ class FileServer:
     length: bool = True
     script: list[Answer] = field(default_factory=list)
     log: list[tuple[str, str | None, int]] = field(default_factory=list)
+    agents: list[str | None] = field(default_factory=list)
     versions: dict[str, int] = field(default_factory=dict)
 
     def validators(self, path: str) -> dict[str, str]:
@@ -85,13 +89,19 @@ class FileServer:
                 status, body = (206, body[start:]) if start < total else (416, b"")
                 headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}" if body else f"bytes */{total}"
         self.log.append((path, asked, status))
+        self.agents.append(handler.headers.get("User-Agent"))
         handler.send_response(status)
         for name, value in headers.items():
             handler.send_header(name, value)
         if self.length or status != 200:
             handler.send_header("Content-Length", str(len(body) + (answer.extra if status == 200 else 0)))
         handler.end_headers()
-        handler.wfile.write(body[: answer.cut])
+        if answer.pause:
+            for byte in body:
+                handler.wfile.write(bytes([byte]))
+                threading.Event().wait(answer.pause)  # tests replace time.sleep
+        else:
+            handler.wfile.write(body[: answer.cut])
 
 
 @contextlib.contextmanager
