@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import urllib.parse
@@ -13,19 +14,35 @@ from filelock import FileLock, Timeout
 from beam_pipeline.progress import TransferProgress
 from beam_pipeline.usage import Parser, UsageError
 from region_features.download.http import discard, download, forget, probe
-from region_features.download.unzip import check_archive, check_room, list_files, unpack_file, unpack_folder
+from region_features.download.unzip import (
+    FREE_BYTES,
+    MAX_BYTES,
+    MAX_RATIO,
+    UnpackedSizeError,
+    check_archive,
+    check_room,
+    check_unpacked_size,
+    list_files,
+    unpack_file,
+    unpack_folder,
+)
 from region_features.records.coco import ARCHIVES, CAPTIONS_FILE, IMAGE_SETS, IMAGES_FOLDER, Archive
 
 LOCK_FILE = ".download.lock"
+_GB = 1_000_000_000
 
 
 @dataclass(frozen=True)
 class Options:
-    """The command line: the corpus folder, the archives with their addresses, and whether to unpack them."""
+    """The command line: the corpus folder, the archives with their addresses, whether to unpack them, and the limit.
+
+    `max_unpacked` is the most bytes that an archive may unpack to, None for the default of `check_unpacked_size`.
+    """
 
     corpus: str
     archives: tuple[Archive, ...]
     unzip: bool
+    max_unpacked: int | None
 
 
 def parse_args(argv: Sequence[str]) -> Options:
@@ -48,6 +65,13 @@ def parse_args(argv: Sequence[str]) -> Options:
     )
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"some of {', '.join(names)}")
     parser.add_argument("--base_url", metavar="URL", help="a mirror with URL/NAME.zip (default: the official hosts)")
+    parser.add_argument(
+        "--max_unpacked_gb",
+        type=_bytes_of_gigabytes,
+        metavar="GB",
+        help="refuse an archive that unpacks to more (default: "
+        f"{MAX_RATIO} times its size, at least {FREE_BYTES // _GB} and at most {MAX_BYTES // _GB} GB)",
+    )
     args = parser.parse_args(argv)
     if not args.corpus:
         raise UsageError("--corpus DIR is missing: where the archives go; see --help")
@@ -60,7 +84,13 @@ def parse_args(argv: Sequence[str]) -> Options:
             raise UsageError(f"--base_url: expected http://HOST/PATH or https://HOST/PATH, got {args.base_url!r}")
         base = args.base_url.rstrip("/")
         archives = tuple(archive._replace(url=f"{base}/{archive.filename}") for archive in archives)
-    return Options(args.corpus, archives, args.unzip)
+    return Options(args.corpus, archives, args.unzip, args.max_unpacked_gb)
+
+
+def _bytes_of_gigabytes(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text) * _GB
 
 
 def run(options: Options) -> None:
@@ -77,8 +107,9 @@ def run(options: Options) -> None:
             for archive in pending:
                 path = os.path.join(options.corpus, archive.filename)
                 if not os.path.exists(path):
-                    _download(archive, path)
+                    _download(archive, path, options.max_unpacked)
                 if options.unzip:
+                    _check_unpacked_size(path, options.max_unpacked)
                     _unpack(archive, path, options.corpus)
     except Timeout as error:
         raise OSError(f"{options.corpus}: another download is writing to it; wait for it to end") from error
@@ -147,13 +178,25 @@ def _check_disk(pending: Sequence[Archive], options: Options) -> None:
     check_room(options.corpus, needed)
 
 
-def _download(archive: Archive, path: str) -> None:
+def _check_unpacked_size(path: str, max_unpacked: int | None) -> None:
+    try:
+        check_unpacked_size(path, max_unpacked)
+    except UnpackedSizeError as error:
+        raise UnpackedSizeError(
+            f"{error}; nothing was unpacked: delete it, or raise --max_unpacked_gb if you trust it"
+        ) from error
+
+
+def _download(archive: Archive, path: str, max_unpacked: int | None) -> None:
     part = _part(path)
     with TransferProgress(archive.filename, sys.stderr) as progress:
         download(archive.url, part, progress, progress.note)
     try:
+        _check_unpacked_size(part, max_unpacked)
         with TransferProgress(f"{archive.filename}, checking", sys.stderr) as progress:
             count = check_archive(part, progress)
+    except UnpackedSizeError:
+        raise
     except ValueError as error:
         discard(part)
         raise ValueError(f"{error}; deleted, run the same command again to fetch it anew") from error

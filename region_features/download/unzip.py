@@ -14,9 +14,16 @@ from region_features.images.zip_archive import MAC_LEFTOVERS, list_entries
 
 _CHUNK = 1 << 20
 _UNFINISHED = ".tmp-"
+# Most bytes that an archive may unpack to, unless the caller says another number: so many times its own size, within
+# these bounds. COCO's largest has 13 GB of photographs at a ratio of 1; its captions, JSON, have a ratio of 5.
+MAX_RATIO, FREE_BYTES, MAX_BYTES = 20, 1_000_000_000, 64_000_000_000
 
 # Called with the bytes done so far and the bytes of the whole.
 Progress = Callable[[int, int], None]
+
+
+class UnpackedSizeError(ValueError):
+    """An archive says that it unpacks to more than is allowed; the message names the archive and both sizes."""
 
 
 def list_files(path: str) -> list[ZipInfo]:
@@ -25,6 +32,27 @@ def list_files(path: str) -> list[ZipInfo]:
         return list_entries(path)
     except ValueError as error:
         raise ValueError(f"{path}: expected a zip archive, got: {error}") from error
+
+
+def check_unpacked_size(path: str, max_bytes: int | None = None) -> None:
+    """Add up the sizes in an archive's directory; no file unpacks to more than its size there.
+
+    Args:
+        path: of the archive.
+        max_bytes: most bytes that it may unpack to; default `MAX_RATIO` times its own size, at least `FREE_BYTES`
+            and at most `MAX_BYTES`.
+
+    Raises:
+        UnpackedSizeError: it unpacks to more.
+        ValueError: it is no zip archive, or cut off.
+    """
+    packed, unpacked = os.path.getsize(path), sum(info.file_size for info in list_files(path))
+    limit = min(max(MAX_RATIO * packed, FREE_BYTES), MAX_BYTES) if max_bytes is None else max_bytes
+    if unpacked > limit:
+        raise UnpackedSizeError(
+            f"{path}: expected an archive that unpacks to at most {limit / 1e9:.1f} GB, got {unpacked / 1e9:.1f} GB "
+            f"from {packed / 1e9:.3f} GB"
+        )
 
 
 def check_archive(path: str, progress: Progress) -> int:
@@ -147,6 +175,8 @@ def _unpacked(archive: zipfile.ZipFile, info: ZipInfo) -> Iterator[bytes]:
             seen = 0
             while chunk := stream.read(_CHUNK):
                 seen += len(chunk)
+                if seen > info.file_size:
+                    break
                 yield chunk
         if seen != info.file_size:
             raise zipfile.BadZipFile(f"{seen} bytes for the {info.file_size} it declares")

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import struct
 import zipfile
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
-from region_features.download.unzip import check_archive, list_files, unpack_file, unpack_folder
+from region_features.download.unzip import (
+    UnpackedSizeError,
+    check_archive,
+    check_unpacked_size,
+    list_files,
+    unpack_file,
+    unpack_folder,
+)
 from tests.conftest import tree_bytes
 from tests.samples.zips import patched, with_directory_field, zip_bytes, zip_with_link
 
@@ -157,6 +167,51 @@ def test_a_file_longer_than_declared_is_damage(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"damaged at a/1\.jpg"):
         unpack(path, tmp_path)
     assert (tmp_path / ".tmp-a" / "1.jpg").stat().st_size <= 10
+
+
+def test_an_archive_that_says_it_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
+    bomb = with_directory_field(zip_bytes([("a/1.jpg", b"x")]), 24, struct.pack("<I", 2_000_000_000))
+    path = put(tmp_path, bomb)
+    words = rf"{path}: expected an archive that unpacks to at most 1\.0 GB, got 2\.0 GB from 0\.000 GB"
+    with pytest.raises(UnpackedSizeError, match=words):
+        check_unpacked_size(path)
+    with pytest.raises(UnpackedSizeError, match=r"at most 2\.0 GB, got 2\.0 GB"):
+        check_unpacked_size(path, 1_999_999_999)
+    check_unpacked_size(path, 2_000_000_000)
+    with pytest.raises(ValueError, match=r"a\.zip: expected a zip archive, got: "):
+        check_unpacked_size(put(tmp_path, b"no zip"))
+
+
+@pytest.mark.parametrize(
+    ("packed", "unpacked", "fits"),
+    [
+        (13_500_000_000, 13_600_000_000, True),  # train2014.zip
+        (37_000_000, 190_000_000, True),  # caption_datasets.zip
+        (37_000_000, 1_000_000_000, True),
+        (37_000_000, 1_000_000_001, False),
+        (1_000_000_000, 20_000_000_000, True),
+        (1_000_000_000, 20_000_000_001, False),
+        (60_000_000_000, 64_000_000_001, False),
+    ],
+)
+def test_the_default_limit_is_a_ratio_within_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: int, unpacked: int, fits: bool
+) -> None:
+    path = put(tmp_path, b"")
+    info = zipfile.ZipInfo("a/1.jpg")
+    info.file_size = unpacked
+    monkeypatch.setattr("region_features.download.unzip.list_files", lambda _: [info])
+    os.truncate(path, packed)
+    with contextlib.nullcontext() if fits else pytest.raises(UnpackedSizeError):
+        check_unpacked_size(path)
+
+
+def test_no_more_bytes_are_unpacked_than_the_directory_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(tmp_path, zip_bytes([("a/1.jpg", b"x")]))
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: BytesIO(bytes(10_000_000)))
+    with pytest.raises(ValueError, match=r"damaged at a/1\.jpg: .* for the 1 it declares"):
+        unpack(path, tmp_path)
+    assert (tmp_path / ".tmp-a" / "1.jpg").stat().st_size == 0
 
 
 def test_one_file_is_unpacked_from_any_folder_of_an_archive(tmp_path: Path) -> None:

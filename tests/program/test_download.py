@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from region_features.records.coco import ARCHIVES
 from tests.conftest import TINY_WEIGHTS, tree_bytes
 from tests.samples.fakes import FakeHandler, fake_prepare
 from tests.samples.file_server import Answer, FileServer, serving
-from tests.samples.zips import patched, zip_bytes, zip_folder
+from tests.samples.zips import patched, with_directory_field, zip_bytes, zip_folder
 
 SETS = ("train2014", "val2014", "test2015")
 
@@ -149,6 +150,28 @@ def test_a_hostile_archive_is_not_unpacked(
     assert not list(tmp_path.rglob("evil.jpg"))
 
 
+def test_an_archive_that_unpacks_to_too_much_is_kept_for_a_run_with_a_higher_limit(
+    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bomb = with_directory_field(server.files["/coco/val2014.zip"], 24, struct.pack("<I", 2_000_000_000))
+    server.files["/coco/val2014.zip"] = bomb
+    assert fetch(server, tmp_path / "c", "--only", "val2014", "--unzip") == 1
+    error = capsys.readouterr().err
+    assert "val2014.zip.part: expected an archive that unpacks to at most 1.0 GB, got 2.0 GB" in error
+    assert "raise --max_unpacked_gb if you trust it" in error and len(error.splitlines()) == 1
+    assert names(tmp_path / "c") == [".tmp-val2014.zip.part", ".tmp-val2014.zip.part.json"]
+    server.log.clear()
+    # The higher limit lets it through to the check of its content, which differs from what its directory says.
+    assert fetch(server, tmp_path / "c", "--only", "val2014", "--max_unpacked_gb", "3") == 1
+    assert "damaged at val2014/" in capsys.readouterr().err
+    assert len(server.log) == 1  # only its size is requested: it had been downloaded
+
+    (tmp_path / "c" / "val2014.zip").write_bytes(bomb)
+    assert fetch(server, tmp_path / "c", "--only", "val2014", "--unzip") == 1
+    assert f"{tmp_path}/c/val2014.zip: expected an archive that unpacks to at most" in capsys.readouterr().err
+    assert names(tmp_path / "c") == ["val2014.zip"]
+
+
 def test_a_damaged_archive_from_elsewhere_is_named_and_kept(
     server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,6 +251,8 @@ def test_a_folder_that_cannot_be_written_is_named(
         (["--corpus", "gs://bucket/coco"], "expected a local folder; fetch there, then copy it up"),
         (["--corpus", "c", "--only", "train2017"], "invalid choice: 'train2017'"),
         (["--corpus", "c", "--only"], "expected at least one argument"),
+        (["--corpus", "c", "--max_unpacked_gb", "0"], "expected a whole number of at least 1, got '0'"),
+        (["--corpus", "c", "--max_unpacked_gb", "much"], "expected a whole number of at least 1, got 'much'"),
         (["--corpus", "c", "--zip"], "unrecognized arguments: --zip"),
         (
             ["--corpus", "c", "--base_url", "file:///etc"],
