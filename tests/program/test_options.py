@@ -42,7 +42,7 @@ def test_defaults_of_the_flags() -> None:
         config.output = "elsewhere"  # type: ignore[misc]
 
 
-def test_every_flag_reaches_the_config() -> None:
+def test_values_of_flags_are_converted_for_the_config() -> None:
     places = ["--corpus", "coco", "--captions", "c.json", "--test1k_ids", "ids.txt", "--weights", "w"]
     counts = ["--num_shards", "8", "--batch_size", "4", "--pixel_limit", "5", "--min_boxes", "10", "--max_boxes=100"]
     shares = ["--conf_threshold", "0", "--failure_threshold", "1"]
@@ -71,7 +71,7 @@ def test_every_flag_reaches_the_config() -> None:
 
 
 @pytest.mark.parametrize("option", dataclasses.fields(Config), ids=lambda option: option.name)
-def test_a_field_of_the_config_is_a_flag_with_a_help(option: dataclasses.Field[Any]) -> None:
+def test_every_flag_sets_its_field_of_the_config_and_has_a_help(option: dataclasses.Field[Any]) -> None:
     assert option.metadata["help"] and option.metadata["group"] in GROUPS
     samples = {"tsv_columns": "10", "lmdb_form": "volta-arrays", "device": "cpu", "precision": "bfloat16"}
     text = samples.get(option.name, "lmdb" if option.name == "outputs" else "1")

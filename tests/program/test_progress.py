@@ -77,7 +77,7 @@ def test_a_bar_never_reaches_the_terminals_last_column(columns: int, monkeypatch
     assert ("123200 of 123287 images" in shown) == (columns > 20)
 
 
-def test_elsewhere_lines_come_in_long_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_plain_lines_come_in_long_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.LINE_SECONDS == 30.0
     stream, counts = io.StringIO(), Counts()
     with RunProgress(10, 0, counts, stream):
@@ -92,7 +92,7 @@ def test_elsewhere_lines_come_in_long_intervals(monkeypatch: pytest.MonkeyPatch)
     assert "\r" not in stream.getvalue() and "\x1b" not in stream.getvalue()
 
 
-def test_the_thread_ends_with_the_run_also_where_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_display_thread_ends_with_the_run_even_if_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "BAR_SECONDS", 0.001)
     before = set(threading.enumerate())
     with pytest.raises(RuntimeError, match="the run failed"), RunProgress(1, 0, dict, Terminal()):
@@ -100,7 +100,7 @@ def test_the_thread_ends_with_the_run_also_where_it_fails(monkeypatch: pytest.Mo
     assert not set(threading.enumerate()) - before
 
 
-def test_the_rate_is_that_of_the_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rate_leaves_out_the_time_of_the_exports(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     counts: dict[str, int] = {}
