@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from region_features.formats.tsv import decode_tsv_row, find_rows
-from region_features.lmdb_store.reader import LmdbReader, naming_damage, open_lmdb
+from region_features.lmdb_store.reader import LmdbReader, check_tree, naming_damage, open_lmdb
 from region_features.lmdb_store.value_codecs import VALUE_CODECS, codec_name_of
 from region_features.records.coco import set_of_id
 from region_features.records.failure import IMPORT_STAGE, Failure, ImageFailure
@@ -105,7 +105,9 @@ def list_lmdb_records(folder: str) -> Listing:
         environment = open_lmdb(folder, readahead=False)  # one page is read of each value
     except ValueError as error:
         raise ValueError(f"--import_lmdb {error}") from error
-    with naming_damage(f"--import_lmdb {folder}"), environment, environment.begin(buffers=True) as transaction:
+    where = f"--import_lmdb {folder}"
+    with naming_damage(where), environment, environment.begin(buffers=True) as transaction:
+        check_tree(folder, environment, where)
         for key, value in ((bytes(key), value) for key, value in transaction.cursor()):
             if key == KEYS_RECORD:
                 continue

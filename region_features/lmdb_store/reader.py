@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
+from region_features.lmdb_store.page_check import check_pages
 from region_features.lmdb_store.value_codecs import VALUE_CODECS, codec_name_of
 from region_features.records.key import KEYS_RECORD, lmdb_key
 from region_features.records.region_record import RegionRecord
@@ -54,7 +55,20 @@ def naming_damage(where: str) -> Iterator[None]:
     try:
         yield
     except lmdb.Error as error:
-        raise ValueError(f"{where}: cannot be read ({error}); copy the LMDB or build it again") from error
+        raise _damaged(where, error) from error
+
+
+def check_tree(folder: str, env: Any, where: str) -> None:
+    """Raise a ValueError that begins with `where` if iterating over an open LMDB would meet a damaged page."""
+    with open(os.path.join(folder, DATA_FILE), "rb") as stream:
+        try:
+            check_pages(stream, env.stat()["psize"])
+        except ValueError as error:
+            raise _damaged(where, error) from error
+
+
+def _damaged(where: str, error: Exception) -> ValueError:
+    return ValueError(f"{where}: cannot be read ({error}); copy the LMDB or build it again")
 
 
 class LmdbReader:
@@ -87,6 +101,7 @@ class LmdbReader:
     def stored_keys(self) -> Iterator[bytes]:
         """Yield all keys of the database but `keys` itself, in the order of their bytes; ValueError if damaged."""
         opened = self._opened()
+        check_tree(self.path, opened, self.path)
         with naming_damage(self.path), opened.begin() as transaction, transaction.cursor() as cursor:
             yield from (key for key in cursor.iternext(values=False) if key != KEYS_RECORD)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+from io import BytesIO
 from pathlib import Path
 
 import lmdb
@@ -11,6 +12,7 @@ import pytest
 
 from beam_pipeline.pipeline import main
 from region_features.formats.volta import encode_volta
+from region_features.lmdb_store.page_check import check_pages
 from region_features.lmdb_store.reader import LmdbReader
 from region_features.records.failure import ImageFailure
 from tests.samples.records import assert_same, make_record
@@ -60,6 +62,70 @@ def test_a_damaged_page_refuses_the_import_in_one_line(
     assert f"--import_lmdb {folder}: cannot be read" in error and len(error.splitlines()) == 1
     with pytest.raises(ValueError, match=rf"^{folder}: cannot be read"):
         list(LmdbReader(str(folder)).stored_keys())
+
+
+@pytest.mark.parametrize("fill", [b"\0", b"\xff"])
+def test_a_lost_page_of_keys_refuses_the_import_in_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fill: bytes
+) -> None:
+    """Without a check of the pages, lmdb ends the process when it comes to the next page of keys and finds none."""
+    last = pages(folder, LEAF)[-1]
+    with open(folder / "data.mdb", "r+b") as stream:
+        stream.seek(last * PAGE)
+        stream.write(fill * PAGE)
+    assert main(["--import_lmdb", str(folder), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert f"--import_lmdb {folder}: cannot be read (page {last} of its tree is damaged" in error
+    assert len(error.splitlines()) == 1
+    with pytest.raises(ValueError, match=rf"^{folder}: cannot be read \(page {last} of its tree is damaged"):
+        list(LmdbReader(str(folder)).stored_keys())
+
+
+@pytest.mark.parametrize(
+    ("offset", "layout", "value"),
+    [
+        (0, "<Q", 9),  # the page's number
+        (10, "<H", OVERFLOW),
+        (12, "<H", 0),  # end of the offsets
+        (12, "<H", 65534),
+        (14, "<H", 0),  # begin of the nodes
+        (16, "<H", PAGE - 4),  # offset of the first node
+        (16, "<H", 0),
+    ],
+)
+def test_a_page_of_keys_that_contradicts_itself_is_named(folder: Path, offset: int, layout: str, value: int) -> None:
+    page = pages(folder, LEAF)[-1]
+    with open(folder / "data.mdb", "r+b") as stream:
+        stream.seek(page * PAGE + offset)
+        stream.write(struct.pack(layout, value))
+    with open(folder / "data.mdb", "rb") as stream, pytest.raises(ValueError, match=f"^page {page} of its tree"):
+        check_pages(stream, PAGE)
+
+
+@pytest.mark.parametrize("field", ["size of the value", "size of the key", "page of the value"])
+def test_a_value_outside_the_file_is_refused(folder: Path, field: str) -> None:
+    page = pages(folder, LEAF)[-1]
+    data = bytearray((folder / "data.mdb").read_bytes())
+    node = page * PAGE + struct.unpack_from("<H", data, page * PAGE + 16)[0]
+    (key_size,) = struct.unpack_from("<H", data, node + 6)
+    offsets = {"size of the value": node + 2, "size of the key": node + 6, "page of the value": node + 8 + key_size}
+    struct.pack_into("<H", data, offsets[field], 60_000)
+    with pytest.raises(ValueError, match=f"^page {page} of its tree is damaged"):
+        check_pages(BytesIO(bytes(data)), PAGE)
+
+
+def test_lmdbs_of_every_size_are_whole(tmp_path: Path) -> None:
+    counts = [0, 1, 2, 150, 20_000]
+    for count in counts:
+        path = tmp_path / str(count)
+        with lmdb.open(str(path), map_size=1 << 28) as env:
+            for start in range(0, count, 7_000):
+                with env.begin(write=True) as txn:
+                    for number in range(start, min(count, start + 7_000)):
+                        txn.put(b"%07d" % number, bytes(number % 5000))
+            page_size = env.stat()["psize"]
+        with open(path / "data.mdb", "rb") as stream:
+            check_pages(stream, page_size)
 
 
 def test_a_page_that_is_damaged_after_the_listing_fails_its_images_alone(folder: Path) -> None:
