@@ -177,7 +177,16 @@ class Config:
         type=_share,
     )
     pixel_limit: int = option(RUN, "larger images are failures, checked before they are decoded", 89_000_000, **_COUNT)
+    decode_memory: int = option(
+        RUN,
+        "memory for the images that a process decodes and resizes at once, about 15 bytes a pixel; a larger image is "
+        "decoded alone",
+        1 << 30,
+        metavar="BYTES",
+        type=_positive,
+    )
     retry_failed: bool = option(RUN, "redo the shards that hold failures", False)
+    check_shards: bool = option(RUN, "read the finished shards first, and redo those whose checksum differs", False)
 
     @property
     def imports(self) -> bool:

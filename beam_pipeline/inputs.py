@@ -19,7 +19,7 @@ from region_features.records.plan import find_key_clashes
 from region_features.records.settings import FLOAT32
 from transforms import files
 from transforms.detection import WeightsFacts, check_weights, read_detector_config
-from transforms.files import PinnedFile
+from transforms.input_files import PinnedFile
 from transforms.legacy_import import list_lmdb_records, list_tsv_rows
 from transforms.listing import Listing, corpus_folders, list_images
 

@@ -28,8 +28,8 @@ from transforms.annotations import JoinAnnotations, WriteAnnotationFiles
 from transforms.beam_private import ModelHandler
 from transforms.detection import RegionModelHandler, detect_regions, images_a_batch, preprocessing
 from transforms.exports import BuildExports, ExportRequest
-from transforms.files import PinnedFile
 from transforms.images import LoadImages, read_plan
+from transforms.input_files import PinnedFile
 from transforms.legacy_import import ImportRecords
 from transforms.manifest import ANNOTATIONS_FOLDER, AuditShards, ManifestEntry, WriteManifest
 from transforms.shards import WriteShards
@@ -60,7 +60,9 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
         else:
             batch_size = partial(images_a_batch, config.batch_size, config.device)
             prepare_image = prepare_image or preprocessing(inputs.detector, config.device)
-            load = LoadImages(layout.shards, prepare_image, config.pixel_limit, batch_size, config.exif)
+            load = LoadImages(
+                layout.shards, prepare_image, config.pixel_limit, batch_size, config.exif, config.decode_memory
+            )
             results = (
                 shards
                 | "LoadImages" >> load  # [(ImageItem, Example)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from beam_pipeline.config import Config
@@ -16,18 +17,19 @@ from region_features.exports.base import Export, Target
 from region_features.records.coco import ANNOTATION_SUFFIX, CAPTIONS_FILE, TEST1K_ANNOTATION, annotation_files
 from region_features.records.plan import (
     Plan,
+    ShardKey,
     assign_shards,
     decode_plan,
     describe_change,
     encode_plan,
     parse_shard_name,
 )
-from region_features.records.stats import STATS_SUFFIX
+from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms import files
 from transforms.detection import check_device
 from transforms.exports import target_folder
 from transforms.manifest import PLAN, Provenance
-from transforms.shards import read_published
+from transforms.published import Published, find_damaged, find_unchanged, read_published
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Job:
         plan: every image by shard.
         todo: file names of the shards that are still to be made.
         done: images in the shards that are there already.
+        renewed: stats of such shards whose images have another time and the same content.
         provenance: what the manifest says whatever happens.
         notes: what the user should know.
         outdated: files of an earlier run that `--overwrite` deletes, the plan last.
@@ -56,6 +59,7 @@ class Job:
     plan: Plan
     todo: frozenset[str]
     done: int
+    renewed: Mapping[ShardKey, ShardStats]
     provenance: Provenance
     notes: tuple[str, ...]
     outdated: tuple[str, ...] = ()
@@ -84,14 +88,15 @@ def _check(config: Config) -> Job:
         for name in (*(CAPTIONS for name in outputs if name == CAPTIONS), *_needing_captions(exports)):
             raise UsageError(f"--outputs {name}: expected --captions FILE beside --images; name {CAPTIONS_FILE}")
     outdated: tuple[str, ...] = ()
+    published: Published = {}
+    renewed: Published = {}
     if SHARDS in outputs:
         inputs = read_inputs(config, inputs)
         plan = Plan(inputs.settings(config), assign_shards(inputs.images.refs, config.num_shards))
         if config.overwrite:
             outdated = tuple(_outdated_files(layout))
         else:
-            _refuse_another_run(layout, plan)
-        published = {} if config.overwrite else read_published(layout.shards, plan)
+            published, renewed = _find_published(config, layout, plan)
         if config.retry_failed:
             published = {key: stats for key, stats in published.items() if not stats.failures}
     else:
@@ -124,6 +129,7 @@ def _check(config: Config) -> Job:
         plan=plan,
         todo=frozenset(key.filename for key in plan.shards if key not in published),
         done=sum(key.num_images for key in published),
+        renewed=renewed,
         provenance=Provenance(described, failures, kept),
         notes=inputs.notes(config),
         outdated=outdated,
@@ -163,8 +169,25 @@ def _read_plan(layout: Layout) -> Plan | None:
     return decode_plan(files.read_bytes(layout.plan), layout.plan)
 
 
-def _refuse_another_run(layout: Layout, plan: Plan) -> None:
+def _find_published(config: Config, layout: Layout, plan: Plan) -> tuple[Published, Published]:
+    """Return the stats of the shards that are done, and of those the ones to publish anew."""
     earlier = _read_plan(layout)
+    _refuse_another_run(layout, earlier, plan)
+    published = read_published(layout.shards, plan)
+    renewed = find_unchanged(layout.shards, earlier, plan, _note) if earlier else {}
+    published |= renewed
+    if config.check_shards:
+        for key in find_damaged(layout.shards, published):
+            _note(f"{files.join(layout.shards, key.filename)} is damaged, and is made again")
+            del published[key]
+    return published, {key: stats for key, stats in renewed.items() if key in published}
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def _refuse_another_run(layout: Layout, earlier: Plan | None, plan: Plan) -> None:
     change = describe_change(earlier, plan) if earlier else None
     if change:
         raise UsageError(
@@ -221,6 +244,8 @@ def commit(job: Job) -> None:
         files.delete_files(job.outdated)
         files.delete_files([layout.manifest, layout.manifest_digest])
         files.publish_bytes(layout.provenance, [job.provenance.to_json()])
+        for key, stats in job.renewed.items():
+            files.publish_bytes(files.join(layout.shards, key.filename + STATS_SUFFIX), [stats.to_json()])
         if SHARDS in job.outputs:
             files.publish_bytes(layout.plan, [encode_plan(job.plan)])
     except OSError as error:

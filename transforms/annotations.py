@@ -15,7 +15,7 @@ from region_features.records.given_boxes import GivenBoxes, no_boxes
 from region_features.records.item import CaptionedImage, ImageCaptions
 from region_features.records.plan import ImageRef, ShardKey
 from transforms import files
-from transforms.files import PinnedFile
+from transforms.input_files import PinnedFile
 
 _IMAGES, _CAPTIONS, _BOXES = "images", "captions", "boxes"
 

@@ -21,7 +21,7 @@ from region_features.records.region_record import RegionRecord
 from region_features.records.settings import FLOAT32, SelectionRule
 from transforms import files
 from transforms.beam_private import KeyedModelHandler, ModelHandler, RunInference
-from transforms.files import PinnedFile
+from transforms.input_files import PinnedFile
 from transforms.metrics import NAMESPACE
 from transforms.weights_cache import local_copy, pinned_copy
 

@@ -15,7 +15,7 @@ from region_features.records.audit import Audit
 from region_features.records.build_note import BuildNote
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms import files, metrics
-from transforms.files import PinnedFile
+from transforms.input_files import PinnedFile
 from transforms.manifest import ManifestEntry
 from transforms.shards import read_shard
 
@@ -151,10 +151,19 @@ def open_sources(job: ExportJob) -> Sources:
         output=job.folder,
         shards=job.shards,
         num_bytes=num_bytes,
-        read_shard=read_shard,
+        read_shard=_read_or_disown,
         read_ids=_read_ids,
         read_captions=(lambda: parse_dataset(captions.read(), captions.uri)[0]) if captions else None,
     )
+
+
+def _read_or_disown(path: str) -> Iterator[bytes]:
+    """Read a shard; delete the stats of a damaged one, which vouch for it, so that a rerun makes it again."""
+    try:
+        yield from read_shard(path)
+    except ValueError:
+        files.delete_files([path + STATS_SUFFIX])
+        raise
 
 
 def _read_ids(path: str) -> tuple[str, ...]:

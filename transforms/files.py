@@ -13,7 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 from zipfile import ZipInfo
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
@@ -85,32 +85,6 @@ def read_bytes(path: str, limit: int | None = None) -> bytes:
     if len(data) > limit:
         raise OSError(f"larger than {limit} bytes")
     return data
-
-
-class PinnedFile(NamedTuple):
-    """An input file and the hex SHA-256 of what was checked before the work started."""
-
-    uri: str
-    sha256: str
-
-    def read(self) -> bytes:
-        """Read the file.
-
-        Raises:
-            OSError: it cannot be read.
-            ValueError: it holds something else than was checked.
-        """
-        data = read_bytes(self.uri)
-        self.compare(hashlib.sha256(data).hexdigest())
-        return data
-
-    def compare(self, sha256: str) -> None:
-        """Raise a ValueError if this is not the hash of the content that was checked."""
-        if sha256 != self.sha256:
-            raise ValueError(
-                f"{self.uri}: expected the content that was checked before the start (SHA-256 {self.sha256}), got "
-                f"another ({sha256}): it was replaced during the run; put it back, or start afresh with --overwrite"
-            )
 
 
 def _check_regular(path: str) -> None:

@@ -13,13 +13,15 @@ from apache_beam.utils.windowed_value import WindowedValue
 from numpy.typing import NDArray
 
 from region_features.images.batches import BatchLoader, ImageBatch
-from region_features.images.decode import decode_image
+from region_features.images.decode import decode_image, working_bytes
+from region_features.images.decode_memory import DECODE_MEMORY
 from region_features.records.failure import ImageFailure
 from region_features.records.given_boxes import check_inside
 from region_features.records.item import CaptionedImage, ImageItem
 from region_features.records.plan import ImageRef, ShardKey, decode_plan
 from region_features.records.prepared_image import Prepare, PreparedImage
 from transforms import files, shutdown
+from transforms.input_files import FileState, is_as_listed
 from transforms.quarantine import Trial, begin
 
 # Most encoded bytes of a real image: for each pixel, and for its metadata.
@@ -54,7 +56,7 @@ def read_plan(plan_uri: str, todo: frozenset[str]) -> Iterator[tuple[str, tuple[
                 yield ref.img_id, (key, ref)
 
 
-def read_image(uri: str, pixel_limit: int, exif: bool = False) -> tuple[str, NDArray[np.uint8]]:
+def read_image(ref: ImageRef, pixel_limit: int, exif: bool = False) -> tuple[str, NDArray[np.uint8]]:
     """Read one image, and decode it as `decode_image` does.
 
     Returns:
@@ -63,26 +65,44 @@ def read_image(uri: str, pixel_limit: int, exif: bool = False) -> tuple[str, NDA
     Raises:
         ImageFailure: stage `read` or `decode`, with the reason.
     """
+    sha256, data = _read_encoded(ref, pixel_limit)
+    return sha256, decode_image(data, pixel_limit, exif)
+
+
+def _read_encoded(ref: ImageRef, pixel_limit: int) -> tuple[str, bytes]:
     try:
-        data = files.read_bytes(uri, limit=pixel_limit * _BYTES_PER_PIXEL + _METADATA_BYTES)
+        data = files.read_bytes(ref.uri, limit=pixel_limit * _BYTES_PER_PIXEL + _METADATA_BYTES)
     except OSError as error:
         raise ImageFailure("read", error.strerror or str(error)) from error
     except Exception as error:  # remote file systems raise their own classes
         raise ImageFailure("read", f"{type(error).__name__}: {error}") from error
-    return hashlib.sha256(data).hexdigest(), decode_image(data, pixel_limit, exif)
+    if not is_as_listed(ref.uri, data, FileState(ref.size, ref.version)):
+        raise ImageFailure("read", "the file changed after it was listed; run the same command again")
+    return hashlib.sha256(data).hexdigest(), data
 
 
 def load_item(
-    shard: ShardKey, image: CaptionedImage, prepare: Prepare, pixel_limit: int, exif: bool = False
+    shard: ShardKey,
+    image: CaptionedImage,
+    prepare: Prepare,
+    pixel_limit: int,
+    exif: bool = False,
+    decode_memory: int = 1 << 30,
 ) -> tuple[ImageItem, PreparedImage | ImageFailure]:
-    """Load and prepare one image with its given boxes, or return its failure."""
+    """Load and prepare one image with its given boxes, or return its failure.
+
+    Wait before decoding while the images that other threads decode and prepare take up `decode_memory` bytes.
+    """
     try:
-        sha256, pixels = read_image(image.ref.uri, pixel_limit, exif)
-        boxes = check_inside(image.boxes, *pixels.shape[:2]) if image.boxes else None
-        prepared = prepare(image.ref.img_id, pixels)
+        sha256, data = _read_encoded(image.ref, pixel_limit)
+        with DECODE_MEMORY.reserve(working_bytes(data), decode_memory):
+            pixels = decode_image(data, pixel_limit, exif)
+            boxes = check_inside(image.boxes, *pixels.shape[:2]) if image.boxes else None
+            prepared = prepare(image.ref.img_id, pixels)
+            del pixels  # before another thread may decode
         return ImageItem(shard, image, sha256), prepared if boxes is None else replace(prepared, boxes=boxes)
-    except ImageFailure as failure:
-        return ImageItem(shard, image, ""), failure
+    except ImageFailure as failure:  # its traceback holds the pixels
+        return ImageItem(shard, image, ""), ImageFailure(failure.stage, failure.reason)
     except Exception as error:  # an image that breaks a library must not fail its batch
         return ImageItem(shard, image, ""), ImageFailure("decode", f"{type(error).__name__}: {error}")
 
@@ -91,10 +111,16 @@ class _LoadShard(beam.DoFn):
     """Holds back a shard until the next one is known, so that the detector does not wait between the two."""
 
     def __init__(
-        self, folder: str, prepare: Prepare, pixel_limit: int, batch_size: Callable[[], int], exif: bool
+        self,
+        folder: str,
+        prepare: Prepare,
+        pixel_limit: int,
+        batch_size: Callable[[], int],
+        exif: bool,
+        decode_memory: int,
     ) -> None:
         self._folder, self._prepare, self._batch_size = folder, prepare, batch_size
-        self._pixel_limit, self._exif = pixel_limit, exif
+        self._pixel_limit, self._exif, self._decode_memory = pixel_limit, exif, decode_memory
         self._loader: BatchLoader | None = None
 
     def setup(self) -> None:
@@ -118,10 +144,10 @@ class _LoadShard(beam.DoFn):
     def _load(self, shard: ShardKey, image: CaptionedImage) -> tuple[ImageItem, PreparedImage | ImageFailure]:
         if shard in self._suspects:
             try:
-                self._trial.survive(read_image, image.ref.uri, self._pixel_limit, self._exif)
+                self._trial.survive(read_image, image.ref, self._pixel_limit, self._exif)
             except ImageFailure as failure:
                 return ImageItem(shard, image, ""), failure
-        return load_item(shard, image, self._prepare, self._pixel_limit, self._exif)
+        return load_item(shard, image, self._prepare, self._pixel_limit, self._exif, self._decode_memory)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         while self._loader is not None and self._loader.shards:
@@ -155,6 +181,7 @@ class LoadImages(beam.PTransform):
         pixel_limit: largest allowed width x height.
         batch_size: returns the images per batch; called on the worker, whose device decides.
         exif: rotate images by their EXIF orientation.
+        decode_memory: bytes of a process for the images that it decodes at once; a larger image is decoded alone.
     """
 
     folder: str
@@ -162,8 +189,9 @@ class LoadImages(beam.PTransform):
     pixel_limit: int
     batch_size: Callable[[], int]
     exif: bool = False
+    decode_memory: int = 1 << 30
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         """Load each shard."""
-        load = _LoadShard(self.folder, self.prepare, self.pixel_limit, self.batch_size, self.exif)
+        load = _LoadShard(self.folder, self.prepare, self.pixel_limit, self.batch_size, self.exif, self.decode_memory)
         return shards | "LoadShard" >> beam.ParDo(load).with_output_types(ImageBatch)

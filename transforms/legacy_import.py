@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from region_features.formats.tsv import decode_tsv_row, find_rows
-from region_features.lmdb_store.reader import LmdbReader, check_tree, naming_damage, open_lmdb
+from region_features.lmdb_store.reader import DATA_FILE, LmdbReader, check_tree, naming_damage, open_lmdb
 from region_features.lmdb_store.value_codecs import VALUE_CODECS, codec_name_of
 from region_features.records.coco import set_of_id
 from region_features.records.failure import IMPORT_STAGE, Failure, ImageFailure
@@ -22,6 +22,7 @@ from region_features.records.key import KEYS_RECORD, lmdb_key
 from region_features.records.plan import ImageRef, ShardKey
 from region_features.records.region_record import RegionRecord
 from transforms import files
+from transforms.input_files import FileState, find_states
 from transforms.listing import Listing, expand_pattern, set_of_path
 
 _PEEKED_BYTES = 4096  # start of an LMDB's value, which holds the image's id
@@ -42,7 +43,7 @@ def list_tsv_rows(patterns: Sequence[str]) -> Listing:
     readable: set[str] = set()  # ids of repeated images whose listed row has been read
     failures: list[Failure] = []
     repeated: list[str] = []
-    for path in _tsv_paths(patterns):
+    for path, state in _tsv_paths(patterns):
         try:
             with files.open_stream(path) as stream:
                 for place in find_rows(stream, path):
@@ -50,8 +51,13 @@ def list_tsv_rows(patterns: Sequence[str]) -> Listing:
                         failures.append(Failure(path, "", IMPORT_STAGE, str(place)))
                         continue
                     uri = f"{path}#line={place.line}&offset={place.offset}&length={place.length}"
+                    try:
+                        lmdb_key(place.img_id)
+                    except ValueError as error:
+                        failures.append(Failure(uri, place.img_id, IMPORT_STAGE, str(error)))
+                        continue
                     set_name = set_of_id(place.img_id) or set_of_path(path)
-                    ref = ImageRef(set_name, place.img_id, uri, place.length)
+                    ref = ImageRef(set_name, place.img_id, uri, place.length, state.version)
                     earlier = refs.setdefault(ref.img_id, ref)
                     if earlier is ref:
                         continue
@@ -71,9 +77,9 @@ def list_tsv_rows(patterns: Sequence[str]) -> Listing:
     return Listing(tuple(refs.values()), notes, tuple(failures))
 
 
-def _tsv_paths(patterns: Sequence[str]) -> Iterator[str]:
+def _tsv_paths(patterns: Sequence[str]) -> Iterator[tuple[str, FileState]]:
     for pattern in patterns:
-        paths = sorted(path for path, _ in expand_pattern(pattern))
+        paths = sorted(expand_pattern(pattern))
         if not paths:
             raise ValueError(f"--import_tsv {pattern}: expected TSV files, found none; check the path or the pattern")
         yield from paths
@@ -99,6 +105,7 @@ def list_lmdb_records(folder: str) -> Listing:
     """
     refs: list[ImageRef] = []
     failures: list[Failure] = []
+    ((_, state),) = find_states([os.path.join(folder, DATA_FILE)])
     default_set = os.path.basename(os.path.normpath(folder)).removesuffix(".lmdb").removesuffix("_feat")
     try:
         codec = VALUE_CODECS[codec_name_of(folder)]
@@ -119,7 +126,7 @@ def list_lmdb_records(folder: str) -> Listing:
             except ValueError as error:
                 failures.append(Failure(uri, "", IMPORT_STAGE, str(error)))
                 continue
-            refs.append(ImageRef(set_of_id(img_id) or default_set, img_id, uri, len(value)))
+            refs.append(ImageRef(set_of_id(img_id) or default_set, img_id, uri, len(value), state.version))
     if not refs:
         reason = f"; the first of {len(failures)} unusable values: {failures[0].reason}" if failures else ""
         raise ValueError(f"--import_lmdb {folder}: expected images, found none{reason}")

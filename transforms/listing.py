@@ -9,16 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from zipfile import ZipInfo
 
-from apache_beam.io.filesystems import FileSystems
-
 from region_features.images.zip_archive import MAC_LEFTOVERS
 from region_features.records.coco import IMAGE_SETS, IMAGES_FOLDER
-from region_features.records.failure import Failure
+from region_features.records.failure import NAME_STAGE, Failure
+from region_features.records.key import lmdb_key
 from region_features.records.plan import ImageRef
 from transforms import files
+from transforms.input_files import (
+    FileState,
+    find_states,
+    folder_states,
+    state_of_entry,
+    state_of_object,
+    state_of_status,
+)
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
-_UNKNOWN_SIZE = -1
+
+
+# A file name has at most 255 bytes; a shard's temporary name adds 90 to that of its set.
+_MAX_SET_BYTES = 160
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class Listing:
     Attributes:
         refs: the images.
         notes: what the user should know about the listing, a line each.
-        failures: rows of imported files that cannot become images.
+        failures: images with unusable names, and rows of imported files that cannot become images.
     """
 
     refs: tuple[ImageRef, ...]
@@ -60,26 +70,35 @@ def list_images(sources: Sequence[str]) -> Listing:
             images in an archive, `ARCHIVE.zip!/ENTRY`.
 
     Raises:
-        ValueError: a source names no image, an archive cannot be read, a file system is not installed, or a path
-            cannot be stored in a record.
+        ValueError: a source names no image, an archive cannot be read, a file system is not installed, or a folder's
+            name cannot be part of a shard's.
     """
     refs: dict[str, ImageRef] = {}
+    failures: list[Failure] = []
     notes: list[str] = []
     repeated: list[str] = []
     for source in sources:
         count = 0
-        for uri, size in _expand_zips(_expand(source, notes), notes):
+        for uri, state in _expand_zips(_expand(source, notes), notes):
             count += 1
             path = _canonical(uri)
             if path in refs:
                 repeated.append(uri)
+                continue
+            problem = _name_problem(uri)
+            if problem:
+                failures.append(Failure(*map(_escaped, (uri, _stem(uri), NAME_STAGE, problem))))
             else:
-                refs[path] = _image_ref(uri, size)
+                refs[path] = _image_ref(uri, state)
         if not count:
             raise ValueError(f"{source}: expected images, found none; check the path or the pattern")
     if repeated:
         notes.append(f"{len(repeated)} URIs are listed more than once and read once, {repeated[0]} for one")
-    return Listing(tuple(refs.values()), tuple(notes))
+    if failures:
+        notes.append(f"{len(failures)} images have names that cannot be used and are failures: {failures[0].reason}")
+    if not refs:
+        raise ValueError(f"{' '.join(sources)}: expected images, but none has a usable name: {failures[0].reason}")
+    return Listing(tuple(refs.values()), tuple(notes), tuple(failures))
 
 
 def set_of_path(path: str) -> str:
@@ -88,44 +107,36 @@ def set_of_path(path: str) -> str:
     return os.path.basename(folder) or IMAGES_FOLDER
 
 
-def expand_pattern(pattern: str) -> Iterator[tuple[str, int]]:
-    """Yield (URI, size) of every file that a glob pattern or a single URI names."""
+def expand_pattern(pattern: str) -> Iterator[tuple[str, FileState]]:
+    """Yield every file that a glob pattern or a single URI names, with its state."""
     if not glob.has_magic(pattern) or files.split_zip(pattern) or os.path.lexists(pattern):
-        yield from _with_sizes([pattern])
+        yield from _find_states([pattern])
     elif files.is_remote(pattern):
-        yield from ((entry.path, entry.size_in_bytes) for entry in files.match(pattern))
+        yield from ((entry.path, state_of_object(entry)) for entry in files.match(pattern))
     else:
-        yield from _with_sizes(sorted(glob.glob(pattern, recursive=True)))
+        yield from _find_states(sorted(glob.glob(pattern, recursive=True)))
 
 
-def _expand(source: str, notes: list[str]) -> Iterator[tuple[str, int]]:
-    """Yield (URI, size) of every file that a source names; zip archives are not opened."""
+def _expand(source: str, notes: list[str]) -> Iterator[tuple[str, FileState]]:
+    """Yield every file that a source names, with its state; zip archives stay whole."""
     if source.lower().endswith(".txt"):
-        yield from _with_sizes(_read_list_file(source))
+        yield from _find_states(_read_list_file(source))
     elif _is_folder(source):
         images = _only_images(source, _folder_entries(source), notes)
-        yield from ((files.join(source, name), size) for name, size in images)
+        yield from ((files.join(source, name), state) for name, state in images)
     else:
         yield from expand_pattern(source)
 
 
-def _expand_zips(uris: Iterable[tuple[str, int]], notes: list[str]) -> Iterator[tuple[str, int]]:
-    """Replace each zip archive by the images in it, and give images in archives their sizes."""
-    directories: dict[str, Mapping[str, ZipInfo]] = {}
-    for uri, size in uris:
-        in_zip = files.split_zip(uri)
-        if in_zip:
-            archive, name = in_zip
-            if archive not in directories:
-                directories[archive] = _zip_entries(archive)
-            entry = directories[archive].get(name)
-            yield uri, entry.file_size if entry else _UNKNOWN_SIZE
-        elif uri.lower().endswith(".zip") and not os.path.isdir(uri):
-            sizes = ((name, entry.file_size) for name, entry in _zip_entries(uri).items())
+def _expand_zips(uris: Iterable[tuple[str, FileState]], notes: list[str]) -> Iterator[tuple[str, FileState]]:
+    """Replace each zip archive by the images in it."""
+    for uri, state in uris:
+        if uri.lower().endswith(".zip") and not files.split_zip(uri) and not os.path.isdir(uri):
+            entries = ((name, state_of_entry(entry)) for name, entry in _zip_entries(uri).items())
             # Not files.join: an entry's name may begin with a slash.
-            yield from ((f"{uri}!/{name}", size) for name, size in _only_images(uri, sizes, notes))
+            yield from ((f"{uri}!/{name}", found) for name, found in _only_images(uri, entries, notes))
         else:
-            yield uri, size
+            yield uri, state
 
 
 def _zip_entries(archive: str) -> Mapping[str, ZipInfo]:
@@ -136,6 +147,10 @@ def _zip_entries(archive: str) -> Mapping[str, ZipInfo]:
         raise ValueError(f"{archive}: expected a zip archive, got: {reason}; fetch it again") from error
 
 
+def _find_states(uris: Sequence[str]) -> Iterator[tuple[str, FileState]]:
+    return find_states(uris, _zip_entries)
+
+
 def _read_list_file(source: str) -> list[str]:
     try:
         lines = files.read_bytes(source).decode("utf-8-sig").split("\n")  # splitlines() would split at U+2028
@@ -144,45 +159,40 @@ def _read_list_file(source: str) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _with_sizes(uris: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """Add the sizes; a missing file stays in the list, and fails when it is read."""
-    remote = [uri for uri in uris if files.is_remote(uri) and not files.split_zip(uri)]
-    # One listing per folder instead of one request per image.
-    folders = {FileSystems.split(uri)[0] for uri in remote}
-    sizes = {files.join(folder, name): size for folder in folders for name, size in files.list_folder(folder).items()}
-    for uri in uris:
-        if files.is_remote(uri):
-            yield uri, sizes.get(uri, _UNKNOWN_SIZE)
-        else:
-            yield uri, os.path.getsize(uri) if os.path.isfile(uri) else _UNKNOWN_SIZE
-
-
-def _folder_entries(folder: str) -> Iterator[tuple[str, int]]:
+def _folder_entries(folder: str) -> Iterator[tuple[str, FileState]]:
     if files.is_remote(folder):
-        yield from files.list_folder(folder).items()
+        yield from folder_states(folder).items()
         return
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_file():
-                yield entry.name, entry.stat().st_size
+            if _is_file(entry):
+                yield entry.name, state_of_status(entry.stat())
             # A folder named like an image stays in the list: the failure to read it tells the user.
-            elif not entry.is_dir() or entry.name.lower().endswith(_EXTENSIONS):
-                yield entry.name, _UNKNOWN_SIZE
+            elif entry.name.lower().endswith(_EXTENSIONS) or not _is_folder(entry.path):
+                yield entry.name, FileState()
 
 
-def _only_images(folder: str, entries: Iterable[tuple[str, int]], notes: list[str]) -> Iterator[tuple[str, int]]:
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a loop of symbolic links, which reading then reports
+        return False
+
+
+def _only_images(
+    folder: str, entries: Iterable[tuple[str, FileState]], notes: list[str]
+) -> Iterator[tuple[str, FileState]]:
     """Sort the entries of a folder or zip archive, and drop those that are not images by their names, with a note."""
     ignored = []
-    for name, size in sorted(entries):
+    for name, state in sorted(entries):
         hidden = any(part.startswith(".") or part == MAC_LEFTOVERS for part in name.split("/"))
         if name.lower().endswith(_EXTENSIONS) and not hidden:
-            yield name, size
+            yield name, state
         else:
             ignored.append(name)
     if ignored:
         # The note is printed and stored as UTF-8, so a name that is not valid Unicode is escaped.
-        example = ignored[0].encode("utf-8", "backslashreplace").decode()
-        notes.append(f"{folder}: {len(ignored)} files are no images by their extension, {example} for one")
+        notes.append(f"{folder}: {len(ignored)} files are no images by their extension, {_escaped(ignored[0])} for one")
 
 
 def _is_folder(path: str) -> bool:
@@ -196,13 +206,7 @@ def _canonical(uri: str) -> str:
     return uri if files.is_remote(uri) else str(Path(uri).absolute())
 
 
-def _image_ref(uri: str, size: int) -> ImageRef:
-    try:
-        uri.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"image {uri!r}: expected a path that is valid Unicode, got a byte that is not; rename it"
-        ) from error
+def _image_ref(uri: str, state: FileState) -> ImageRef:
     in_zip = files.split_zip(uri)
     # An image at the top of an archive belongs to the set of the archive's name.
     set_name = os.path.basename(os.path.dirname(in_zip[1])) or _stem(in_zip[0]) if in_zip else set_of_path(uri)
@@ -210,7 +214,28 @@ def _image_ref(uri: str, size: int) -> ImageRef:
         raise ValueError(
             f"image {uri}: expected another folder name, {files.TEMP_PREFIX} marks unfinished work; rename the folder"
         )
-    return ImageRef(set_name, _stem(uri), uri, size)
+    if len(set_name.encode()) > _MAX_SET_BYTES:
+        raise ValueError(
+            f"image {uri}: expected a folder name of at most {_MAX_SET_BYTES} bytes, which is part of its shards' "
+            f"names, got {len(set_name.encode())}; rename the folder"
+        )
+    return ImageRef(set_name, _stem(uri), uri, *state)
+
+
+def _name_problem(uri: str) -> str | None:
+    """Say why no record can have the name of an image; None if one can."""
+    try:
+        uri.encode()
+        lmdb_key(_stem(uri))
+    except UnicodeEncodeError:
+        return f"image {uri!r}: expected a path that is valid Unicode, got a byte that is not; rename it"
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _escaped(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _stem(uri: str) -> str:

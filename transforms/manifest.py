@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 
 from region_features.records.audit import Audit, audit_shards
-from region_features.records.failure import IMPORT_STAGE, Failure
+from region_features.records.failure import IMPORT_STAGE, NAME_STAGE, Failure
 from region_features.records.plan import Plan, decode_plan
 from transforms import files
-from transforms.shards import read_published
+from transforms.published import read_published
 
 MANIFEST, FAILURES, PLAN = "manifest.json", "failures.jsonl", "plan.jsonl"
 SHARDS_FOLDER, ANNOTATIONS_FOLDER = "tfrecord", "annotations"
@@ -75,7 +75,7 @@ def audit_folder(
     plan = decode_plan(files.read_bytes(plan_uri), plan_uri) if plan_uri else Plan({}, {})
     planned = {ref.img_id for refs in plan.shards.values() for ref in refs}
     failures = Provenance.read(provenance_uri).failures
-    dropped_rows = [row for row in failures if row.stage == IMPORT_STAGE and row.img_id not in planned]
+    dropped_rows = [row for row in failures if row.stage in (IMPORT_STAGE, NAME_STAGE) and row.img_id not in planned]
     return audit_shards(plan, read_published(folder, plan), threshold, dropped_rows)
 
 

@@ -22,7 +22,7 @@ from region_features.formats.example import ImageExample, encode_example
 from region_features.formats.tfrecord import read_records, write_record
 from region_features.records.failure import Failure, ImageFailure
 from region_features.records.item import ImageItem
-from region_features.records.plan import ImageRef, Plan, ShardKey, input_digest
+from region_features.records.plan import ImageRef, ShardKey, input_digest
 from region_features.records.region_record import RegionRecord
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from region_features.validation.record import check_record
@@ -46,24 +46,6 @@ def read_shard(path: str) -> Iterator[bytes]:
         yield from read_records(stream, path)
 
 
-def read_published(folder: str, plan: Plan) -> dict[ShardKey, ShardStats]:
-    """Find the planned shards that stand in `folder`, whole and made of the plan's images with its settings.
-
-    Raises:
-        ValueError: a stats file is damaged; names it.
-    """
-    sizes = files.list_folder(folder)
-    keys = [key for key in plan.shards if key.filename in sizes and key.filename + STATS_SUFFIX in sizes]
-    paths = [files.join(folder, key.filename + STATS_SUFFIX) for key in keys]
-    published = {}
-    for key, path, data in zip(keys, paths, files.read_many(paths), strict=True):
-        stats = ShardStats.from_json(data, path)
-        current = stats.settings == plan.settings and stats.inputs == input_digest(plan.shards[key])
-        if current and stats.num_bytes == sizes[key.filename]:
-            published[key] = stats
-    return published
-
-
 def refuse_bad_values(record: RegionRecord, uri: str) -> RegionRecord | ImageFailure:
     """Return the record, or a failure of stage `record` where a value of it is not finite or out of its range."""
     problem = next(check_record(record, uri), None)
@@ -85,6 +67,7 @@ class ShardWriter:
     settings: Mapping[str, Any]
     refs: list[ImageRef] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
+    image_sha256: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -118,6 +101,7 @@ class ShardWriter:
             split=captions.split if captions else "",
         )
         self.ids.append(ref.img_id)
+        self.image_sha256.append(item.sha256)
         self._pending.append(self._writer.submit(self._append, example))
         if len(self._pending) > _MAX_PENDING:
             self._pending.popleft().result()
@@ -154,6 +138,7 @@ class ShardWriter:
             settings=self.settings,
             inputs=input_digest(self.refs),
             ids=tuple(self.ids),
+            image_sha256=tuple(self.image_sha256),
             failures=tuple(self.failures),
             num_bytes=self._bytes,
             sha256=self._digest.hexdigest(),

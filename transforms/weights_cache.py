@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from region_features.download.http import DownloadError, discard, download, forget
 from transforms import files
-from transforms.files import PinnedFile
+from transforms.input_files import PinnedFile
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _HASH = re.compile(r"sha256=([0-9a-fA-F]{64})")

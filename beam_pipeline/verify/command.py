@@ -16,6 +16,7 @@ from beam_pipeline.usage import Parser, UsageError, one_line
 from beam_pipeline.verify.digests import check_digests, check_manifest_digest, check_strays
 from beam_pipeline.verify.exports import OpenTarget, check_rest, open_targets
 from beam_pipeline.verify.files import check_annotations, check_failures, check_manifest, check_plan
+from beam_pipeline.verify.inputs import check_inputs
 from beam_pipeline.verify.shards import ShardReport, verify_shard
 from region_features.records.audit import audit_shards
 from region_features.records.plan import Plan
@@ -45,8 +46,12 @@ class Report:
     problems: tuple[Problem, ...]
 
 
-def verify(output: str) -> Report:
+def verify(output: str, inputs: bool = False) -> Report:
     """Check everything in an output folder.
+
+    Args:
+        output: the folder, local or remote.
+        inputs: compare the images and captions with what was read of them, too.
 
     Raises:
         UsageError: no run wrote to it.
@@ -58,6 +63,7 @@ def verify(output: str) -> Report:
     audit = audit_shards(plan, folder.stats, 1.0)
     problems = [*folder.problems, *check_plan(folder), *check_manifest(folder, audit), *check_failures(folder, audit)]
     problems += [*check_manifest_digest(folder), *check_digests(folder, _THREADS), *check_strays(folder)]
+    problems += check_inputs(folder, _THREADS) if inputs else ()
     targets, wrong_targets = open_targets(folder, audit)
     problems.extend(wrong_targets)
     reports = _read_shards(folder, targets, _max_boxes(plan))
@@ -149,9 +155,13 @@ def main(argv: Sequence[str]) -> int:
         "shards. Exit status: 0 all is well, 1 something is wrong, 2 wrong use.",
     )
     parser.add_argument("output", metavar="OUT", help="the --output of a run, local or gs://")
+    parser.add_argument(
+        "--inputs", action="store_true", help="compare the images and captions, too, with what was read"
+    )
     try:
-        output = parser.parse_args(argv).output
-        report = verify(output)
+        args = parser.parse_args(argv)
+        output = args.output
+        report = verify(output, args.inputs)
     except UsageError as error:
         print(f"verify: {one_line(error)}", file=sys.stderr)
         return 2

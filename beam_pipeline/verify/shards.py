@@ -111,7 +111,8 @@ def _check_stats(shard: PublishedShard, report: ShardReport, num_bytes: int, sha
     if num_bytes != stats.num_bytes:
         yield Problem("shard", f"{shard.name}: expected {stats.num_bytes} bytes as its stats say, got {num_bytes}")
     elif sha256 != stats.sha256:
-        yield Problem("shard", f"{shard.name}: expected sha256 {stats.sha256} as its stats say, got {sha256}")
+        remedy = "the run's command with --check_shards makes it again"
+        yield Problem("shard", f"{shard.name}: expected sha256 {stats.sha256} as its stats say, got {sha256}; {remedy}")
     if report.whole and tuple(report.ids) != stats.ids:
         extra, missing = set(report.ids) - set(stats.ids), set(stats.ids) - set(report.ids)
         example = f"; {min(extra | missing)} for one" if extra | missing else ""

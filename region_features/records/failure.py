@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 
 IMPORT_STAGE = "import"
+# Of images that are not in the plan, since no shard can hold their names.
+NAME_STAGE = "name"
 
 
 class ImageFailure(Exception):
@@ -29,7 +31,7 @@ class Failure:
 
     uri: str  # the image, or the file that a damaged row of the input lies in
     img_id: str  # file stem; empty if a damaged row does not say it
-    stage: str  # `captions`, or a stage of ImageFailure
+    stage: str  # `captions`, `name`, or a stage of ImageFailure
     reason: str  # in one line
 
     @classmethod

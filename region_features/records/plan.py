@@ -16,17 +16,22 @@ from region_features.records.key import lmdb_key
 IMAGES_PER_SHARD = 256
 SHARD_SUFFIX = ".tfrecord"
 _SHARD_NAME = re.compile(r"(.+)-([0-9]{5,})-of-([0-9]{5,})" + re.escape(SHARD_SUFFIX), re.DOTALL)
-_ROW_TYPES = {"set": str, "shard": int, "of": int, "img_id": str, "uri": str, "size": int}  # of `encode_plan`'s rows
+# Of the rows of `encode_plan`.
+_ROW_TYPES = {"set": str, "shard": int, "of": int, "img_id": str, "uri": str, "size": int, "version": str}
 
 
 @dataclass(frozen=True)
 class ImageRef:
-    """One input image: its set (folder), file stem, URI, and size in bytes (-1: unknown)."""
+    """One input image: its set (folder), file stem, URI, size in bytes (-1: unknown) and version.
+
+    The version is another text once the file changes; empty where that is unknown.
+    """
 
     set_name: str
     img_id: str
     uri: str
     size: int
+    version: str = ""
 
     @property
     def key(self) -> bytes:
@@ -104,10 +109,10 @@ def assign_shards(refs: Iterable[ImageRef], num_shards: int | None) -> dict[Shar
 
 
 def input_digest(refs: Sequence[ImageRef]) -> str:
-    """Return the hex SHA-256 of the ids, URIs and sizes of a shard's images, which changes when an image changes."""
+    """Return the hex SHA-256 of what a plan says of a shard's images, which changes when an image does."""
     digest = hashlib.sha256()
     for ref in refs:
-        digest.update(json.dumps([ref.img_id, ref.uri, ref.size]).encode())
+        digest.update(json.dumps([ref.img_id, ref.uri, ref.size, ref.version]).encode())
     return digest.hexdigest()
 
 
@@ -117,7 +122,8 @@ def encode_plan(plan: Plan) -> bytes:
     for key, refs in plan.shards.items():
         for ref in refs:
             row = {"set": ref.set_name, "shard": key.number, "of": key.of}
-            lines.append(json.dumps({**row, "img_id": ref.img_id, "uri": ref.uri, "size": ref.size}))
+            row |= {"img_id": ref.img_id, "uri": ref.uri, "size": ref.size, "version": ref.version}
+            lines.append(json.dumps(row))
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -134,7 +140,7 @@ def decode_plan(data: bytes, source: str) -> Plan:
             for name, kind in _ROW_TYPES.items():
                 if type(row[name]) is not kind:
                     raise ValueError(f"{name} that is a {type(row[name]).__name__}")
-            ref = ImageRef(row["set"], row["img_id"], row["uri"], row["size"])
+            ref = ImageRef(row["set"], row["img_id"], row["uri"], row["size"], row["version"])
             groups.setdefault((row["set"], row["shard"], row["of"]), []).append(ref)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(

@@ -20,6 +20,7 @@ class ShardStats:
     settings: Mapping[str, Any]  # decide the records' bytes, see `Plan`
     inputs: str  # `input_digest` of the planned images
     ids: tuple[str, ...]  # img_ids of the records, in file order
+    image_sha256: tuple[str, ...]  # hex digest of the encoded image of each; empty of imported records
     failures: tuple[Failure, ...]  # the planned images without a record, in LMDB key order
     num_bytes: int
     sha256: str  # hex digest of the shard
@@ -35,8 +36,9 @@ class ShardStats:
         try:
             row = json.loads(data)
             del row["counts"]
-            ids, failures = tuple(row.pop("ids")), tuple(Failure(**item) for item in row.pop("failures"))
-            return cls(ids=ids, failures=failures, **row)
+            ids, images = tuple(row.pop("ids")), tuple(row.pop("image_sha256"))
+            failures = tuple(Failure(**item) for item in row.pop("failures"))
+            return cls(ids=ids, image_sha256=images, failures=failures, **row)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{source}: expected a shard's stats, got something else ({error}); delete it to have the shard redone"

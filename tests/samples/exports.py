@@ -10,7 +10,7 @@ from typing import Any
 from region_features.exports.base import Export, Sources
 from transforms import files
 from transforms.exports import ExportJob, build_export
-from transforms.files import PinnedFile
+from transforms.input_files import PinnedFile
 from transforms.shards import read_shard
 
 

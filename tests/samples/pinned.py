@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transforms.files import PinnedFile, sha256_of
+from transforms.files import sha256_of
+from transforms.input_files import PinnedFile
 
 
 def pin(path: str | Path) -> PinnedFile:

@@ -29,7 +29,7 @@ from transforms.detection import (
     images_a_batch,
     prepare,
 )
-from transforms.files import PinnedFile
+from transforms.input_files import PinnedFile
 
 
 def image(img_id: str, shade: int = 100) -> PreparedImage:

@@ -29,8 +29,12 @@ from transforms.images import LoadImages, load_item, read_image, read_plan
 LIMIT = 10**6
 
 
+def unlisted(uri: str) -> ImageRef:
+    return ImageRef("photos", "a", uri, -1)
+
+
 def captioned(img_id: str, uri: str = "") -> CaptionedImage:
-    return CaptionedImage(ImageRef("photos", img_id, uri or f"photos/{img_id}.png", 1), None)
+    return CaptionedImage(ImageRef("photos", img_id, uri or f"photos/{img_id}.png", -1), None)
 
 
 def shard_of(count: int) -> ShardKey:
@@ -39,14 +43,14 @@ def shard_of(count: int) -> ShardKey:
 
 def failure_of(uri: object, limit: int = LIMIT) -> tuple[str, str]:
     with pytest.raises(ImageFailure) as caught:
-        read_image(str(uri), limit)
+        read_image(unlisted(str(uri)), limit)
     return caught.value.stage, caught.value.reason
 
 
 def test_an_image_comes_with_the_checksum_of_its_file(tmp_path: Path) -> None:
     path = tmp_path / "50% [1]*.png"
     write_photo(path, 3)
-    sha256, pixels = read_image(str(path), LIMIT)
+    sha256, pixels = read_image(unlisted(str(path)), LIMIT)
     assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     np.testing.assert_array_equal(pixels, np.asarray(Image.open(path))[:, :, ::-1])
 
@@ -99,7 +103,7 @@ def test_metadata_does_not_count_against_the_pixel_limit(tmp_path: Path) -> None
     path = tmp_path / "profile.png"
     Image.new("RGB", (2, 2), "white").save(path, icc_profile=np.random.default_rng(0).bytes(200_000))
     assert path.stat().st_size > 100_000
-    assert read_image(str(path), 4)[1].shape == (2, 2, 3)
+    assert read_image(unlisted(str(path)), 4)[1].shape == (2, 2, 3)
     assert failure_of(path, 3)[0] == "decode"
 
 
@@ -124,7 +128,7 @@ def test_an_image_that_cannot_be_loaded_is_its_own_failure(tmp_path: Path) -> No
 
 
 def load_with_boxes(path: Path, boxes: GivenBoxes | None) -> PreparedImage | ImageFailure:
-    image = CaptionedImage(ImageRef("photos", path.stem, str(path), 1), None, boxes)
+    image = CaptionedImage(ImageRef("photos", path.stem, str(path), -1), None, boxes)
     return load_item(shard_of(1), image, fake_prepare, LIMIT)[1]
 
 

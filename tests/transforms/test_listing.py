@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_a_folders_images_are_sorted_and_its_other_files_noted(here: Path) -> No
     listing = list_images(["photos"])
     names = ["a.JPG", "b.jpg", "c.jpeg", "d.PnG", "f.webp", "g.TIFF"]
     assert [ref.uri for ref in listing.refs] == [f"photos/{name}" for name in names]
-    assert listing.refs[0] == ImageRef("photos", "a", "photos/a.JPG", 3)
+    assert listing.refs[0] == replace(listing.refs[0], set_name="photos", img_id="a", uri="photos/a.JPG", size=3)
     assert listing.notes == ("photos: 3 files are no images by their extension, .hidden.jpg for one",)
 
 
@@ -210,12 +211,34 @@ def test_ids_that_differ_by_leading_zeros_clash(here: Path) -> None:
     }
 
 
-def test_an_image_name_that_is_not_unicode_is_an_error(here: Path) -> None:
-    touch("photos/a.jpg")
+def test_an_image_whose_name_no_record_can_have_is_a_failure(here: Path) -> None:
+    touch("photos/a.jpg", "photos/keys.jpg")
     Path(os.fsdecode(b"photos/caf\xe9_12.jpg")).write_bytes(b"x")
     for source in ("photos", "photos/*.jpg"):
-        with pytest.raises(ValueError, match=r"caf\\udce9_12\.jpg.*expected a path that is valid Unicode.*rename"):
-            list_images([source])
+        listing = list_images([source])
+        assert [ref.img_id for ref in listing.refs] == ["a"]
+        assert sorted((failure.uri, failure.stage) for failure in listing.failures) == [
+            ("photos/caf\\udce9_12.jpg", "name"),
+            ("photos/keys.jpg", "name"),
+        ]
+        reasons = " ".join(failure.reason for failure in listing.failures)
+        assert "expected a path that is valid Unicode" in reasons and "which names the key list" in reasons
+        assert any("2 images have names that cannot be used" in note for note in listing.notes)
+    with pytest.raises(ValueError, match=r"none has a usable name.*which names the key list"):
+        list_images(["photos/keys.jpg"])
+
+
+def test_a_loop_of_links_is_an_image_that_cannot_be_read(here: Path) -> None:
+    touch("photos/a.jpg")
+    Path("photos/b.jpg").symlink_to("b.jpg")
+    assert [(ref.img_id, ref.size) for ref in list_images(["photos"]).refs] == [("a", 3), ("b", -1)]
+
+
+def test_a_folder_name_too_long_for_its_shards_names_is_an_error(here: Path) -> None:
+    touch("p" * 160 + "/a.jpg", "p" * 161 + "/a.jpg")
+    assert len(list_images(["p" * 160]).refs) == 1
+    with pytest.raises(ValueError, match="expected a folder name of at most 160 bytes"):
+        list_images(["p" * 161])
 
 
 def test_an_ignored_name_that_is_not_unicode_is_escaped_in_the_note(here: Path) -> None:

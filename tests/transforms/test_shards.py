@@ -29,7 +29,8 @@ from tests.conftest import tree_bytes
 from tests.samples.shards import SETTINGS, elements, plan_of, run_bundle
 from transforms import files
 from transforms.metrics import NAMESPACE, local_counts, reset_local_counts
-from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN, ShardWriter, WriteShards, _WriteShard, read_published
+from transforms.published import read_published
+from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN, ShardWriter, WriteShards, _WriteShard
 
 
 def names(folder: Path) -> list[str]:
@@ -115,6 +116,7 @@ def test_a_shard_holds_what_went_in(tmp_path: Path) -> None:
         settings=SETTINGS,
         inputs=input_digest([item.image.ref for item, _ in made]),
         ids=("photos_00", "photos_02", "photos_03"),
+        image_sha256=tuple(made[index][0].sha256 for index in (0, 2, 3)),
         failures=(Failure("in put/photos_01.jpg", "photos_01", "decode", "the file is empty"),),
         num_bytes=path.stat().st_size,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),

@@ -15,7 +15,7 @@ from tests.conftest import TINY_WEIGHTS
 from tests.samples.file_server import Answer, FileServer, serving
 from tests.samples.pinned import pin
 from transforms.detection import check_weights
-from transforms.files import PinnedFile
+from transforms.input_files import PinnedFile
 from transforms.weights_cache import cache_folder, fetch, local_copy, pinned_copy, split_url
 
 FILE = np.random.default_rng(2).bytes(3_000_000)

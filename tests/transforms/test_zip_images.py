@@ -8,6 +8,7 @@ import json
 import os
 import threading
 import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,13 @@ def photo_bytes(seed: int, suffix: str = ".png") -> bytes:
     return data
 
 
+def unlisted(uri: str) -> ImageRef:
+    return ImageRef("photos", "a", uri, -1)
+
+
 def failure_of(uri: str, limit: int = LIMIT) -> tuple[str, str]:
     with pytest.raises(ImageFailure) as caught:
-        read_image(uri, limit)
+        read_image(unlisted(uri), limit)
     return caught.value.stage, caught.value.reason
 
 
@@ -66,6 +71,11 @@ def test_the_uri_of_an_entry_is_split_at_its_archive(uri: str, parts: tuple[str,
     assert split_zip_uri(uri) == parts
 
 
+def entry(set_name: str, img_id: str, name: str) -> ImageRef:
+    """The image of an entry whose content is its name."""
+    return ImageRef(set_name, img_id, f"photos.zip!/{name}", len(name.encode()), f"{zlib.crc32(name.encode()):08x}")
+
+
 def test_an_archives_images_are_sorted_and_its_other_files_noted(here: Path) -> None:
     names = [
         "b/2.jpg",
@@ -84,11 +94,11 @@ def test_an_archives_images_are_sorted_and_its_other_files_noted(here: Path) -> 
     Path("photos.zip").write_bytes(zip_bytes(entries))
     listing = list_images(["photos.zip"])
     assert listing.refs == (
-        ImageRef("b", "1", "photos.zip!/b/1.PNG", 7),
-        ImageRef("b", "2", "photos.zip!/b/2.jpg", 7),
-        ImageRef("er", "3", "photos.zip!/deep/er/3.jpg", 13),
-        ImageRef("photos", "top", "photos.zip!/top.jpg", 7),
-        ImageRef("photos", "ä😀", "photos.zip!/ä😀.jpg", len("ä😀.jpg".encode())),
+        entry("b", "1", "b/1.PNG"),
+        entry("b", "2", "b/2.jpg"),
+        entry("er", "3", "deep/er/3.jpg"),
+        entry("photos", "top", "top.jpg"),
+        entry("photos", "ä😀", "ä😀.jpg"),
     )
     assert listing.notes == ("photos.zip: 4 files are no images by their extension, .h/5.jpg for one",)
 
@@ -118,7 +128,7 @@ def test_existing_paths_that_look_like_entries_are_taken_literally(here: Path) -
     refs = list_images(["a.zip!", "b.zip", "a.zip!/1.png"]).refs
     assert [(ref.set_name, ref.uri) for ref in refs] == [("a.zip!", "a.zip!/1.png"), ("b.zip", "b.zip/2.png")]
     for ref in refs:
-        assert read_image(ref.uri, LIMIT)[1].shape == (30, 40, 3)
+        assert read_image(ref, LIMIT)[1].shape == (30, 40, 3)
 
 
 def test_an_unreadable_archive_is_an_error_when_it_is_listed(here: Path) -> None:
@@ -147,7 +157,7 @@ def test_an_unreadable_archive_is_an_error_when_it_is_listed(here: Path) -> None
 def test_an_entry_is_read_bit_for_bit(here: Path, method: int, prefix: bytes) -> None:
     data = photo_bytes(3)
     Path("p.zip").write_bytes(prefix + zip_bytes([("x/1.png", b"first"), ("x/a [1].png", data)], method))
-    sha256, pixels = read_image("p.zip!/x/a [1].png", LIMIT)
+    sha256, pixels = read_image(unlisted("p.zip!/x/a [1].png"), LIMIT)
     assert sha256 == hashlib.sha256(data).hexdigest()
     assert pixels.shape == (30, 40, 3)
 
@@ -194,7 +204,7 @@ def test_a_damaged_entry_is_the_failure_of_its_image(here: Path) -> None:
         assert stage == "read" and words in reason, reason
     Path("p.zip").write_bytes(stored)
     assert failure_of("p.zip!/s/3.png") == ("read", "no entry of this name in the zip")
-    assert read_image("p.zip!/s/2.png", LIMIT)[1].shape == (30, 40, 3)
+    assert read_image(unlisted("p.zip!/s/2.png"), LIMIT)[1].shape == (30, 40, 3)
     Path("p.zip").unlink()
     assert failure_of("p.zip!/s/2.png") == ("read", "No such file or directory")
 

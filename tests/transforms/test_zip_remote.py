@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.filesystems import FileSystems
 from google.cloud.storage.fileio import BlobReader
 
@@ -49,7 +50,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Blob]]:
     def match(patterns: list[str]) -> Any:
         if not patterns[0].startswith("gs://"):
             return real_match(patterns)
-        entries = [SimpleNamespace(path=path, size_in_bytes=blob.size) for path, blob in blobs.items()]
+        entries = [FileMetadata(path, blob.size, 1.5) for path, blob in blobs.items()]
         prefix = patterns[0].removesuffix("*")
         return [SimpleNamespace(metadata_list=[entry for entry in entries if entry.path.startswith(prefix)])]
 
