@@ -39,7 +39,8 @@ def bug_inside_ours(_: int) -> None:
 
 
 def bug_of_a_key(_: int) -> None:
-    {}["image"]
+    empty: dict[str, int] = {}
+    empty["image"]
 
 
 STEPS = [
