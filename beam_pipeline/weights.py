@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from beam_pipeline.usage import Parser, one_line
 from region_features.detector.architecture import Architecture
+from region_features.detector.weights.messages import printable
 from region_features.detector.weights.safetensors_file import encode_weights
 from region_features.detector.weights.state import Weights
 from region_features.detector.weights.weights_file import read_weights
@@ -96,7 +97,8 @@ def inspect(source: str) -> str:
             "sha256": files.sha256_of(path),
         }
     if SOURCE_SHA256 in weights.metadata:
-        rows["converted from"] = f"{weights.metadata.get(SOURCE_FORMAT)}, sha256 {weights.metadata[SOURCE_SHA256]}"
+        kind, sha256 = (printable(weights.metadata.get(key, "unknown"), 64) for key in (SOURCE_FORMAT, SOURCE_SHA256))
+        rows["converted from"] = f"{kind}, sha256 {sha256}"
     return "\n".join(f"{name + ':':<16}{value}" for name, value in rows.items())
 
 

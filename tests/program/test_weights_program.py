@@ -14,6 +14,8 @@ from safetensors import safe_open
 
 from beam_pipeline.pipeline import main as run_pipeline
 from beam_pipeline.weights import main
+from region_features.detector.weights.safetensors_file import encode_weights
+from region_features.detector.weights.weights_file import read_weights
 from region_features.formats.example import decode_example
 from region_features.formats.tfrecord import read_records
 from region_features.records.region_record import RegionRecord
@@ -124,6 +126,15 @@ def test_inspect_describes_a_file(tmp_path: Path, port: Path, capsys: pytest.Cap
     assert rows["attributes"] == "no attribute head: attributes will be zeros"
     assert (rows["format"], rows["sha256"]) == ("safetensors", sha256(converted))
     assert rows["converted from"] == f"detectron2-pickle, sha256 {sha256(port)}"
+
+
+def test_what_a_file_says_of_its_source_is_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "w.safetensors"
+    metadata = {"source_format": "\x1b[31m\n" + "x" * 1000, "source_sha256": "\r"}
+    path.write_bytes(b"".join(encode_weights(read_weights(TINY_WEIGHTS).state, metadata)))
+    assert main(["inspect", str(path)]) == 0
+    source = parse_rows(capsys.readouterr().out)["converted from"]
+    assert source.startswith("\\x1b[31m\\nxxx") and source.endswith("..., sha256 \\r") and len(source) < 100
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
