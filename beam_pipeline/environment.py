@@ -42,7 +42,7 @@ def _is_installed(name: str) -> bool:
 
 
 def how_to_install(extra: str, missing: Sequence[str]) -> str:
-    """Say in one line what is missing and how to get it: by activating the clone's environment, or by the extra."""
+    """Say in one line what is missing and how to get it: by the clone's environment, or by the extra."""
     root = Path(__file__).resolve().parents[1]
     venv = root / ".venv"
     if venv.is_dir() and not Path(sys.prefix).samefile(venv):
@@ -50,7 +50,9 @@ def how_to_install(extra: str, missing: Sequence[str]) -> str:
         return (
             f"{missing[0]} is not installed in {sys.executable}; activate this clone's environment: source {activate}"
         )
-    return f"{', '.join(missing)} not installed: expected the extra `{extra}`; pip install '{DISTRIBUTION}[{extra}]'"
+    source = f"'{root}[{extra}]'" if (root / "setup.py").is_file() else f"'{DISTRIBUTION}[{extra}]'"
+    own_build = "; detectron2 comes apart from it: see CONTRIBUTING.md, Set-up" if "detectron2" in missing else ""
+    return f"{', '.join(missing)} not installed: expected the extra `{extra}`; pip install {source}{own_build}"
 
 
 def require(extra: str) -> None:

@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import NoReturn
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
 
 
 class Terminated(BaseException):
@@ -28,7 +28,10 @@ def run_command(module: str) -> int:
     signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         status: int = importlib.import_module(module).main(sys.argv[1:])
+        sys.stdout.flush()
         return status
+    except BrokenPipeError:  # the reader of a pipe, `head` for one, has seen enough
+        os._exit(BROKEN_PIPE)
     except KeyboardInterrupt:
         end(INTERRUPTED, f"{module.partition('.')[0]}: interrupted; run the same command again to go on")
     except Terminated:

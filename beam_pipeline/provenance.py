@@ -30,7 +30,7 @@ _PACKAGES = (
     "simplejpeg",
 )
 # The parts that only the run that writes the shards knows.
-_OF_SHARDS = ("inputs", "weights", "import", "boxes", "detector_config")
+_OF_SHARDS = ("inputs", "weights", "import", "names", "boxes", "detector_config")
 
 
 def describe_run(config: Config, inputs: Inputs, plan: Plan) -> dict[str, Any]:
@@ -49,6 +49,8 @@ def describe_run(config: Config, inputs: Inputs, plan: Plan) -> dict[str, Any]:
     if config.imports:
         provenance["inputs"]["imported"] = config.import_tsv or config.import_lmdb
         provenance["import"] = {"failed_rows": len(inputs.images.failures)}
+    elif inputs.images.failures:
+        provenance["names"] = {"failed_rows": len(inputs.images.failures)}
     if inputs.weights:
         provenance["weights"] = {"format": inputs.weights.format, "attributes": inputs.weights.attributes}
     images = {ref.img_id for refs in plan.shards.values() for ref in refs}

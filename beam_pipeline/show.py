@@ -173,6 +173,8 @@ def main(argv: Sequence[str]) -> int:
             return 0
         for shard, img_id in find_images(folder, args.img_id):
             print("\n".join(describe_image(shard, read_image(folder, shard, img_id))))
+    except BrokenPipeError:
+        raise
     except (UsageError, ValueError, OSError) as error:
         print(f"inspect: {one_line(error)}", file=sys.stderr)
         return 2

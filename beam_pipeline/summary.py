@@ -10,26 +10,32 @@ from beam_pipeline.layout import Layout
 from transforms import files
 from transforms.exports import target_folder
 
-_DESCRIBED_FILES = (("captions", "the captions file"), ("boxes", "the boxes file"), ("import", "imported files"))
+_DAMAGED_INPUTS = {
+    "captions": "damaged rows of the captions file",
+    "boxes": "damaged rows of the boxes file",
+    "import": "damaged rows of imported files",
+    "names": "images with names that no record can have",
+}
 
 
 def describe_run(manifest: Mapping[str, Any], layout: Layout) -> str:
     """Describe a run by its manifest, a line an output."""
     lines = [
-        f"{name}: {counts['written']} of {counts['in']} images in {counts['shards']} shards, {counts['failed']} failed"
+        f"{name}: {counts['written']} of {counts['in']} images in {counted(counts['shards'], 'shard')}, "
+        f"{counts['failed']} failed"
         for name, counts in manifest["sets"].items()
     ]
     listed = manifest["files"]
     if listed["tfrecord"]:
         size = sum(row["bytes"] for row in listed["tfrecord"].values())
-        lines.append(f"{layout.shards}: {len(listed['tfrecord'])} shards, {readable_size(size)}")
+        lines.append(f"{layout.shards}: {counted(len(listed['tfrecord']), 'shard')}, {readable_size(size)}")
     for name, row in listed.get("annotations", {}).items():
         lines.append(f"{files.join(layout.annotations, name)}: {readable_size(row['bytes'])}")
     lines.extend(describe_exports(manifest, layout))
-    for part, what in _DESCRIBED_FILES:
+    for part, what in _DAMAGED_INPUTS.items():
         failed_rows = manifest.get(part, {}).get("failed_rows", 0)
         if failed_rows:
-            lines.append(f"{layout.failures}: {failed_rows} damaged rows of {what}")
+            lines.append(f"{layout.failures}: {failed_rows} {what}")
     if manifest["counts"]["failed"]:
         lines.append(f"{layout.failures}: {manifest['counts']['failed']} failed, with the reasons")
     return "\n".join(lines)
@@ -45,6 +51,11 @@ def describe_exports(manifest: Mapping[str, Any], layout: Layout) -> Iterator[st
                 own_folder = target.folder.endswith(f"/{target.name}")
                 place = folder if own_folder else ", ".join(files.join(folder, name) for name in target.files)
                 yield f"{place}: {export.describe(row)}, {readable_size(sum(row['files'].values()))}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return `1 shard`, `2 shards`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def readable_size(size: int) -> str:

@@ -43,6 +43,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         args = parser.parse_args(argv)
         print(convert(args.source, args.target) if args.command == "convert" else inspect(args.source))
+    except BrokenPipeError:
+        raise
     except OSError as error:
         reason = error.strerror or str(error)
         print(f"beam_pipeline.weights: {error.filename or args.source}: {reason}", file=sys.stderr)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from beam_pipeline.exports import EXPORTS
 from beam_pipeline.output_folder import OutputFolder, PublishedShard, open_output
 from beam_pipeline.progress import Meter
+from beam_pipeline.summary import counted
 from beam_pipeline.usage import Parser, UsageError, one_line
 from beam_pipeline.verify.digests import check_digests, check_manifest_digest, check_strays
 from beam_pipeline.verify.exports import OpenTarget, check_rest, open_targets
@@ -165,6 +166,8 @@ def main(argv: Sequence[str]) -> int:
     except UsageError as error:
         print(f"verify: {one_line(error)}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"verify: cannot read on: {error}", file=sys.stderr)
         return 1
@@ -174,6 +177,6 @@ def main(argv: Sequence[str]) -> int:
         print(f"note: {note}")
     exports = ", ".join(f"{count} {name}" for name, count in report.compared.items())
     compared = f", compared with {exports}" if exports else ""
-    verdict = f"{len(report.problems)} problems" if report.problems else "nothing wrong"
-    print(f"{output}: {report.records} records in {report.shards} shards{compared}: {verdict}")
+    verdict = counted(len(report.problems), "problem") if report.problems else "nothing wrong"
+    print(f"{output}: {counted(report.records, 'record')} in {counted(report.shards, 'shard')}{compared}: {verdict}")
     return 1 if report.problems else 0

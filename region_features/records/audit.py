@@ -90,6 +90,6 @@ def excess_failures(failures: Sequence[Failure], total: int, threshold: float) -
         return None
     (stage, reason), times = Counter((failure.stage, failure.reason) for failure in failures).most_common(1)[0]
     return (
-        f"{len(failures)} of {total} images failed, more than --failure_threshold {threshold:g} allows; "
-        f"commonest reason ({times} times), in stage {stage}: {reason}"
+        f"{len(failures)} of {total} images failed, more than --failure_threshold {threshold:g} allows: mend "
+        f"them, or allow more; the commonest reason ({times} of {len(failures)}), in stage {stage}: {reason}"
     )

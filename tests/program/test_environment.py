@@ -41,6 +41,9 @@ def test_a_clone_whose_environment_is_not_active_says_how_to_activate_it(
     assert environment.how_to_install("beam", ["numpy", "tqdm"]) == (
         "numpy, tqdm not installed: expected the extra `beam`; pip install 'region-features[beam]'"
     )
+    (tmp_path / "setup.py").touch()
+    message = environment.how_to_install("worker", ["torch", "detectron2"])
+    assert f"pip install '{tmp_path}[worker]'" in message and "detectron2 comes apart" in message
 
 
 def test_the_version_is_answered_with_and_without_packages() -> None:
@@ -69,3 +72,12 @@ def test_no_module_of_the_program_has_the_name_of_one_of_pythons_own() -> None:
 def test_missing_modules_are_those_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(environment.EXTRAS, "beam", ("json", "no_such_module", "no.such.package"))
     assert environment.missing_modules("beam") == ["no_such_module", "no.such.package"]
+
+
+@pytest.mark.parametrize(
+    "command", ["beam_pipeline --help", "beam_pipeline.weights inspect tests/data/tiny.caffemodel"]
+)
+def test_a_reader_that_has_seen_enough_is_no_error(command: str) -> None:
+    pipe = f"{sys.executable} -m {command} | head -c 1"
+    done = subprocess.run(pipe, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == "" and len(done.stdout) == 1

@@ -148,8 +148,8 @@ def test_an_equal_share_passes_as_a_user_writes_it() -> None:
 def test_the_commonest_reason_is_named() -> None:
     told = excess_failures(failures("empty", "text", "empty", "gone"), 100, 0.03)
     assert told == (
-        "4 of 100 images failed, more than --failure_threshold 0.03 allows; "
-        "commonest reason (2 times), in stage decode: empty"
+        "4 of 100 images failed, more than --failure_threshold 0.03 allows: mend them, or allow more; "
+        "the commonest reason (2 of 4), in stage decode: empty"
     )
     assert excess_failures([], 0, 0.0) is None
     assert excess_failures(failures("x"), 1, 1.0) is None
