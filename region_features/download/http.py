@@ -8,12 +8,12 @@ import json
 import os
 import re
 import ssl
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ def _retry(attempt: Callable[[], T], reached: Callable[[], int], url: str, note:
                 ) from error
             pause = min(2 ** (failed - 1), _LONGEST_PAUSE)
             note(f"{url}: {error}; trying again in {pause} s")
-            time.sleep(pause)
+            sleep(pause)
 
 
 def _fetch(url: str, part: str, progress: Callable[[int, int | None], None]) -> int | None:
@@ -147,17 +147,17 @@ def _fetch(url: str, part: str, progress: Callable[[int, int | None], None]) -> 
             if not have:
                 _save_description(part, remote)
             progress(have, size)
-            since, before = time.monotonic(), have
+            since, before = monotonic(), have
             while chunk := _read(response):
                 stream.write(chunk)
                 have += len(chunk)
                 progress(have, size)
-                seconds = time.monotonic() - since
+                seconds = monotonic() - since
                 if seconds >= RATE_SECONDS:
                     if have - before < MIN_RATE * seconds:
                         got = f"{have - before} in {seconds:.0f} s"
                         raise _TemporaryError(f"expected at least {MIN_RATE} bytes a second, got {got}")
-                    since, before = time.monotonic(), have
+                    since, before = monotonic(), have
     if size is not None and have > size:
         discard(part)
     if size is not None and have != size:

@@ -27,7 +27,7 @@ OTHER = np.random.default_rng(1).bytes(2_000_000)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Record the pauses instead of waiting, and bypass the environment's proxies."""
     made: list[float] = []
-    monkeypatch.setattr("region_features.download.http.time.sleep", made.append)
+    monkeypatch.setattr("region_features.download.http.sleep", made.append)
     monkeypatch.setenv("no_proxy", "*")
     return made
 

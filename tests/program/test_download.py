@@ -28,7 +28,7 @@ SETS = ("train2014", "val2014", "test2015")
 @pytest.fixture
 def server(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     """Serve a mirror of the small corpus; pauses take no time."""
-    monkeypatch.setattr("region_features.download.http.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("region_features.download.http.sleep", lambda seconds: None)
     monkeypatch.setenv("no_proxy", "*")
     with serving() as state:
         for name in SETS:

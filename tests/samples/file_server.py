@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -99,7 +100,7 @@ class FileServer:
         if answer.pause:
             for byte in body:
                 handler.wfile.write(bytes([byte]))
-                threading.Event().wait(answer.pause)  # tests replace time.sleep
+                time.sleep(answer.pause)
         else:
             handler.wfile.write(body[: answer.cut])
 

@@ -30,7 +30,7 @@ def sha256(data: bytes) -> str:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FileServer]:
     """Serve weights on this machine, with an empty cache, no pauses and no proxy."""
-    monkeypatch.setattr("region_features.download.http.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("region_features.download.http.sleep", lambda seconds: None)
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with serving() as state:
