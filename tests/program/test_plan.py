@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 
@@ -174,11 +175,6 @@ def test_an_empty_plan_is_decoded_as_it_was_encoded() -> None:
         b'{"settings": {}}\n{"set": ["a"], "shard": 0, "of": 1, "img_id": "x", "uri": "x.jpg", "size": 1}\n',
         b'{"settings": ["min_boxes"]}\n',
         b'{"settings": null}\n',
-        b'{"settings": {}}\n{"set": "a", "shard": "0", "of": 1, "img_id": "x", "uri": "x.jpg", "size": 1}\n',
-        b'{"settings": {}}\n{"set": "a", "shard": 0, "of": true, "img_id": "x", "uri": "x.jpg", "size": 1}\n',
-        b'{"settings": {}}\n{"set": "a", "shard": 0, "of": 1, "img_id": 7, "uri": "x.jpg", "size": 1}\n',
-        b'{"settings": {}}\n{"set": "a", "shard": 0, "of": 1, "img_id": "x", "uri": null, "size": 1}\n',
-        b'{"settings": {}}\n{"set": "a", "shard": 0, "of": 1, "img_id": "x", "uri": "x.jpg", "size": "1"}\n',
         b'{"settings": ' + b"[" * 100_000,
         b"\xff\xfe",
     ],
@@ -186,6 +182,17 @@ def test_an_empty_plan_is_decoded_as_it_was_encoded() -> None:
 def test_a_damaged_plan_is_named_with_a_remedy(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"^out/plan\.jsonl: expected the plan of an earlier run.*--overwrite"):
         decode_plan(data, "out/plan.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("set", 3), ("shard", "0"), ("of", True), ("img_id", 7), ("uri", None), ("size", "1"), ("version", 5)],
+)
+def test_a_row_with_a_field_of_a_wrong_type_is_damage(field: str, value: object) -> None:
+    header, row = encode_plan(plan_of(refs(1))).splitlines()
+    damaged = json.dumps({**json.loads(row), field: value}).encode()
+    with pytest.raises(ValueError, match=rf"^out/plan\.jsonl: .*got something else \({field} that is a "):
+        decode_plan(b"\n".join([header, damaged]), "out/plan.jsonl")
 
 
 def test_a_run_with_the_same_plan_may_resume() -> None:
