@@ -10,6 +10,7 @@ from dataclasses import replace
 from region_features.records.plan import ImageRef, Plan, ShardKey, input_digest
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms import files
+from transforms.publication import vouches_for
 
 Published = dict[ShardKey, ShardStats]
 _THREADS = 16
@@ -30,7 +31,10 @@ def read_published(folder: str, plan: Plan) -> Published:
         current = stats.settings == plan.settings and stats.inputs == input_digest(plan.shards[key])
         if current and stats.num_bytes == sizes[key.filename]:
             published[key] = stats
-    return published
+    with ThreadPoolExecutor(_THREADS) as pool:
+        paths = [files.join(folder, key.filename) for key in published]
+        described = pool.map(vouches_for, published.values(), paths)
+        return {key: stats for (key, stats), own in zip(published.items(), described, strict=True) if own}
 
 
 def find_unchanged(folder: str, earlier: Plan, plan: Plan, note: Callable[[str], None]) -> Published:

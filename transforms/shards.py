@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
+import google_crc32c
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows
@@ -24,10 +25,11 @@ from region_features.records.failure import Failure, ImageFailure
 from region_features.records.item import ImageItem
 from region_features.records.plan import ImageRef, ShardKey, input_digest
 from region_features.records.region_record import RegionRecord
-from region_features.records.stats import STATS_SUFFIX, ShardStats
+from region_features.records.stats import ShardStats
 from region_features.validation.record import check_record
 from transforms import files, quarantine, shutdown
 from transforms.metrics import count
+from transforms.publication import encode_crc32c, publish_shard
 
 # Most records that wait to be written: two batches of a GPU, which then never waits for the writer.
 _MAX_PENDING = 64
@@ -75,7 +77,7 @@ class ShardWriter:
         self._temporary = files.temp_name(self._path)
         self._stream = FileSystems.create(self._temporary, compression_type=CompressionTypes.UNCOMPRESSED)
         self._digest = hashlib.sha256()
-        self._bytes = 0
+        self._bytes = self._crc = 0
         self._writer = ThreadPoolExecutor(1)
         self._pending: deque[Future[None]] = deque()
 
@@ -83,6 +85,7 @@ class ShardWriter:
         """Take bytes of the shard, for `write_record`."""
         self._digest.update(data)
         self._bytes += len(data)
+        self._crc = google_crc32c.extend(self._crc, data)
         return self._stream.write(data)
 
     def add(self, item: ImageItem, result: RegionRecord | ImageFailure) -> None:
@@ -129,7 +132,6 @@ class ShardWriter:
             raise
 
     def _publish(self) -> ShardStats:
-        """Give the shard its name, then write its stats: a crash between the two leaves a shard that is redone."""
         for write in self._pending:
             write.result()
         self._stream.close()
@@ -142,11 +144,9 @@ class ShardWriter:
             failures=tuple(self.failures),
             num_bytes=self._bytes,
             sha256=self._digest.hexdigest(),
+            crc32c=encode_crc32c(self._crc),
         )
-        # The old stats must not vouch for the new shard.
-        files.delete_files([self._path + STATS_SUFFIX])
-        FileSystems.rename([self._temporary], [self._path])
-        files.publish_bytes(self._path + STATS_SUFFIX, [stats.to_json()])
+        publish_shard(self._temporary, self._path, stats)
         quarantine.end(self.folder, self.key)
         return stats
 

@@ -24,6 +24,7 @@ class ShardStats:
     failures: tuple[Failure, ...]  # the planned images without a record, in LMDB key order
     num_bytes: int
     sha256: str  # hex digest of the shard
+    crc32c: str  # of the shard, base64 as object stores show it
 
     def to_json(self) -> bytes:
         """Encode the stats file."""

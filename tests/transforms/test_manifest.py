@@ -58,6 +58,7 @@ def stats_of(plan: Plan, failing: dict[str, str] | None = None) -> dict[ShardKey
             failures=tuple(failure_of(ref, failing[ref.img_id]) for ref in refs if ref.img_id in failing),
             num_bytes=100 + key.number,
             sha256=f"sha of {key.filename}",
+            crc32c="",
         )
         for key, refs in plan.shards.items()
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import google_crc32c
 import numpy as np
 import pytest
 from apache_beam.io.filesystems import FileSystems
@@ -29,6 +30,7 @@ from tests.conftest import tree_bytes
 from tests.samples.shards import SETTINGS, elements, plan_of, run_bundle
 from transforms import files
 from transforms.metrics import NAMESPACE, local_counts, reset_local_counts
+from transforms.publication import encode_crc32c
 from transforms.published import read_published
 from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN, ShardWriter, WriteShards, _WriteShard
 
@@ -120,6 +122,7 @@ def test_a_shard_holds_what_went_in(tmp_path: Path) -> None:
         failures=(Failure("in put/photos_01.jpg", "photos_01", "decode", "the file is empty"),),
         num_bytes=path.stat().st_size,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        crc32c=encode_crc32c(google_crc32c.value(path.read_bytes())),
     )
 
 
