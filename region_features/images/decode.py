@@ -15,6 +15,9 @@ from region_features.records.failure import ImageFailure
 _ORIENTATION = 0x0112  # EXIF's tag
 # The formats of photo collections; PIL's other readers (PostScript, FITS, ...) are attack surface.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# Bytes a pixel until the image is prepared: 3 decoded, and 12 in float32 before they are resized. Decoding alone takes
+# no more, except by the WebP decoder.
+_WORKING_BYTES, _WEBP_WORKING_BYTES = 15, 22
 # libjpeg's warnings at which it fills in pixels that the file lacks. Its others leave every pixel to the file, and real
 # collections are full of them: bytes between the data and the next marker, odd versions and parameters of headers.
 _PIXELS_MADE_UP = re.compile(r"Premature end of JPEG file|Corrupt JPEG data: (?!\d+ extraneous bytes)")
@@ -42,13 +45,12 @@ def decode_image(data: bytes, pixel_limit: int, exif: bool = False) -> NDArray[n
     Raises:
         ImageFailure: stage `decode`, with the reason.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     if not data:
         raise ImageFailure("decode", "the file is empty (0 bytes)")
-    Image.MAX_IMAGE_PIXELS = None  # pixel_limit is checked below; PIL would only warn
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with _open(data) as image:
             width, height = image.size
             if width * height > pixel_limit:
                 raise ImageFailure(
@@ -68,6 +70,16 @@ def decode_image(data: bytes, pixel_limit: int, exif: bool = False) -> NDArray[n
         raise ImageFailure("decode", f"damaged image: {error}") from error
 
 
+def working_bytes(data: bytes) -> int:
+    """Return the memory that decoding and preparing an image takes, by its header; 0 if it has no readable one."""
+    try:
+        with _open(data) as image:
+            width, height = image.size
+            return width * height * (_WEBP_WORKING_BYTES if image.format == "WEBP" else _WORKING_BYTES)
+    except Exception:  # as in decode_image, which gives the reason
+        return 0
+
+
 def upright(pixels: NDArray[np.uint8], orientation: object) -> NDArray[np.uint8]:
     """Rotate and mirror pixels (H, W, 3) by an EXIF orientation, as `PIL.ImageOps.exif_transpose` does.
 
@@ -80,6 +92,13 @@ def upright(pixels: NDArray[np.uint8], orientation: object) -> NDArray[np.uint8]
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return pixels
+
+
+def _open(data: bytes) -> Any:
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None  # pixel_limit is checked instead; PIL would only warn
+    return Image.open(io.BytesIO(data), formats=_FORMATS)
 
 
 def _orientation(image: Any) -> object:
