@@ -14,6 +14,7 @@ from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import (
     DebugOptions,
     DirectOptions,
+    GoogleCloudOptions,
     PipelineOptions,
     StandardOptions,
 )
@@ -93,10 +94,24 @@ def watch(run: Run, job: Job) -> None:
 
     with RunProgress(job.plan.num_images, job.done, counts, sys.stderr):
         result = run.pipeline.run() if run.runner else _run_here(run.pipeline)
+        remote_job = describe_remote_job(run, result)
+        if remote_job:
+            print(f"note: {remote_job}", file=sys.stderr, flush=True)
         while not PipelineState.is_terminal(result.state):
             time.sleep(_POLL_SECONDS)
     if result.state != PipelineState.DONE:
-        raise RuntimeError(f"the runner ended in state {result.state}; see its log, then run the same command again")
+        raise RuntimeError(
+            f"the runner ended in state {result.state}; see its log ({remote_job or run.runner}), then run the same command again"
+        )
+
+
+def describe_remote_job(run: Run, result: Any) -> str:
+    """Name the job on Dataflow and its page in the console, which Beam only logs; empty for any other runner."""
+    if not getattr(result, "has_job", False):
+        return ""
+    cloud = run.pipeline.options.view_as(GoogleCloudOptions)
+    page = f"https://console.cloud.google.com/dataflow/jobs/{cloud.region}/{result.job_id()}?project={cloud.project}"
+    return f"Dataflow job {result.job_id()}: {page}"
 
 
 def _run_here(pipeline: beam.Pipeline) -> Any:

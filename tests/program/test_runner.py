@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
@@ -202,3 +203,14 @@ def test_an_interrupted_user_learns_what_goes_on_and_what_stays() -> None:
     assert "what DataflowRunner has begun goes on there" in there
     here = interrupted_message(fake_run(None, None), JOB)
     assert "whole shards in out/tfrecord stay, run the same command again" in here
+
+
+def test_a_job_on_dataflow_is_named_with_its_page(capsys: pytest.CaptureFixture[str]) -> None:
+    result: Any = FakeResult("RUNNING", "FAILED")
+    result.has_job, result.job_id = True, lambda: "2026-11-27_1"
+    run: Any = fake_run("DataflowRunner", result)
+    run.pipeline.options = PipelineOptions(["--project=p", "--region=europe-west4"])
+    page = "https://console.cloud.google.com/dataflow/jobs/europe-west4/2026-11-27_1?project=p"
+    with pytest.raises(RuntimeError, match=re.escape(page)):
+        watch(run, JOB)
+    assert f"note: Dataflow job 2026-11-27_1: {page}\n" in capsys.readouterr().err
