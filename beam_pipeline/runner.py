@@ -100,9 +100,8 @@ def watch(run: Run, job: Job) -> None:
         while not PipelineState.is_terminal(result.state):
             time.sleep(_POLL_SECONDS)
     if result.state != PipelineState.DONE:
-        raise RuntimeError(
-            f"the runner ended in state {result.state}; see its log ({remote_job or run.runner}), then run the same command again"
-        )
+        log = f"its log ({remote_job or run.runner})"
+        raise RuntimeError(f"the runner ended in state {result.state}; see {log}, then run the same command again")
 
 
 def describe_remote_job(run: Run, result: Any) -> str:
