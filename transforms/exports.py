@@ -105,7 +105,7 @@ def build_export(job: ExportJob, on_progress: OnProgress) -> ManifestEntry:
             counts = job.export.build(job.target, open_sources(job), scratch, on_progress)
             sha256 = {name: files.sha256_of(f"{scratch}/{name}") for name in job.target.files}
             files.delete_files([note_path])
-            for name in job.target.files:  # what killed uploads left
+            for name in (job.target.note, *job.target.files):  # what killed uploads left
                 files.delete_temporaries(job.folder, suffix=f"-{name}")
             published = {
                 name: files.publish_file(f"{scratch}/{name}", files.join(job.folder, name)) for name in job.target.files

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import threading
 import uuid
 from collections.abc import Callable
@@ -62,7 +63,8 @@ class Trial:
         """
         with self._lock:
             if self._pool is None:
-                self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+                spawn = multiprocessing.get_context("spawn")
+                self._pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=_end_with_parent)
             try:
                 with contextlib.suppress(ImageFailure):
                     self._pool.submit(_call, function, arguments).result()
@@ -77,6 +79,18 @@ class Trial:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
+
+
+def _end_with_parent() -> None:
+    """Watch the parent from a thread: if it is killed, this process would wait for its next call for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

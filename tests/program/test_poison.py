@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,16 @@ from beam_pipeline.pipeline import main
 from tests.samples.fakes import FakeHandler, fake_prepare
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:], FakeHandler(), fake_prepare))
+"""
+
+KILLED_AT_A_TRIAL = """
+import os, signal, time
+from transforms.quarantine import Trial
+if __name__ == "__main__":
+    trial = Trial()
+    trial.survive(time.sleep, 0)
+    print(*trial._pool._processes, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -88,3 +100,23 @@ def test_marks_count_the_deaths_at_one_shard_and_go_when_it_is_published(tmp_pat
     quarantine.end(folder, one)
     assert not quarantine.begin(folder, one)[1]
     assert not quarantine.begin(folder, other)[1]
+
+
+def test_the_process_that_tries_images_ends_with_a_killed_program(tmp_path: Path) -> None:
+    (tmp_path / "killed.py").write_text(KILLED_AT_A_TRIAL)
+    command, environment = [sys.executable, str(tmp_path / "killed.py")], {**os.environ, "PYTHONPATH": str(ROOT)}
+    killed = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    child = killed.stdout.strip()
+    deadline = time.monotonic() + 20
+    while is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert child.isdigit() and not is_running(child)
+
+
+def is_running(pid: str) -> bool:
+    """Return whether a process works or waits; one that ended may stay listed where nobody asks for its status."""
+    try:
+        return "\nState:\tZ" not in Path("/proc", pid, "status").read_text()
+    except FileNotFoundError:
+        return False

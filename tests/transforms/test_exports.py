@@ -108,6 +108,15 @@ def test_shards_and_output_may_be_remote(tmp_path: Path, monkeypatch: pytest.Mon
     assert (target / "data.mdb").stat().st_ino != before
 
 
+def test_a_build_deletes_what_killed_builds_left_beside_it(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    Path(job.folder).mkdir(parents=True)
+    for name in (*job.target.files, job.target.note):
+        Path(job.folder, f".tmp-0-{name}").write_text("unfinished")
+    build(job)
+    assert sorted(os.listdir(job.folder)) == ["data.mdb", "source.json"]
+
+
 def test_a_broken_upload_is_not_taken_for_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BucketFileSystem, "folder", tmp_path)
     job = dataclasses.replace(make_job(tmp_path / "in"), output="bucket://out")
