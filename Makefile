@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint docs clean
+.PHONY: help setup demo test lint docs sbom clean
 
 PYTHON ?=
 VENV := .venv
@@ -17,6 +17,7 @@ help:
 	@echo "make test    the tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make docs    docs/flags.md, from the flags themselves"
+	@echo "make sbom    sbom.cdx.json: the packages of $(VENV) with versions and licences"
 	@echo "make setup   only the environment, in $(VENV)"
 	@echo "make clean   remove the environment, the demo and the caches"
 
@@ -38,6 +39,12 @@ lint: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python tools/flags_page.py docs/flags.md
+
+# In an environment of its own, so that the list holds what the project needs and nothing else.
+sbom: $(READY)
+	@$(BIN)/python -m venv build/sbom
+	build/sbom/bin/pip install --quiet cyclonedx-bom==7.5.0
+	build/sbom/bin/cyclonedx-py environment $(BIN)/python --output-reproducible --output-file sbom.cdx.json
 
 clean:
 	@rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
