@@ -17,7 +17,7 @@ _ORIENTATION = 0x0112  # EXIF's tag
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 # Bytes a pixel until the image is prepared: 3 decoded, and 12 in float32 before they are resized. Decoding alone takes
 # no more, except by the WebP decoder.
-_WORKING_BYTES, _WEBP_WORKING_BYTES = 15, 22
+_WORKING_BYTES, _WEBP_WORKING_BYTES = 15, 18
 # libjpeg's warnings at which it fills in pixels that the file lacks. Its others leave every pixel to the file, and real
 # collections are full of them: bytes between the data and the next marker, odd versions and parameters of headers.
 _PIXELS_MADE_UP = re.compile(r"Premature end of JPEG file|Corrupt JPEG data: (?!\d+ extraneous bytes)")
@@ -98,6 +98,8 @@ def _open(data: bytes) -> Any:
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None  # pixel_limit is checked instead; PIL would only warn
+    # PIL's own blocks of 16 MB come from the allocator's arena of each thread, which keeps them; larger ones do not.
+    Image.core.set_block_size(64 << 20)
     return Image.open(io.BytesIO(data), formats=_FORMATS)
 
 
@@ -142,5 +144,5 @@ def _to_bgr(image: Any) -> NDArray[np.uint8]:
     if image.mode == "F":
         raise ImageFailure("decode", "floating-point samples (mode F); convert it to 8 bit")
     image.info.pop("transparency", None)  # dropped; convert() would warn
-    rgb = np.asarray(image.convert("RGB"))
+    rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # convert() would copy RGB
     return np.ascontiguousarray(rgb[:, :, ::-1])
