@@ -29,6 +29,7 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"
 
 # A file name has at most 255 bytes; a shard's temporary name adds 90 to that of its set.
 _MAX_SET_BYTES = 160
+_LONGEST_URI = 8192  # twice Linux's longest path
 
 
 @dataclass(frozen=True)
@@ -152,10 +153,17 @@ def _find_states(uris: Sequence[str]) -> Iterator[tuple[str, FileState]]:
 
 
 def _read_list_file(source: str) -> list[str]:
+    expected = f"--images {source}: expected a UTF-8 text file of URIs"
     try:
-        lines = files.read_bytes(source).decode("utf-8-sig").split("\n")  # splitlines() would split at U+2028
+        data = files.read_bytes(source)
+        if b"\0" in data:
+            raise ValueError(f"{expected}, got zero bytes from byte {data.index(0)} on; is it cut, or no text?")
+        lines = data.decode("utf-8-sig").split("\n")  # splitlines() would split at U+2028
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"--images {source}: expected a UTF-8 text file of URIs, got: {error}") from error
+        raise ValueError(f"{expected}, got: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if len(line) > _LONGEST_URI:
+            raise ValueError(f"{expected}, got {len(line)} characters in line {number}: {line[:60]!r}...")
     return [line.strip() for line in lines if line.strip()]
 
 

@@ -272,3 +272,18 @@ def test_a_corpus_may_lack_some_of_its_folders(here: Path) -> None:
         ("train2014", "COCO_train2014_000000000009"),
         ("val2014", "COCO_val2014_000000000042"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"photos/a.jpg\n" + bytes(1000), "got zero bytes from byte 13 on"),
+        (b"photos/a.jpg\n" + b"x" * 9000, "got 9000 characters in line 2: 'xxx"),
+        (b"photos/caf\xe9.jpg\n", "codec can't decode"),
+    ],
+)
+def test_a_list_file_that_is_no_list_is_refused_in_one_short_line(here: Path, content: bytes, words: str) -> None:
+    Path("list.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"--images list\.txt: expected a UTF-8 text file of URIs") as raised:
+        list_images(["list.txt"])
+    assert words in str(raised.value) and len(str(raised.value)) < 300
