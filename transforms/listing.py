@@ -153,18 +153,16 @@ def _find_states(uris: Sequence[str]) -> Iterator[tuple[str, FileState]]:
 
 
 def _read_list_file(source: str) -> list[str]:
-    expected = f"--images {source}: expected a UTF-8 text file of URIs"
+    expected = f"--images {source}: expected a UTF-8 text file of URIs, got"
     try:
-        data = files.read_bytes(source)
-        if b"\0" in data:
-            raise ValueError(f"{expected}, got zero bytes from byte {data.index(0)} on; is it cut, or no text?")
-        lines = data.decode("utf-8-sig").split("\n")  # splitlines() would split at U+2028
+        lines = files.read_bytes(source).split(b"\n")  # splitlines() of text would split at U+2028
+        for number, line in enumerate(lines, start=1):
+            if len(line) > _LONGEST_URI:
+                raise ValueError(f"{expected} {len(line)} bytes in line {number}: {line[:60]!r}...")
+        uris = [line.decode("utf-8-sig" if number == 0 else "utf-8").strip() for number, line in enumerate(lines)]
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{expected}, got: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if len(line) > _LONGEST_URI:
-            raise ValueError(f"{expected}, got {len(line)} characters in line {number}: {line[:60]!r}...")
-    return [line.strip() for line in lines if line.strip()]
+        raise ValueError(f"{expected}: {error}") from error
+    return list(filter(None, uris))
 
 
 def _folder_entries(folder: str) -> Iterator[tuple[str, FileState]]:
