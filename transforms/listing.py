@@ -158,7 +158,7 @@ def _read_list_file(source: str) -> list[str]:
         lines = files.read_bytes(source).split(b"\n")  # splitlines() of text would split at U+2028
         for number, line in enumerate(lines, start=1):
             if len(line) > _LONGEST_URI:
-                raise ValueError(f"{expected} {len(line)} bytes in line {number}: {line[:60]!r}...")
+                raise ValueError(f"{expected} {len(line)} bytes in line {number}: {line[:20]!r}...")
         uris = [line.decode("utf-8-sig" if number == 0 else "utf-8").strip() for number, line in enumerate(lines)]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{expected}: {error}") from error
