@@ -35,6 +35,7 @@ DEV = [
     *WORKER,
     *TENSORFLOW,
     "gcp-storage-emulator",
+    "hypothesis",
     "mypy",
     "pytest",
     "pytest-timeout",
