@@ -3,7 +3,7 @@
     python -m benchmarks.kills --kills 200
 
 The whole program runs, with a narrow network on a small corpus with captions and a broken image, and makes every
-output. Each output begins with a run that is killed; each rerun is killed with probability 1/2, until one may end. The
+output. Each output begins with a run that is killed; each rerun is killed with probability 3/4, until one may end. The
 moments are uniform over the time that a clean run takes, from the start of its process. Exit status: 1 if an output
 differs from a clean run's in any file, if an unfinished file remains, or if a run that was not killed fails.
 """
@@ -38,6 +38,7 @@ _SETS = ("train2014", "val2014", "test2015")
 _SPLITS = ("train", "restval", "val", "test")
 _IMAGES, _SHARDS = 4, 3
 _SIDE_BY_SIDE = 2
+_RERUN_IS_KILLED = 0.75
 # What a run was at when it was killed.
 START, SHARDS, EXPORTS, END = "start", "shards", "exports", "end"
 
@@ -80,14 +81,28 @@ def start(corpus: Path, output: Path, log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=stream)
 
 
-def kill_and_rerun(corpus: Path, output: Path, kills: int, seconds: float, clean: Path, seed: str) -> Outcome:
-    """Make an output by runs that are killed within so many seconds of their start, and a last one that ends."""
-    log, outcome, rng = output.with_suffix(".log"), Outcome(), random.Random(seed)
+@dataclass(frozen=True)
+class Task:
+    """One output to make: how many of its runs are killed, within so many seconds of their start, until a deadline."""
+
+    output: Path
+    kills: int
+    seconds: float
+    deadline: float
+    seed: str
+
+
+def kill_and_rerun(corpus: Path, clean: Path, task: Task) -> Outcome:
+    """Make an output by runs that are killed and a last one that ends; compare it with that of a clean run."""
+    output, log = task.output, task.output.with_suffix(".log")
+    outcome, rng = Outcome(), random.Random(task.seed)
+    if time.monotonic() > task.deadline:
+        return outcome
     try:
-        while outcome.kills.total() < kills:  # a rerun of little work may end before its moment
+        while outcome.kills.total() < task.kills:  # a rerun of little work may end before its moment
             process = start(corpus, output, log)
             try:
-                check(process.wait(rng.uniform(0, seconds)), log)
+                check(process.wait(rng.uniform(0, task.seconds)), log)
             except subprocess.TimeoutExpired:
                 outcome.kills[activity(output, process.pid)] += 1
                 process.kill()
@@ -96,6 +111,8 @@ def kill_and_rerun(corpus: Path, output: Path, kills: int, seconds: float, clean
         outcome.problem = difference(output, clean)
     except RuntimeError as error:
         outcome.problem = str(error)
+    kills = ", ".join(f"{name} {count}" for name, count in outcome.kills.items())
+    print(f"{output.name}: killed at {kills}: {outcome.problem or 'the same'}", file=sys.stderr, flush=True)
     return outcome
 
 
@@ -130,53 +147,46 @@ def difference(output: Path, clean: Path) -> str:
     return ", ".join(sorted(name for name in names if len({c.get(name, missing) for c in contents}) > 1))
 
 
-def measure(kills: int, seed: int, folder: Path) -> list[Outcome]:
-    """Kill so many runs in all; return what became of each output.
+def measure(kills: int, seed: int, minutes: float, folder: Path) -> list[Outcome]:
+    """Kill so many runs in all, but begin no output after so many minutes; return what became of each output.
 
     Raises:
         RuntimeError: a clean run failed, or two of them differ.
     """
     corpus = write_corpus(folder / "corpus")
     clean = [folder / f"clean{number}" for number in range(_SIDE_BY_SIDE)]
-    began = time.perf_counter()
+    began = time.monotonic()
     processes = [(start(corpus, output, output.with_suffix(".log")), output.with_suffix(".log")) for output in clean]
     for process, log in processes:
         check(process.wait(), log)
-    seconds = time.perf_counter() - began
+    seconds = time.monotonic() - began
     if names := difference(*clean):
         raise RuntimeError(f"two clean runs differ: {names}")
     rng = random.Random(seed)
-    rounds: list[int] = []
-    while (left := kills - sum(rounds)) > 0:
+    tasks: list[Task] = []
+    while (left := kills - sum(task.kills for task in tasks)) > 0:
         count = 1
-        while count < left and rng.random() < 0.5:
+        while count < left and rng.random() < _RERUN_IS_KILLED:
             count += 1
-        rounds.append(count)
-    with tempfile.TemporaryDirectory(dir=folder) as outputs, ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        return list(
-            pool.map(
-                lambda item: kill_and_rerun(
-                    corpus, Path(outputs, f"{item[0]}"), item[1], seconds, clean[0], f"{seed}-{item[0]}"
-                ),
-                enumerate(rounds),
-            )
-        )
+        name = f"output-{len(tasks)}"
+        tasks.append(Task(folder / name, count, seconds, began + 60 * minutes, f"{seed} {name}"))
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        outcomes = list(pool.map(lambda task: kill_and_rerun(corpus, clean[0], task), tasks))
+    return [outcome for outcome in outcomes if outcome.kills or outcome.problem]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print how many kills left no trace, what the runs were at, and each output that has a problem."""
+    """Print how many kills left no trace, and what the runs were at; on stderr a line an output, with its problem."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=60, help="begin no output later; the kills are then fewer")
     parser.add_argument("--dir", help="folder for the outputs, 12 MB each (default: the system's)")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
-        outcomes = measure(args.kills, args.seed, Path(folder))
+        outcomes = measure(args.kills, args.seed, args.minutes, Path(folder))
     total = sum((outcome.kills for outcome in outcomes), Counter[str]())
     good = sum(outcome.kills.total() for outcome in outcomes if not outcome.problem)
-    for number, outcome in enumerate(outcomes):
-        if outcome.problem:
-            print(f"output {number}, killed {outcome.kills.total()} times: {outcome.problem}")
     at = ", ".join(f"{name} {total[name]}" for name in (START, SHARDS, EXPORTS, END))
     print(f"killed at: {at}")
     print(f"{good} of {total.total()} kills, in {len(outcomes)} outputs: each output byte for byte that of a clean run")

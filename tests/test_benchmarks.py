@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import detector, end_to_end, feeding, straight_port
+from benchmarks import bit_flips, detector, end_to_end, feeding, kills, straight_port
 from benchmarks.deviation import deviation, together
 from benchmarks.full_size_weights import caffe_layers, calibrate, random_network, write_caffemodel
 from benchmarks.gpu import busy_between, busy_samples
@@ -24,7 +26,7 @@ from region_features.detector.architecture import Architecture, Stage
 from region_features.detector.preprocess import prepare
 from region_features.records.region_record import RegionRecord
 from region_features.records.settings import SelectionRule
-from tests.conftest import TINY_WEIGHTS, write_photo
+from tests.conftest import TINY_WEIGHTS, tree_bytes, write_photo
 
 # A network that detectron2 can build (the depth of ResNet-50, widths that double), as narrow as possible.
 NARROW = Architecture(
@@ -201,3 +203,68 @@ def test_rows_of_other_machines_stay_where_they_are() -> None:
     assert text == f"x\n<!-- t -->\n{expected}\n<!-- end of t -->\ny"
     with pytest.raises(ValueError, match="add both"):
         with_rows("x <!-- t -->", table(("a", "cpu")))
+
+
+# A program with an unfinished file, which it deletes at its end with those of the killed ones, or without.
+SLOW_PROGRAM = """
+import os, pathlib, sys, time
+out = pathlib.Path(sys.argv[1])
+out.mkdir(exist_ok=True)
+(out / f".tmp-{os.getpid()}").touch()
+time.sleep(1)
+(out / "result").write_text("whole")
+for path in out.glob(PATTERN):
+    path.unlink()
+"""
+
+
+class KilledInMidWork(subprocess.Popen[bytes]):
+    """A process that is waited for until it is in the midst of its work, where there is a limit to the wait."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        while timeout is not None:
+            if Path(str(self.args[-1]), f".tmp-{self.pid}").exists():  # type: ignore[index]
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            time.sleep(0.01)
+        return super().wait()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_sound"), [('".tmp-*"', True), ('f".tmp-{os.getpid()}"', False)], ids=["cleans up", "leaves files"]
+)
+def test_kills_that_leave_a_trace_are_counted(
+    pattern: str,
+    is_sound: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    program = SLOW_PROGRAM.replace("PATTERN", pattern)
+
+    def start(_: Path, output: Path, log: Path) -> subprocess.Popen[bytes]:
+        log.touch()
+        return KilledInMidWork([sys.executable, "-S", "-c", program, str(output)])
+
+    monkeypatch.setattr(kills, "start", start)
+    assert kills.main(["--kills", "2", "--dir", str(tmp_path)]) == (0 if is_sound else 1)
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[0] == "killed at: start 2, shards 0, exports 0, end 0"
+    assert shown.out.splitlines()[1].startswith("2 of 2 kills" if is_sound else "0 of 2 kills")
+    assert (".tmp-" in shown.err) is not is_sound
+
+
+def test_flipped_bits_of_an_output_are_found(tmp_path: Path) -> None:
+    log, output = tmp_path / "log", tmp_path / "out"
+    kills.check(kills.start(kills.write_corpus(tmp_path / "corpus"), output, log).wait(), log)
+    before = tree_bytes(output)
+    flipped, missed = bit_flips.measure(output, 4, seed=0)
+    assert flipped.total() == 4 and missed == []
+    assert tree_bytes(output) == before
+
+
+def test_a_flipped_bit_that_verify_overlooks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"\0")
+    monkeypatch.setattr(bit_flips, "complaint", lambda _: "")
+    _, missed = bit_flips.measure(tmp_path, 2, seed=0)
+    assert len(missed) == 2 and missed[0].startswith("file, bit ") and missed[0].endswith(": not found")
+    assert (tmp_path / "file").read_bytes() == b"\0"
