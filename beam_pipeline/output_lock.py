@@ -19,6 +19,7 @@ from transforms import files
 from transforms.beam_private import gcs_client
 
 LOCK = f"{files.TEMP_PREFIX}lock"
+LOCK_FILES = (LOCK, f"{LOCK}.owner")
 LEASE_SECONDS = 300.0
 _HEARTBEAT_SECONDS = 60.0
 

@@ -11,6 +11,7 @@ from beam_pipeline.environment import how_to_install, missing_modules
 from beam_pipeline.exports import CAPTIONS, DEFAULT_OUTPUTS, EXPORTS, SHARDS, requested_exports
 from beam_pipeline.inputs import Inputs, read_captions, read_inputs
 from beam_pipeline.layout import Layout
+from beam_pipeline.output_lock import LOCK_FILES
 from beam_pipeline.provenance import describe_run, read_previous
 from beam_pipeline.usage import UsageError
 from region_features.exports.base import Export, Target
@@ -254,6 +255,6 @@ def commit(job: Job) -> None:
 
 
 def delete_temporaries(job: Job) -> None:
-    """Delete what killed attempts left behind."""
+    """Delete what killed attempts left behind; the lock stays until its holder ends."""
     for folder in (job.layout.output, job.layout.shards, job.layout.annotations):
-        files.delete_temporaries(folder)
+        files.delete_temporaries(folder, spare=LOCK_FILES)

@@ -11,7 +11,7 @@ import shutil
 import stat
 import tempfile
 import uuid
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 from zipfile import ZipInfo
@@ -266,14 +266,19 @@ def delete_files(paths: Iterable[str]) -> None:
         FileSystems.delete(present)
 
 
-def delete_temporaries(folder: str, prefix: str = TEMP_PREFIX, suffix: str = "") -> None:
-    """Delete unfinished work in a folder: files, and local folders, whose names begin and end so."""
+def delete_temporaries(
+    folder: str, prefix: str = TEMP_PREFIX, suffix: str = "", spare: Container[str] = frozenset()
+) -> None:
+    """Delete unfinished work in a folder: files, and local folders, whose names begin and end so; spare some names."""
+
+    def goes(name: str) -> bool:
+        return name.startswith(prefix) and name.endswith(suffix) and name not in spare
+
     if is_remote(folder):
-        names = [name for name in list_folder(folder) if name.startswith(prefix) and name.endswith(suffix)]
-        delete_files(join(folder, name) for name in names)
+        delete_files(join(folder, name) for name in filter(goes, list_folder(folder)))
     elif os.path.isdir(folder):
         for entry in list(os.scandir(folder)):
-            if entry.name.startswith(prefix) and entry.name.endswith(suffix):
+            if goes(entry.name):
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path)
                 else:

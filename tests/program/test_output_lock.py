@@ -17,6 +17,7 @@ from google.api_core.exceptions import NotFound, PreconditionFailed
 from beam_pipeline import output_lock
 from beam_pipeline.output_lock import LOCK, Lease, lock_output
 from beam_pipeline.pipeline import main
+from beam_pipeline.preflight import Job, delete_temporaries
 from beam_pipeline.usage import UsageError
 from tests.conftest import ROOT, TINY_WEIGHTS, write_photo
 from tests.samples.fakes import FakeHandler, fake_prepare
@@ -62,6 +63,25 @@ def test_a_killed_owner_holds_nothing(tmp_path: Path) -> None:
     with lock_output(str(out)):
         assert json.loads((out / f"{LOCK}.owner").read_text())["pid"] == os.getpid()
     assert list(out.iterdir()) == []
+
+
+def test_a_run_that_deletes_unfinished_files_holds_its_output_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    refusals = []
+
+    def delete_and_start_another(job: Job) -> None:
+        (out / ".tmp-left").touch()
+        delete_temporaries(job)
+        assert [path.name for path in sorted(out.glob(".tmp-*"))] == [LOCK, f"{LOCK}.owner"]
+        with pytest.raises(UsageError, match="another run is writing to it") as refused, lock_output(str(out)):
+            pass
+        refusals.append(refused.value)
+
+    monkeypatch.setattr("beam_pipeline.pipeline.delete_temporaries", delete_and_start_another)
+    assert main(flags_of(tmp_path, out), FakeHandler(), fake_prepare) == 0
+    assert len(refusals) == 1 and not list(out.glob(".tmp-*"))
 
 
 def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:
