@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from beam_pipeline.config import Config
 from beam_pipeline.usage import UsageError
+from region_features.download.http import shown
 from region_features.formats.boxes import parse_boxes
 from region_features.formats.karpathy import check_test1k_ids, parse_dataset, parse_test1k_ids
 from region_features.records.coco import CAPTIONS_FILE, TEST1K_FILE
@@ -118,7 +119,9 @@ class Inputs:
                 where = f"no boxes in {self.given_boxes.file.uri} and will be failures"
                 notes.append(f"{missing} of {len(images)} images have {where}")
         if self.weights and not self.weights.attributes:
-            notes.append(f"{config.weights} has no attribute head: attrs, attrs_id and attrs_conf are zeros")
+            notes.append(
+                f"{shown(config.weights or '')} has no attribute head: attrs, attrs_id and attrs_conf are zeros"
+            )
         return tuple(notes)
 
 
@@ -219,4 +222,4 @@ def _read(action: Callable[[str], T], path: str, flag: str) -> T:
         return action(path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UsageError(f"{flag} {path}: expected a readable file, got: {reason}; check the path") from error
+        raise UsageError(f"{flag} {shown(path)}: expected a readable file, got: {reason}; check the path") from error

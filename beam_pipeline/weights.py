@@ -12,6 +12,7 @@ from region_features.detector.weights.messages import printable
 from region_features.detector.weights.safetensors_file import encode_weights
 from region_features.detector.weights.state import Weights
 from region_features.detector.weights.weights_file import read_weights
+from region_features.download.http import shown
 from transforms import files
 from transforms.weights_cache import local_copy
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        print(f"beam_pipeline.weights: {error.filename or args.source}: {reason}", file=sys.stderr)
+        print(f"beam_pipeline.weights: {error.filename or shown(args.source)}: {reason}", file=sys.stderr)
         return 2
     except ValueError as error:
         print(f"beam_pipeline.weights: {one_line(error)}", file=sys.stderr)
@@ -72,7 +73,7 @@ def convert(source: str, target: str) -> str:
     with local_copy(source) as path:
         if not files.is_remote(target) and os.path.exists(target) and os.path.samefile(path, target):
             raise ValueError(f"{target}: expected another file than the one that is converted")
-        weights = read_weights(path, source)
+        weights = read_weights(path, shown(source))
         metadata = {SOURCE_SHA256: files.sha256_of(path), SOURCE_FORMAT: weights.format}
         size = files.publish_bytes(target, encode_weights(weights.state, metadata))
     return f"{target}: {size} bytes, {depth(weights.architecture)} from {weights.format}, {_attributes(weights)}"
@@ -86,9 +87,9 @@ def inspect(source: str) -> str:
         OSError: the file cannot be read or fetched.
     """
     with local_copy(source) as path:
-        weights = read_weights(path, source)
+        weights = read_weights(path, shown(source))
         rows = {
-            "file": source,
+            "file": shown(source),
             "format": weights.format,
             "network": depth(weights.architecture),
             "blocks": ", ".join(str(stage.blocks) for stage in weights.architecture.stages),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from region_features.detector.device import choose_device
 from region_features.detector.errors import DetectionError, DeviceLostError
+from region_features.download.http import shown
 from region_features.records.detector_config import DetectorConfig
 from region_features.records.failure import ImageFailure
 from region_features.records.prepared_image import Prepare, PreparedImage
@@ -106,23 +107,24 @@ def check_weights(weights: str, config: DetectorConfig | None = None) -> Weights
     """
     from region_features.detector.weights.weights_file import read_weights
 
+    name = shown(weights)
     with local_copy(weights) as path:
         sha256 = files.sha256_of(path)
         if config:
-            _check_checkpoint(path, weights, config)
+            _check_checkpoint(path, name, config)
             return WeightsFacts(sha256, "detectron2-checkpoint", attributes=False)
-        content = read_weights(path, weights)
+        content = read_weights(path, name)
         return WeightsFacts(sha256, content.format, content.architecture.has_attribute_head)
 
 
-def _check_checkpoint(path: str, weights: str, config: DetectorConfig) -> None:
+def _check_checkpoint(path: str, name: str, config: DetectorConfig) -> None:
     from region_features.detector.weights.weights_file import read_checkpoint
 
-    arrays = read_checkpoint(path, weights)
+    arrays = read_checkpoint(path, name)
     if importlib.util.find_spec("detectron2"):
         from region_features.detector.detectron2.detector import check_checkpoint
 
-        check_checkpoint(config, arrays, weights)
+        check_checkpoint(config, arrays, name)
 
 
 def detect_each(detect: Callable[[Sequence[PreparedImage]], Sequence[Any]], batch: Sequence[Example]) -> list[Any]:

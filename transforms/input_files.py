@@ -13,6 +13,7 @@ from zipfile import ZipInfo
 from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
+from region_features.download.http import shown
 from transforms import files
 
 UNKNOWN_SIZE = -1
@@ -39,8 +40,8 @@ class PinnedFile(NamedTuple):
         """Raise a ValueError if this is not the hash of the content that was checked."""
         if sha256 != self.sha256:
             raise ValueError(
-                f"{self.uri}: expected the content that was checked before the start (SHA-256 {self.sha256}), got "
-                f"another ({sha256}): it was replaced during the run; put it back, or start afresh with --overwrite"
+                f"{shown(self.uri)}: expected the content that was checked before the start (SHA-256 {self.sha256}), "
+                f"got another ({sha256}): it was replaced during the run; put it back, or start afresh with --overwrite"
             )
 
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from region_features.download.http import DownloadError, discard, download, forget
+from region_features.download.http import DownloadError, discard, download, forget, shown
 from transforms import files
 from transforms.input_files import PinnedFile
 
@@ -39,12 +39,14 @@ def split_url(uri: str) -> tuple[str, str | None]:
     url, _, fragment = uri.partition("#")
     parts = urlsplit(url)
     if not parts.hostname:
-        raise ValueError(f"{uri}: expected https://HOST/PATH, got no host")
+        raise ValueError(f"{shown(uri)}: expected https://HOST/PATH, got no host")
     if parts.scheme.lower() == "http" and parts.hostname not in _THIS_MACHINE:
-        raise ValueError(f"{uri}: expected https://, since what plain http brings may have been changed on the way")
+        raise ValueError(
+            f"{shown(uri)}: expected https://, since what plain http brings may have been changed on the way"
+        )
     match = _HASH.fullmatch(fragment)
     if fragment and not match:
-        raise ValueError(f"{uri}: expected #sha256= and 64 hex digits after the address, got #{fragment}")
+        raise ValueError(f"{shown(uri)}: expected #sha256= and 64 hex digits after the address, got #{fragment}")
     return url, match[1].lower() if match else None
 
 
@@ -88,19 +90,19 @@ def _download(url: str, sha256: str | None, entry: str, note: Callable[[str], No
     def progress(have: int, size: int | None) -> None:
         nonlocal noted
         if not noted:
-            note(f"fetching {url} into {os.path.dirname(entry)}: {have} of {size or 'unknown'} bytes are there")
+            note(f"fetching {shown(url)} into {os.path.dirname(entry)}: {have} of {size or 'unknown'} bytes are there")
         noted = True
 
     size = download(url, part, progress, note)
     if sha256 is None and size is None:
         discard(part)
         raise DownloadError(
-            f"{url}: the server does not say how long the file is, so a cut one cannot be told; add #sha256=HEX"
+            f"{shown(url)}: the server does not say how long the file is, so a cut one cannot be told; add #sha256=HEX"
         )
     actual = files.sha256_of(part) if sha256 else None
     if actual != sha256:
         discard(part)
-        raise DownloadError(f"{url}: expected SHA-256 {sha256}, got {actual}; nothing is kept of it")
+        raise DownloadError(f"{shown(url)}: expected SHA-256 {sha256}, got {actual}; nothing is kept of it")
     forget(part)
     os.replace(part, entry)
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 T = TypeVar("T")
 # Tries in a row that may bring next to nothing; the pauses between them add up to half a minute.
@@ -54,6 +55,18 @@ class RemoteFile:
     url: str
     size: int | None  # bytes; None if the server does not say
     validator: str | None  # strong ETag, else Last-Modified, which change with the file; None if it has neither
+
+
+def shown(uri: str) -> str:
+    """Return an http(s) address for messages, without its user, password and query; any other URI as it is.
+
+    A signed address carries its signature in the query.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme.lower() not in ("http", "https"):
+        return uri
+    host, query = parts.netloc.rpartition("@")[2], "..." if parts.query else ""
+    return urlunsplit(parts._replace(netloc=host, query=query))
 
 
 def probe(url: str, note: Callable[[str], None]) -> RemoteFile:
@@ -115,10 +128,10 @@ def _retry(attempt: Callable[[], T], reached: Callable[[], int], url: str, note:
             furthest = max(furthest, now)
             if failed == TRIES:
                 raise DownloadError(
-                    f"{url}: {error}; given up after {TRIES} tries, run the same command again to go on"
+                    f"{shown(url)}: {error}; given up after {TRIES} tries, run the same command again to go on"
                 ) from error
             pause = min(2 ** (failed - 1), _LONGEST_PAUSE)
-            note(f"{url}: {error}; trying again in {pause} s")
+            note(f"{shown(url)}: {error}; trying again in {pause} s")
             sleep(pause)
 
 
@@ -178,10 +191,12 @@ def _open(url: str, headers: dict[str, str]) -> Any:
         answer = f"the server answers {error.code} {error.reason}"
         if error.code in _TEMPORARY_STATUS:
             raise _TemporaryError(answer) from error
-        raise DownloadError(f"{url}: expected the file, {answer}; check the address") from error
+        raise DownloadError(f"{shown(url)}: expected the file, {answer}; check the address") from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
-            raise DownloadError(f"{url}: expected a certificate that can be trusted, got: {error.reason}") from error
+            raise DownloadError(
+                f"{shown(url)}: expected a certificate that can be trusted, got: {error.reason}"
+            ) from error
         raise _TemporaryError(f"no connection: {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
         raise _TemporaryError(f"no connection: {error!r}") from error

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from beam_pipeline.pipeline import main
+from beam_pipeline.weights import main as inspect_weights
 from region_features.download.http import DownloadError
-from tests.conftest import TINY_WEIGHTS
+from tests.conftest import TINY_WEIGHTS, tree_bytes, write_photo
 from tests.samples.file_server import Answer, FileServer, serving
 from tests.samples.pinned import pin
 from transforms.detection import check_weights
@@ -215,3 +217,24 @@ def test_weights_of_an_address_are_checked_like_a_file(server: FileServer, capsy
     server.files["/short"] = TINY_WEIGHTS.read_bytes()[:1000]
     with pytest.raises(ValueError, match=f"^{server.base}/short: "):
         check_weights(f"{server.base}/short")
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", TINY_WEIGHTS.read_bytes()])
+@pytest.mark.parametrize("name", ["/w", "/gone"])
+def test_a_secret_in_an_address_reaches_no_output(
+    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes
+) -> None:
+    server.files[f"/w?signature={SECRET}"] = content
+    address = server.base.replace("://", f"://user:{SECRET}@") if name == "/w" else server.base
+    flags = ["--images", str(tmp_path), "--output", str(tmp_path / "out")]
+    write_photo(tmp_path / "a.png", 1)
+    weights = f"{address}{name}?signature={SECRET}"
+    for uri in (weights, f"{weights}#sha256={'0' * 64}", f"{weights}#md5=1"):
+        main([*flags, "--weights", uri])
+        inspect_weights(["inspect", uri])
+    printed = "".join(capsys.readouterr())
+    assert name in printed and SECRET not in printed
+    assert all(SECRET.encode() not in data for data in tree_bytes(tmp_path).values())
