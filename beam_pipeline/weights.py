@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from beam_pipeline.process import run_command
 from beam_pipeline.usage import Parser, one_line
 from region_features.detector.architecture import Architecture
 from region_features.detector.weights.messages import printable
@@ -125,4 +126,4 @@ def _attributes(weights: Weights) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_command("beam_pipeline.weights"))

@@ -51,7 +51,10 @@ def read_shard(path: str) -> Iterator[bytes]:
 def refuse_bad_values(record: RegionRecord, uri: str) -> RegionRecord | ImageFailure:
     """Return the record, or a failure of stage `record` where a value of it is not finite or out of its range."""
     problem = next(check_record(record, uri), None)
-    return record if problem is None else ImageFailure("record", problem.message)
+    if problem is None:
+        return record
+    # The failure names the image already, and equal reasons of many images are counted together.
+    return ImageFailure("record", problem.message.removeprefix(f"{uri}, image {record.img_id}").lstrip(",: "))
 
 
 @dataclass
