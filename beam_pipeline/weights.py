@@ -44,9 +44,7 @@ def main(argv: Sequence[str]) -> int:
     inspect_parser.add_argument("source", metavar="FILE", help="weights of any known format")
     try:
         args = parser.parse_args(argv)
-        print(convert(args.source, args.target) if args.command == "convert" else inspect(args.source))
-    except BrokenPipeError:
-        raise
+        answer = convert(args.source, args.target) if args.command == "convert" else inspect(args.source)
     except OSError as error:
         reason = error.strerror or str(error)
         print(f"beam_pipeline.weights: {error.filename or shown(args.source)}: {reason}", file=sys.stderr)
@@ -54,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
     except ValueError as error:
         print(f"beam_pipeline.weights: {one_line(error)}", file=sys.stderr)
         return 2
+    print(answer)
     return 0
 
 

@@ -45,6 +45,16 @@ class PinnedFile(NamedTuple):
             )
 
 
+def content_sha256(uri: str) -> str:
+    """Return the hex SHA-256 of an input file, or of an entry of a zip archive.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: the archive is damaged.
+    """
+    return hashlib.sha256(files.read_bytes(uri)).hexdigest()
+
+
 class FileState(NamedTuple):
     """What a listing says of a file.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,6 +9,7 @@ from dataclasses import replace
 from region_features.records.plan import ImageRef, Plan, ShardKey, input_digest
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms import files
+from transforms.input_files import content_sha256
 from transforms.publication import vouches_for
 
 Published = dict[ShardKey, ShardStats]
@@ -55,9 +55,10 @@ def find_unchanged(folder: str, earlier: Plan, plan: Plan, note: Callable[[str],
     Raises:
         ValueError: a stats file is damaged; names it.
     """
+    differing = {key: refs for key, refs in earlier.shards.items() if refs != plan.shards.get(key, refs)}
     candidates = {}
-    for key, stats in read_published(folder, earlier).items() if earlier.shards != plan.shards else ():
-        changed = _changed(stats, earlier.shards[key], plan.shards.get(key, ()))
+    for key, stats in (read_published(folder, Plan(earlier.settings, differing)) if differing else {}).items():
+        changed = _changed(stats, differing[key], plan.shards[key])
         if changed:
             candidates[key] = stats, changed
     if candidates:
@@ -75,21 +76,20 @@ def _changed(stats: ShardStats, before: Iterable[ImageRef], now: Iterable[ImageR
     """List (URI, SHA-256 of its record) of images whose version alone differs; none if more differs anywhere."""
     sha256 = dict(zip(stats.ids, stats.image_sha256, strict=True))
     changed = []
-    before, now = list(before), list(now)
-    if [replace(ref, version="") for ref in before] != [replace(ref, version="") for ref in now]:
-        return []
     for old, new in zip(before, now, strict=True):
-        if old.version != new.version:
-            if not sha256.get(new.img_id):
-                return []  # without a record, or with an imported one
-            changed.append((new.uri, sha256[new.img_id]))
+        if old == new:
+            continue
+        # No hash: the image has no record, or an imported one.
+        if replace(old, version=new.version) != new or not sha256.get(new.img_id):
+            return []
+        changed.append((new.uri, sha256[new.img_id]))
     return changed
 
 
 def _is_same(image: tuple[str, str]) -> bool:
     uri, sha256 = image
     try:
-        return hashlib.sha256(files.read_bytes(uri)).hexdigest() == sha256
+        return content_sha256(uri) == sha256
     except (OSError, ValueError):
         return False
 

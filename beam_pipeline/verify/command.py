@@ -166,8 +166,6 @@ def main(argv: Sequence[str]) -> int:
     except UsageError as error:
         print(f"verify: {one_line(error)}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        raise
     except OSError as error:
         print(f"verify: cannot read on: {error}", file=sys.stderr)
         return 1

@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from beam_pipeline.output_folder import OutputFolder
 from region_features.records.plan import ImageRef
 from region_features.validation.record import Problem
-from transforms import files
-from transforms.input_files import FileState, find_states
+from transforms.input_files import FileState, content_sha256, find_states
 
 
 def check_inputs(output: OutputFolder, threads: int) -> Iterator[Problem]:
@@ -49,7 +48,7 @@ def check_inputs(output: OutputFolder, threads: int) -> Iterator[Problem]:
 
 def _check_content(uri: str, sha256: str) -> Iterator[Problem]:
     try:
-        actual = files.digest_of_bytes(files.read_bytes(uri))["sha256"]
+        actual = content_sha256(uri)
     except (OSError, ValueError) as error:
         yield Problem("inputs", f"{uri}: cannot be read: {error}")
         return

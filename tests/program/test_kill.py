@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, TINY_WEIGHTS, tree_bytes, write_photo
+from tests.samples.program import whole_shards
 
 SHARDS = 5
 PROGRAM = """
@@ -25,10 +26,6 @@ def start(photos: Path, out: Path, seconds: float) -> subprocess.Popen[bytes]:
     flags = ["--images", photos, "--output", out, "--weights", TINY_WEIGHTS, "--num_shards", SHARDS, "--batch_size", 2]
     flags += ["--failure_threshold", 0.5]
     return subprocess.Popen([sys.executable, "-c", PROGRAM, str(seconds), *map(str, flags)], cwd=ROOT)
-
-
-def whole_shards(out: Path) -> list[str]:
-    return sorted(path.name for path in (out / "tfrecord").glob("*.stats.json"))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, TINY_WEIGHTS, tree_bytes, write_photo
+from tests.samples.program import whole_shards
 
 PROGRAM = """
 import sys
@@ -32,10 +33,6 @@ def start(photos: Path, out: Path, seconds: float) -> subprocess.Popen[str]:
     flags = ["--images", photos, "--output", out, "--weights", TINY_WEIGHTS, "--num_shards", SHARDS, "--batch_size", 2]
     command = [sys.executable, "-c", PROGRAM, str(seconds), *map(str, flags)]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def whole_shards(out: Path) -> list[str]:
-    return sorted(path.name for path in (out / "tfrecord").glob("*.stats.json"))
 
 
 @pytest.fixture

@@ -14,3 +14,8 @@ VOLTA = Path("resnet101_faster_rcnn_genome_imgfeats") / "volta"
 def run(*flags: object) -> int:
     """Run the program with these flags; return its exit status."""
     return main([*map(str, flags), "--weights", str(TINY_WEIGHTS)], FakeHandler(), fake_prepare)
+
+
+def whole_shards(out: Path) -> list[str]:
+    """List the stats files of an output, which mark its whole shards."""
+    return sorted(path.name for path in (out / "tfrecord").glob("*.stats.json"))
