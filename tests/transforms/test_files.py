@@ -165,7 +165,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path) -> None:
     assert all(name.startswith(files.TEMP_PREFIX) for name in left)
 
 
-def test_nothing_can_be_published(tmp_path: Path) -> None:
+def test_an_empty_file_is_published_into_new_folders(tmp_path: Path) -> None:
     path = str(tmp_path / "deep" / "er" / "empty")
     assert files.publish_bytes(path, []) == 0
     assert files.read_bytes(path) == b""
