@@ -25,20 +25,24 @@ _HEARTBEAT_SECONDS = 60.0
 
 
 @contextlib.contextmanager
-def lock_output(output: str) -> Iterator[None]:
-    """Hold the output folder for as long as the block takes; other file systems than these two have no lock.
+def lock_output(output: str, flag: str = "--output ") -> Iterator[None]:
+    """Hold a folder for as long as the block takes; other file systems than these two have no lock.
+
+    Args:
+        output: the folder.
+        flag: what stands before it in messages.
 
     Raises:
         UsageError: another run holds it, and which; or the folder cannot be made.
     """
     if output.startswith("gs://"):
         bucket, _, folder = output.removeprefix("gs://").partition("/")
-        with Lease(gcs_client().bucket(bucket), f"{folder.rstrip('/')}/{LOCK}".lstrip("/")):
+        with Lease(gcs_client().bucket(bucket), f"{folder.rstrip('/')}/{LOCK}".lstrip("/"), flag):
             yield
     elif files.is_remote(output):
         yield
     else:
-        with _locked_folder(output):
+        with _locked_folder(output, flag):
             yield
 
 
@@ -51,11 +55,11 @@ def _refusal(where: str, owner: object) -> UsageError:
     if isinstance(owner, dict) and {"pid", "host", "since"} <= owner.keys():
         minutes = (time.time() - float(owner["since"])) / 60
         who = f"process {owner['pid']} on {owner['host']}, for {minutes:.0f} minutes"
-    return UsageError(f"--output {where}: another run is writing to it ({who}); wait for its end, or stop it")
+    return UsageError(f"{where}: another run is writing to it ({who}); wait for its end, or stop it")
 
 
 @contextlib.contextmanager
-def _locked_folder(folder: str) -> Iterator[None]:
+def _locked_folder(folder: str, flag: str) -> Iterator[None]:
     is_new = not os.path.exists(folder)
     path = os.path.join(folder, LOCK)
     try:
@@ -63,10 +67,10 @@ def _locked_folder(folder: str) -> Iterator[None]:
         lock = FileLock(path, timeout=0)
         lock.acquire()
     except Timeout as error:
-        raise _refusal(folder, _read_json(f"{path}.owner")) from error
+        raise _refusal(flag + folder, _read_json(f"{path}.owner")) from error
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UsageError(f"--output {folder}: expected a folder to write to, got: {reason}") from error
+        raise UsageError(f"{flag}{folder}: expected a folder to write to, got: {reason}") from error
     try:
         with open(f"{path}.owner", "w", encoding="utf-8") as stream:
             json.dump(_owner(), stream)
@@ -97,13 +101,15 @@ class Lease:
     Args:
         bucket: a `google.cloud.storage.Bucket`.
         name: of the object.
+        flag: what stands before its folder in messages.
 
     Raises:
         UsageError: on entering, where another run holds it.
     """
 
-    def __init__(self, bucket: Any, name: str) -> None:
+    def __init__(self, bucket: Any, name: str, flag: str = "--output ") -> None:
         self._bucket, self._name = bucket, name
+        self._where = f"{flag}gs://{bucket.name}/{name.rpartition('/')[0]}"
         self._generation = 0
         self._owner = _owner()
         self._ended = threading.Event()
@@ -112,17 +118,16 @@ class Lease:
     def __enter__(self) -> Lease:
         from google.api_core.exceptions import PreconditionFailed
 
-        where = f"gs://{self._bucket.name}/{self._name.rpartition('/')[0]}"
         held = self._bucket.get_blob(self._name)
         if held is not None:
             owner = _parse(held.download_as_bytes())
             if owner is None or float(owner["expires"]) > time.time():
-                raise _refusal(where, owner)
+                raise _refusal(self._where, owner)
             self._generation = held.generation
         try:
             self._write()
         except PreconditionFailed as error:
-            raise _refusal(where, None) from error
+            raise _refusal(self._where, None) from error
         self._thread.start()
         return self
 

@@ -18,7 +18,7 @@ from beam_pipeline.exports import CAPTIONS
 from beam_pipeline.options import parse_args
 from beam_pipeline.output_lock import lock_output
 from beam_pipeline.preflight import Job, check, check_here, commit, delete_temporaries
-from beam_pipeline.process import INTERRUPTED, TERMINATED, Terminated, end
+from beam_pipeline.process import INTERRUPTED, TERMINATED, Stopped, Terminated, end
 from beam_pipeline.runner import Run, interrupted_message, new_run, watch
 from beam_pipeline.summary import describe_run
 from beam_pipeline.usage import UsageError, one_line
@@ -102,28 +102,51 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
     Returns:
         Exit status: 0 done, 1 the run failed, 2 wrong use.
     """
-    # Beam logs tracebacks before re-raising; we print one line instead.
-    logging.getLogger().setLevel(logging.CRITICAL)
+    silence_beam()
     try:
         config, beam_flags = parse_args(argv)
         run = new_run(beam_flags)
         with lock_output(config.output):
-            job = check(config)
-            if handler is None and run.runner is None and job.todo and not config.imports:
-                check_here(config)
-            for note in job.notes:
-                print(f"note: {note}", file=sys.stderr)
-            commit(job)
-            try:
-                return _run(run, job, handler, prepare_image)
-            except KeyboardInterrupt:
-                status, message = INTERRUPTED, interrupted_message(run, job)
-            except Terminated:
-                status, message = TERMINATED, interrupted_message(run, job, "terminated")
-        end(status, message)
+            return run_job(run, check(config), handler, prepare_image)
+    except Stopped as stopped:
+        end(stopped.status, str(stopped))
     except UsageError as error:
         print(f"beam_pipeline: {one_line(error)}", file=sys.stderr)
         return 2
+
+
+def silence_beam() -> None:
+    """Beam logs tracebacks before re-raising; we print one line instead."""
+    logging.getLogger().setLevel(logging.CRITICAL)
+
+
+def run_job(run: Run, job: Job, handler: ModelHandler | None = None, prepare_image: Prepare | None = None) -> int:
+    """Commit a checked run and carry it out; the caller holds the lock of its output.
+
+    Args:
+        run: an empty pipeline.
+        job: what `check` returned.
+        handler: what detects, in place of the network.
+        prepare_image: the handler's preprocessing.
+
+    Returns:
+        Exit status: 0 done, 1 the run failed.
+
+    Raises:
+        UsageError: this machine cannot do it, or the output folder cannot be written.
+        Stopped: by Ctrl-C or SIGTERM; the pipeline's thread may still be at work, so the process should end.
+    """
+    if handler is None and run.runner is None and job.todo and not job.config.imports:
+        check_here(job.config)
+    for note in job.notes:
+        print(f"note: {note}", file=sys.stderr)
+    commit(job)
+    try:
+        return _run(run, job, handler, prepare_image)
+    except KeyboardInterrupt:
+        raise Stopped(INTERRUPTED, interrupted_message(run, job)) from None
+    except Terminated:
+        raise Stopped(TERMINATED, interrupted_message(run, job, "terminated")) from None
 
 
 def _run(run: Run, job: Job, handler: ModelHandler | None, prepare_image: Prepare | None) -> int:

@@ -15,6 +15,18 @@ class Terminated(BaseException):
     """The process was sent SIGTERM; raised in the main thread."""
 
 
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM stopped a run; raised so that locks are given up before the process ends.
+
+    Attributes:
+        status: of the process.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 def _raise_terminated(*_: object) -> NoReturn:
     raise Terminated
 
