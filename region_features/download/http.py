@@ -13,15 +13,16 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
+
+from region_features.download import rate_floor
+from region_features.download.rate_floor import FlooredHTTPHandler, FlooredHTTPSHandler, TooSlowError
 
 T = TypeVar("T")
 # Tries in a row that may bring next to nothing; the pauses between them add up to half a minute.
 TRIES = 6
-# A connection that brings fewer bytes a second, on average over so many seconds, counts as cut.
-MIN_RATE, RATE_SECONDS = 1024, 60.0
 _LONGEST_PAUSE = 16
 _TIMEOUT = 60.0
 _CHUNK = 1 << 20
@@ -45,6 +46,7 @@ class SecureRedirects(urllib.request.HTTPRedirectHandler):
         """Return the redirected request."""
         if req.type == "https" and not newurl.lower().startswith("https:"):
             raise urllib.error.HTTPError(req.full_url, code, f"to {newurl}, which is not https", headers, fp)
+        fp.close()  # urllib would read the redirect's content, however long, into memory
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -99,7 +101,7 @@ def download(
 
     Raises:
         DownloadError: the server has no such file, or each of `TRIES` tries in a row was cut, or too slow, before it
-            brought what `MIN_RATE` brings in `RATE_SECONDS`; `part` stays.
+            brought what `rate_floor.MIN_RATE` brings in `RATE_SECONDS`; `part` stays.
         OSError: `part` cannot be written.
     """
     return _retry(lambda: _fetch(url, part, progress), lambda: _length(part), url, note)
@@ -119,12 +121,13 @@ def discard(part: str) -> None:
 def _retry(attempt: Callable[[], T], reached: Callable[[], int], url: str, note: Callable[[str], None]) -> T:
     """Repeat `attempt` after temporary errors, until `TRIES` in a row have reached hardly more bytes."""
     furthest, failed = reached(), 0
+    enough = int(rate_floor.MIN_RATE * rate_floor.RATE_SECONDS)
     while True:
         try:
             return attempt()
         except _TemporaryError as error:
             now = reached()
-            failed = 1 if now >= furthest + MIN_RATE * RATE_SECONDS else failed + 1
+            failed = 1 if now >= furthest + enough else failed + 1
             furthest = max(furthest, now)
             if failed == TRIES:
                 raise DownloadError(
@@ -160,17 +163,10 @@ def _fetch(url: str, part: str, progress: Callable[[int, int | None], None]) -> 
             if not have:
                 _save_description(part, remote)
             progress(have, size)
-            since, before = monotonic(), have
             while chunk := _read(response):
                 stream.write(chunk)
                 have += len(chunk)
                 progress(have, size)
-                seconds = monotonic() - since
-                if seconds >= RATE_SECONDS:
-                    if have - before < MIN_RATE * seconds:
-                        got = f"{have - before} in {seconds:.0f} s"
-                        raise _TemporaryError(f"expected at least {MIN_RATE} bytes a second, got {got}")
-                    since, before = monotonic(), have
     if size is not None and have > size:
         discard(part)
     if size is not None and have != size:
@@ -182,7 +178,7 @@ def _open(url: str, headers: dict[str, str]) -> Any:
     """Send a GET request, without reading the body; HTTPError is 416 only, the file has no such range."""
     sent = {"User-Agent": _user_agent(), "Accept-Encoding": "identity"}
     try:
-        opener = urllib.request.build_opener(SecureRedirects)
+        opener = urllib.request.build_opener(SecureRedirects, FlooredHTTPHandler, FlooredHTTPSHandler)
         return opener.open(urllib.request.Request(url, headers={**sent, **headers}), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and headers:
@@ -198,6 +194,8 @@ def _open(url: str, headers: dict[str, str]) -> Any:
                 f"{shown(url)}: expected a certificate that can be trusted, got: {error.reason}"
             ) from error
         raise _TemporaryError(f"no connection: {error.reason}") from error
+    except TooSlowError as error:
+        raise _TemporaryError(str(error)) from error
     except (OSError, http.client.HTTPException) as error:
         raise _TemporaryError(f"no connection: {error!r}") from error
 
@@ -212,6 +210,8 @@ def _user_agent() -> str:
 def _read(response: Any) -> bytes:
     try:
         return response.read1(_CHUNK)  # what is there: `read` waits for a whole chunk, for ever on a slow connection
+    except TooSlowError as error:
+        raise _TemporaryError(str(error)) from error
     except (OSError, http.client.HTTPException) as error:
         raise _TemporaryError(f"the connection was cut: {error!r}") from error
 

@@ -175,7 +175,7 @@ def test_temporary_errors_are_retried_after_growing_pauses(server: FileServer, p
 def test_a_connection_below_the_least_rate_counts_as_cut(
     server: FileServer, part: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("region_features.download.http.RATE_SECONDS", 0.3)
+    monkeypatch.setattr("region_features.download.rate_floor.RATE_SECONDS", 0.3)
     server.script = [Answer(cut=1_000_000), Answer(pause=0.02)]
     notes = fetch(server, part)
     assert part.read_bytes() == FILE
@@ -188,7 +188,7 @@ def test_a_connection_below_the_least_rate_counts_as_cut(
 def test_a_server_that_stays_slow_is_given_up(
     server: FileServer, part: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("region_features.download.http.RATE_SECONDS", 0.2)
+    monkeypatch.setattr("region_features.download.rate_floor.RATE_SECONDS", 0.2)
     server.script = [Answer(pause=0.02)] * 50
     with pytest.raises(DownloadError, match=r"expected at least 1024 bytes a second, got .*; given up after 6 tries"):
         fetch(server, part)
@@ -199,8 +199,8 @@ def test_a_server_that_stays_slow_is_given_up(
 def test_a_connection_above_the_least_rate_is_kept(
     server: FileServer, part: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("region_features.download.http.RATE_SECONDS", 0.1)
-    monkeypatch.setattr("region_features.download.http.MIN_RATE", 10)
+    monkeypatch.setattr("region_features.download.rate_floor.RATE_SECONDS", 0.1)
+    monkeypatch.setattr("region_features.download.rate_floor.MIN_RATE", 10)
     server.files["/a.zip"] = FILE[:50]
     server.script = [Answer(pause=0.01)]
     assert fetch(server, part) == []
