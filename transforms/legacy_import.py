@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import apache_beam as beam
 
 from region_features.formats.tsv import decode_tsv_row, find_rows
-from region_features.lmdb_store.reader import DATA_FILE, LmdbReader, check_tree, naming_damage, open_lmdb
+from region_features.lmdb_store.reader import DATA_FILE, LmdbReader, naming_damage, open_lmdb, stored_keys
 from region_features.lmdb_store.value_codecs import VALUE_CODECS, codec_name_of
 from region_features.records.coco import set_of_id
 from region_features.records.failure import IMPORT_STAGE, Failure, ImageFailure
 from region_features.records.item import CaptionedImage, ImageItem
-from region_features.records.key import KEYS_RECORD, lmdb_key
+from region_features.records.key import lmdb_key
 from region_features.records.plan import ImageRef, ShardKey
 from region_features.records.region_record import RegionRecord
 from transforms import files
@@ -27,7 +27,8 @@ from transforms.listing import Listing, expand_pattern, set_of_path
 
 _PEEKED_BYTES = 4096  # start of an LMDB's value, which holds the image's id
 _ROW_URI = re.compile(r"(?P<file>.*)#line=(?P<line>\d+)&offset=(?P<offset>\d+)&length=(?P<length>\d+)", re.DOTALL)
-_KEY_URI = re.compile(r"(?P<folder>.*)#key=(?P<key>.*)", re.DOTALL)
+_KEY_MARK = "#key="  # at the first one in a URI the key begins
+_KEY_URI = re.compile(r"(?P<folder>.*?)#key=(?P<key>.*)", re.DOTALL)
 
 
 def list_tsv_rows(patterns: Sequence[str]) -> Listing:
@@ -97,12 +98,15 @@ def _read_problem(ref: ImageRef) -> str | None:
 def list_lmdb_records(folder: str) -> Listing:
     """List every image of an LMDB of any form, in COCO's set that the id names, else in that of the LMDB's name.
 
-    Only the start of a value is read, for its id. A value without an id, or under the key of another id, is a failure
-    of stage `import`.
+    Only the start of a value is read, for its id. A value that cannot be read, has no id, or lies under the key of
+    another id is a failure of stage `import`.
 
     Raises:
-        ValueError: the folder holds no LMDB, a damaged one, one of an unknown form, or one without images.
+        ValueError: the folder holds no LMDB, one whose tree of keys is damaged, one of an unknown form, or one without
+            images; or no URI can tell the folder's name from the key.
     """
+    if _KEY_MARK in folder:
+        raise ValueError(f"--import_lmdb {folder}: expected a path without {_KEY_MARK!r}; rename the folder")
     refs: list[ImageRef] = []
     failures: list[Failure] = []
     ((_, state),) = find_states([os.path.join(folder, DATA_FILE)])
@@ -112,21 +116,25 @@ def list_lmdb_records(folder: str) -> Listing:
         environment = open_lmdb(folder, readahead=False)  # one page is read of each value
     except ValueError as error:
         raise ValueError(f"--import_lmdb {error}") from error
-    where = f"--import_lmdb {folder}"
-    with naming_damage(where), environment, environment.begin(buffers=True) as transaction:
-        check_tree(folder, environment, where)
-        for key, value in ((bytes(key), value) for key, value in transaction.cursor()):
-            if key == KEYS_RECORD:
-                continue
-            uri = f"{folder}#key={key.decode('utf-8', 'backslashreplace')}"
+    with environment:
+        for key in stored_keys(folder, environment, f"--import_lmdb {folder}"):
+            uri = f"{folder}{_KEY_MARK}{key.decode('utf-8', 'backslashreplace')}"
             try:
-                img_id = codec.peek(bytes(value[:_PEEKED_BYTES])) or codec.decode(bytes(value), uri).img_id
+                # A transaction each: one that met damage reads nothing more.
+                with naming_damage(uri), environment.begin(buffers=True) as transaction:
+                    value = transaction.get(key)
+                    if value is None:
+                        raise ValueError(
+                            f"{uri}: the order of the LMDB's keys is damaged, it does not lead to this one"
+                        )
+                    img_id = codec.peek(bytes(value[:_PEEKED_BYTES])) or codec.decode(bytes(value), uri).img_id
+                    num_bytes = len(value)
                 if lmdb_key(img_id) != key:
                     raise ValueError(f"{uri}: expected the key {lmdb_key(img_id)!r} of its image {img_id}")
             except ValueError as error:
                 failures.append(Failure(uri, "", IMPORT_STAGE, str(error)))
                 continue
-            refs.append(ImageRef(set_of_id(img_id) or default_set, img_id, uri, len(value), state.version))
+            refs.append(ImageRef(set_of_id(img_id) or default_set, img_id, uri, num_bytes, state.version))
     if not refs:
         reason = f"; the first of {len(failures)} unusable values: {failures[0].reason}" if failures else ""
         raise ValueError(f"--import_lmdb {folder}: expected images, found none{reason}")

@@ -1,4 +1,4 @@
-"""Check the tree of pages in an LMDB's `data.mdb`: iterating over a damaged one ends the process, without an exception.
+"""Read the keys out of an LMDB's `data.mdb`: iterating over a damaged tree of pages by lmdb ends the process.
 
 The format is that of LMDB 0.9 (`mdb.c`: MDB_page, MDB_node, MDB_meta, MDB_db) on machines of 64 bits, little-endian.
 """
@@ -19,12 +19,15 @@ _MAGIC = 0xBEEFC0DE
 _EMPTY = 2**64 - 1
 
 
-def check_pages(stream: BinaryIO, page_size: int) -> None:
+def read_keys(stream: BinaryIO, page_size: int) -> list[bytes]:
     """Walk from the root to every leaf; the pages of values are not read.
 
     Args:
         stream: of a whole `data.mdb`.
         page_size: bytes.
+
+    Returns:
+        All keys of the main database, in the order of the tree.
 
     Raises:
         ValueError: a page that the tree needs is damaged; names the page.
@@ -34,22 +37,32 @@ def check_pages(stream: BinaryIO, page_size: int) -> None:
         stream.seek(number * page_size)
         metas.append(_META.unpack(stream.read(_META.size)))
     _magic, depth, root, last_page, _ = max((meta for meta in metas if meta[0] == _MAGIC), key=lambda meta: meta[4])
+    keys: list[bytes] = []
+    walked: set[int] = set()
     pending = [(root, 1)] if root != _EMPTY else []
     while pending:
         number, level = pending.pop()
         if not 2 <= number <= last_page:
             raise ValueError(f"a page of its tree has number {number}, of {last_page + 1}")
+        if number in walked:
+            raise ValueError(f"page {number} of its tree is damaged: it comes twice")
+        walked.add(number)
         stream.seek(number * page_size)
         page = stream.read(page_size)
+        is_leaf = level == depth
         try:
-            children = list(_check_page(page, number, _LEAF if level == depth else _BRANCH, last_page))
+            nodes = list(_check_page(page, number, _LEAF if is_leaf else _BRANCH, last_page))
         except (ValueError, struct.error) as error:
             raise ValueError(f"page {number} of its tree is damaged: {error}") from error
-        pending.extend((child, level + 1) for child in children)
+        if is_leaf:
+            keys.extend(key for key, _ in nodes)
+        else:
+            pending.extend((child, level + 1) for _, child in reversed(nodes))
+    return keys
 
 
-def _check_page(page: bytes, number: int, kind: int, last_page: int) -> Iterator[int]:
-    """Check a page, and yield the pages below it."""
+def _check_page(page: bytes, number: int, kind: int, last_page: int) -> Iterator[tuple[bytes, int]]:
+    """Check a page, and yield the key of each of its nodes, with the page below a branch's node."""
     own_number, _, flags, end_of_offsets, begin_of_nodes = _PAGE.unpack_from(page)
     if own_number != number or flags & _KINDS != kind:
         raise ValueError(f"expected number {number} and kind {kind}, got {own_number} and {flags & _KINDS}")
@@ -57,9 +70,11 @@ def _check_page(page: bytes, number: int, kind: int, last_page: int) -> Iterator
         raise ValueError(f"expected offsets of nodes within {len(page)} bytes")
     for (offset,) in struct.iter_unpack("<H", page[_PAGE.size : end_of_offsets]):
         low, high, high_or_flags, key_size = _NODE.unpack_from(page, offset)
-        end = offset + _NODE.size + key_size
+        begin_of_key = offset + _NODE.size
+        end = begin_of_key + key_size
+        child = low | high << 16 | high_or_flags << 32
         if kind == _BRANCH:
-            yield low | high << 16 | high_or_flags << 32
+            pass  # its node ends with the key
         elif high_or_flags & _BIG_VALUE:
             (first,) = struct.unpack_from("<Q", page, end)
             pages = -(-(_PAGE.size + (low | high << 16)) // len(page))
@@ -70,3 +85,4 @@ def _check_page(page: bytes, number: int, kind: int, last_page: int) -> Iterator
             end += low | high << 16
         if offset < begin_of_nodes or end > len(page):
             raise ValueError(f"a node ends at byte {end} of {len(page)}")
+        yield page[begin_of_key : begin_of_key + key_size], child

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
-from region_features.lmdb_store.page_check import check_pages
+from region_features.lmdb_store.page_check import read_keys
 from region_features.lmdb_store.value_codecs import VALUE_CODECS, codec_name_of
 from region_features.records.key import KEYS_RECORD, lmdb_key
 from region_features.records.region_record import RegionRecord
@@ -58,11 +58,15 @@ def naming_damage(where: str) -> Iterator[None]:
         raise _damaged(where, error) from error
 
 
-def check_tree(folder: str, env: Any, where: str) -> None:
-    """Raise a ValueError that begins with `where` if iterating over an open LMDB would meet a damaged page."""
+def stored_keys(folder: str, env: Any, where: str) -> list[bytes]:
+    """Return all keys of an open LMDB but `keys` itself, in the order of their bytes.
+
+    Raises:
+        ValueError: a page of its tree is damaged, over which iterating would end the process; begins with `where`.
+    """
     with open(os.path.join(folder, DATA_FILE), "rb") as stream:
         try:
-            check_pages(stream, env.stat()["psize"])
+            return [key for key in read_keys(stream, env.stat()["psize"]) if key != KEYS_RECORD]
         except ValueError as error:
             raise _damaged(where, error) from error
 
@@ -98,12 +102,9 @@ class LmdbReader:
             raise ValueError(f"{self.path}: expected a record {KEYS_RECORD!r}, got none; build the LMDB again")
         return self.codec.decode_keys(data, self.path)
 
-    def stored_keys(self) -> Iterator[bytes]:
-        """Yield all keys of the database but `keys` itself, in the order of their bytes; ValueError if damaged."""
-        opened = self._opened()
-        check_tree(self.path, opened, self.path)
-        with naming_damage(self.path), opened.begin() as transaction, transaction.cursor() as cursor:
-            yield from (key for key in cursor.iternext(values=False) if key != KEYS_RECORD)
+    def stored_keys(self) -> list[bytes]:
+        """Return all keys of the database but `keys` itself, in the order of their bytes; ValueError if damaged."""
+        return stored_keys(self.path, self._opened(), self.path)
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a key, None if there is no such key; ValueError if the file is damaged."""

@@ -12,7 +12,7 @@ import pytest
 
 from beam_pipeline.pipeline import main
 from region_features.formats.volta import encode_volta
-from region_features.lmdb_store.page_check import check_pages
+from region_features.lmdb_store.page_check import read_keys
 from region_features.lmdb_store.reader import LmdbReader
 from region_features.records.failure import ImageFailure
 from tests.samples.records import assert_same, make_record
@@ -51,17 +51,23 @@ def flip(folder: Path, page: int, offset: int, count: int) -> None:
         stream.write(bytes(byte ^ 0xFF for byte in data))
 
 
-def test_a_damaged_page_refuses_the_import_in_one_line(
+def test_a_value_that_cannot_be_read_is_one_failure(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flip(folder, pages(folder, OVERFLOW)[7], 0, PAGE)
-    with pytest.raises(ValueError, match=rf"^--import_lmdb {folder}: cannot be read \(.*\); copy the LMDB or build"):
-        list_lmdb_records(str(folder))
-    assert main(["--import_lmdb", str(folder), "--output", str(tmp_path / "out")]) == 2
-    error = capsys.readouterr().err
-    assert f"--import_lmdb {folder}: cannot be read" in error and len(error.splitlines()) == 1
-    with pytest.raises(ValueError, match=rf"^{folder}: cannot be read"):
-        list(LmdbReader(str(folder)).stored_keys())
+    listing = list_lmdb_records(str(folder))
+    (failure,) = listing.failures
+    lost = failure.uri.rpartition("=")[2]
+    assert {ref.img_id for ref in listing.refs} == {*IDS} - {f"x_{lost}"}
+    assert failure.stage == "import" and failure.reason.startswith(f"{folder}#key={lost}: cannot be read (")
+    out = tmp_path / "out"
+    flags = ["--import_lmdb", str(folder), "--output", str(out), "--outputs", "tfrecord"]
+    assert main([*flags, "--failure_threshold", "0.001"]) == 1
+    assert "1 of 500 images failed, more than --failure_threshold 0.001 allows" in capsys.readouterr().err
+    assert main([*flags, "--failure_threshold", "0.002"]) == 0
+    assert (out / "failures.jsonl").read_text() == failure.to_line()
+    # What verify compares with the key list: a value that is lost is still listed.
+    assert len(LmdbReader(str(folder)).stored_keys()) == len(IDS)
 
 
 @pytest.mark.parametrize("fill", [b"\0", b"\xff"])
@@ -78,7 +84,7 @@ def test_a_lost_page_of_keys_refuses_the_import_in_one_line(
     assert f"--import_lmdb {folder}: cannot be read (page {last} of its tree is damaged" in error
     assert len(error.splitlines()) == 1
     with pytest.raises(ValueError, match=rf"^{folder}: cannot be read \(page {last} of its tree is damaged"):
-        list(LmdbReader(str(folder)).stored_keys())
+        LmdbReader(str(folder)).stored_keys()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +105,7 @@ def test_a_page_of_keys_that_contradicts_itself_is_named(folder: Path, offset: i
         stream.seek(page * PAGE + offset)
         stream.write(struct.pack(layout, value))
     with open(folder / "data.mdb", "rb") as stream, pytest.raises(ValueError, match=f"^page {page} of its tree"):
-        check_pages(stream, PAGE)
+        read_keys(stream, PAGE)
 
 
 @pytest.mark.parametrize("field", ["size of the value", "size of the key", "page of the value"])
@@ -111,7 +117,22 @@ def test_a_value_outside_the_file_is_refused(folder: Path, field: str) -> None:
     offsets = {"size of the value": node + 2, "size of the key": node + 6, "page of the value": node + 8 + key_size}
     struct.pack_into("<H", data, offsets[field], 60_000)
     with pytest.raises(ValueError, match=f"^page {page} of its tree is damaged"):
-        check_pages(BytesIO(bytes(data)), PAGE)
+        read_keys(BytesIO(bytes(data)), PAGE)
+
+
+def test_a_page_that_leads_to_itself_is_named(folder: Path) -> None:
+    with open(folder / "data.mdb", "r+b") as stream:
+        data = stream.read()
+        # Both meta pages: the tree's depth at byte 94, its root at byte 128.
+        (root,) = {struct.unpack_from("<Q", data, page * PAGE + 128)[0] for page in (0, 1)} - {2**64 - 1}
+        (node,) = struct.unpack_from("<H", data, root * PAGE + 16)
+        stream.seek(root * PAGE + node)
+        stream.write(struct.pack("<HHH", root, 0, 0))
+        for page in (0, 1):
+            stream.seek(page * PAGE + 94)
+            stream.write(struct.pack("<H", 60_000))
+        with pytest.raises(ValueError, match=f"page {root} of its tree is damaged: it comes twice"):
+            read_keys(stream, PAGE)
 
 
 def test_lmdbs_of_every_size_are_whole(tmp_path: Path) -> None:
@@ -125,7 +146,7 @@ def test_lmdbs_of_every_size_are_whole(tmp_path: Path) -> None:
                         txn.put(b"%07d" % number, bytes(number % 5000))
             page_size = env.stat()["psize"]
         with open(path / "data.mdb", "rb") as stream:
-            check_pages(stream, page_size)
+            assert read_keys(stream, page_size) == [b"%07d" % number for number in range(count)]
 
 
 def test_a_page_that_is_damaged_after_the_listing_fails_its_images_alone(folder: Path) -> None:

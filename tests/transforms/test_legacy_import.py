@@ -113,6 +113,46 @@ def test_hostile_and_misplaced_values_are_failures(tmp_path: Path, capsys: pytes
         list_lmdb_records(str(tmp_path / "none"))
 
 
+@pytest.mark.parametrize("img_id", ["a#key=b", "a/b", "a\nb", "ä 😀", "#key="])
+def test_a_key_may_hold_any_text(img_id: str, tmp_path: Path) -> None:
+    folder = tmp_path / "old_feat.lmdb"
+    write_lmdb(folder, {img_id.encode(): encode_volta(make_record(img_id))})
+    (ref,) = list_lmdb_records(str(folder)).refs
+    assert_same(read_imported_record(ref.uri, {}), make_record(img_id))
+    with pytest.raises(ValueError, match="expected a path without '#key='; rename the folder"):
+        list_lmdb_records(f"{tmp_path}/a#key=b")
+
+
+STRANGE = {
+    b"\xff\xfe": encode_volta(make_record("x_1")),
+    b"\1\0\0\0": encode_volta(make_record("x_1")),
+    b"50": b"",
+    b"51": bytes(3),
+    b"52": b'{"img_id": "x_52"}',
+    b"53": pickle.dumps([1, 2]),
+    b"54": pickle.dumps({"img_id": 54}),
+    b"55": pickle.dumps({b"img_id": b"x_55"}),
+    b"56": pickle.dumps({"img_id": "\ud800"}),
+}
+
+
+def test_strange_keys_and_values_are_failures_and_their_neighbours_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "old_feat.lmdb", tmp_path / "out"
+    good = {str(number).encode(): encode_volta(make_record(f"x_{number}")) for number in (1, 2)}
+    write_lmdb(folder, {**good, **STRANGE})
+    with lmdb.open(str(folder), max_dbs=1) as env:
+        env.open_db(b"table")
+    flags = ["--import_lmdb", str(folder), "--output", str(out), "--outputs", "tfrecord,lmdb,tsv"]
+    assert main(flags) == 1
+    assert f"{len(STRANGE) + 1} of {len(STRANGE) + 3} images failed" in capsys.readouterr().err
+    assert main([*flags, "--failure_threshold", "0.9"]) == 0
+    failures = [json.loads(line) for line in (out / "failures.jsonl").open()]
+    assert len(failures) == len(STRANGE) + 1 and {failure["stage"] for failure in failures} == {"import"}
+    assert json.loads((out / "manifest.json").read_text())["counts"] == {"in": 2, "written": 2, "failed": 0}
+
+
 @pytest.mark.parametrize("form", VALUE_CODECS)
 def test_lmdbs_of_every_form_are_imported(form: str, tmp_path: Path) -> None:
     codec = VALUE_CODECS[form]
