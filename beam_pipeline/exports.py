@@ -10,11 +10,13 @@ from region_features.exports.base import Export
 from region_features.exports.hard_negatives import HardNegativesExport
 from region_features.exports.lmdb import LmdbExport
 from region_features.exports.tsv import TsvExport
+from region_features.exports.tsv6 import Tsv6Export
 
 # What is built from whole shards. A new format is a file in region_features/exports and a line here.
 EXPORTS: tuple[type[Export], ...] = (
     LmdbExport,
     TsvExport,
+    Tsv6Export,
     HardNegativesExport,
 )
 SHARDS, CAPTIONS = "tfrecord", "captions"

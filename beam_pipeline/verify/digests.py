@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from beam_pipeline.exports import EXPORTS
 from beam_pipeline.output_folder import OutputFolder
 from region_features.exports.base import FEATURES_FOLDER
 from region_features.validation.record import Problem
 from transforms import files
 from transforms.manifest import ANNOTATIONS_FOLDER, MANIFEST, MANIFEST_DIGEST, SHARDS_FOLDER
 
-_OWN_FOLDERS = (SHARDS_FOLDER, ANNOTATIONS_FOLDER, FEATURES_FOLDER)
+_OWN_FOLDERS = (SHARDS_FOLDER, ANNOTATIONS_FOLDER, FEATURES_FOLDER, *(export.name for export in EXPORTS))
 # Remote files up to this size are read too; of larger ones the size alone is compared.
 _SMALL_BYTES = 64 << 20
 

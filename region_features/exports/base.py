@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from region_features.formats.example import ImageExample, decode_example
 from region_features.records.build_note import NOTE_SUFFIX, BuildNote
+from region_features.records.coco import IMAGE_SETS
 from region_features.records.item import ImageCaptions
 from region_features.records.region_record import RegionRecord
 from region_features.validation.record import Problem
@@ -40,6 +41,18 @@ class Target:
     def __post_init__(self) -> None:
         if not self.note:
             object.__setattr__(self, "note", self.name + NOTE_SUFFIX)
+
+
+def group_sets(sets: Sequence[str], name_of: Callable[[str], str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Group image sets by the name of the file that holds them: (name, sets).
+
+    A set of the user's that itself has the name of a group of COCO's is another group, so that the two clash.
+    """
+    groups: dict[tuple[str, bool], list[str]] = {}
+    for set_name in sets:
+        groups.setdefault((name_of(set_name), set_name in IMAGE_SETS), []).append(set_name)
+    for (name, _), members in groups.items():
+        yield name, tuple(members)
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,21 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from region_features.background import in_background
-from region_features.exports.base import FEATURES_FOLDER, Copy, Export, OnProgress, ShardImage, Sources, Target
+from region_features.exports.base import (
+    FEATURES_FOLDER,
+    Copy,
+    Export,
+    OnProgress,
+    ShardImage,
+    Sources,
+    Target,
+    group_sets,
+)
 from region_features.lmdb_store.reader import DATA_FILE, LmdbReader
 from region_features.lmdb_store.value_codecs import SOURCE_FILE, VALUE_CODECS, VOLTA, ValueCodec
 from region_features.lmdb_store.writer import LmdbItem, map_size_for, write_lmdb
 from region_features.records.build_note import BuildNote
-from region_features.records.coco import IMAGE_SETS, lmdb_name
+from region_features.records.coco import lmdb_name
 from region_features.records.key import lmdb_key
 from region_features.records.region_record import RegionRecord
 from region_features.validation.record import Problem, check_key_list, differing_fields
@@ -48,13 +57,9 @@ class LmdbExport(Export):
 
     def targets(self, sets: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Target]:
         """Name `trainval_feat.lmdb`, `test_feat.lmdb`, or `SET_feat.lmdb` for any other set."""
-        # A set of the user's that is itself called `trainval` is another target, and clashes.
-        groups: dict[tuple[str, bool], list[str]] = {}
-        for set_name in sets:
-            groups.setdefault((lmdb_name(set_name), set_name in IMAGE_SETS), []).append(set_name)
-        for (name, _), members in groups.items():
+        for name, members in group_sets(sets, lmdb_name):
             folder = f"{name}_feat.lmdb"
-            yield Target(folder, tuple(members), (DATA_FILE,), f"{LMDBS_FOLDER}/{folder}", SOURCE_FILE)
+            yield Target(folder, members, (DATA_FILE,), f"{LMDBS_FOLDER}/{folder}", SOURCE_FILE)
 
     def build(self, target: Target, sources: Sources, folder: str, on_progress: OnProgress) -> dict[str, int]:
         """Write `data.mdb`; two images with one key, or keys that do not ascend, are a ValueError."""

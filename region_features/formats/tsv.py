@@ -64,10 +64,11 @@ def _mend_base64(text: str) -> str:
     return bare + "=" * (-len(bare) % 4)
 
 
-def find_rows(stream: BinaryIO, source: str) -> Iterator[RowPlace | ValueError]:
+def find_rows(stream: BinaryIO, source: str, columns: tuple[int, ...] = COLUMNS) -> Iterator[RowPlace | ValueError]:
     """Yield the place of each row of a file, or an error for a damaged row; skip empty lines.
 
-    Only the number of columns and the id are checked here, the arrays when the row is decoded.
+    Only the number of columns, one of `columns`, and the id, which stands in the first, are checked here; the arrays
+    are when the row is decoded.
     """
     offset, number = 0, 0
     while line := stream.readline(_MAX_ROW):
@@ -75,17 +76,18 @@ def find_rows(stream: BinaryIO, source: str) -> Iterator[RowPlace | ValueError]:
         where = f"{source}, line {number}"
         row = line.rstrip(b"\r\n")
         if row:
-            yield _place(row, number, offset, where)
+            yield _place(row, number, offset, where, columns)
         offset += len(line)
         if not line.endswith(b"\n") and len(line) == _MAX_ROW:
             yield ValueError(f"{where}: expected a row of at most {_MAX_ROW} bytes; this is no feature TSV")
             return
 
 
-def _place(row: bytes, number: int, offset: int, where: str) -> RowPlace | ValueError:
-    columns = row.count(b"\t") + 1
-    if columns not in COLUMNS:
-        return ValueError(f"{where}: expected 10 or 13 columns, got {columns}; is the row torn?")
+def _place(row: bytes, number: int, offset: int, where: str, columns: tuple[int, ...]) -> RowPlace | ValueError:
+    count = row.count(b"\t") + 1
+    if count not in columns:
+        expected = " or ".join(map(str, columns))
+        return ValueError(f"{where}: expected {expected} columns, got {count}; is the row torn?")
     try:
         img_id = row.split(b"\t", 1)[0].decode()
     except UnicodeDecodeError:

@@ -12,6 +12,8 @@ _LMDB_NAMES = {"train2014": "trainval", "val2014": "trainval", "test2015": "test
 # LXMERT's names for their TSVs.
 _TSV_NAMES = {"train2014": "train", "val2014": "valid", "test2015": "test"}
 IMAGE_SETS = tuple(_LMDB_NAMES)
+# The sets that programs other than VOLTA read from one file, too.
+TRAINVAL_SETS = ("train2014", "val2014")
 
 CAPTIONS_FILE = "dataset_coco.json"
 CAPTIONS_ARCHIVE = "caption_datasets"
@@ -58,6 +60,11 @@ def lmdb_name(set_name: str) -> str:
 def tsv_name(set_name: str) -> str:
     """Return the start of a set's TSV name: `train`, `valid` or `test` for COCO's sets, else the set's own name."""
     return _TSV_NAMES.get(set_name, set_name)
+
+
+def joint_name(set_name: str, joint: str) -> str:
+    """Return the name of the file of a set: `joint` for COCO's training and validation images, else the set's own."""
+    return joint if set_name in TRAINVAL_SETS else set_name
 
 
 def annotation_files() -> dict[str, list[str]]:

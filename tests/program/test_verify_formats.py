@@ -1,0 +1,120 @@
+"""The formats of other training programs: built, compared, damaged in turn, and deleted by name."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from beam_pipeline.pipeline import main as run_pipeline
+from tests.conftest import TINY_WEIGHTS, tree_bytes
+from tests.samples.damage import FIRST, SHARD, edit_json, reseal, verified
+from tests.samples.fakes import FakeHandler, fake_prepare
+
+OUTPUTS = "tsv6"
+TSV6 = Path("tsv6") / "trainval_resnet101_faster_rcnn_genome_36.tsv"
+
+
+@pytest.fixture(name="derived", scope="module")
+def derived_once() -> dict[str, Path]:
+    """The output with every format that the first test here made."""
+    return {}
+
+
+@pytest.fixture(name="full")
+def copied_full_output(corpus: Path, tmp_path: Path, derived: dict[str, Path]) -> Path:
+    if not derived:
+        flags = ["--corpus", corpus, "--weights", TINY_WEIGHTS, "--output", tmp_path / "made", "--num_shards", 2]
+        more = ["--outputs", f"tfrecord,{OUTPUTS}"]
+        assert run_pipeline([str(flag) for flag in [*flags, *more]], FakeHandler(), fake_prepare) == 0
+        derived["out"] = tmp_path / "made"
+    shutil.copytree(derived["out"], tmp_path / "full")
+    return tmp_path / "full"
+
+
+def changed_file(path: Path, note: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Changes a file of an export, with a note and a manifest that agree on its new size."""
+
+    def damage(out: Path) -> None:
+        data = change((out / path).read_bytes())
+        (out / path).write_bytes(data)
+        edit_json(str(path.parent / note), lambda content: content["files"].update({path.name: len(data)}))(out)
+        reseal(out)
+
+    return damage
+
+
+def tsv6_rows(change: Callable[[list[bytes]], list[bytes]]) -> Callable[[Path], None]:
+    def changed(data: bytes) -> bytes:
+        return b"".join(change(data.splitlines(keepends=True)))
+
+    return changed_file(TSV6, f"{TSV6.name}.source.json", changed)
+
+
+def other_features(rows: list[bytes]) -> list[bytes]:
+    cells = rows[0].split(b"\t")
+    cells[5] = b"AAAA" + cells[5][4:]
+    return [b"\t".join(cells), *rows[1:]]
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "tsv6: row lost": (
+        tsv6_rows(lambda rows: rows[1:]),
+        rf"tsv6: .*{TSV6.name}: expected a row for {FIRST} of {SHARD.name}, found none",
+    ),
+    "tsv6: strange row": (
+        tsv6_rows(lambda rows: [*rows, rows[0].replace(b"10\t", b"77\t", 1)]),
+        rf"tsv6: .*{TSV6.name}: 1 rows are of no image in the shards, 77 for one",
+    ),
+    "tsv6: torn row": (
+        tsv6_rows(lambda rows: [*rows[:-1], rows[-1][:9]]),
+        rf"tsv6: .*{TSV6.name}, line 12: expected 6 columns, got \d",
+    ),
+    "tsv6: another array": (
+        tsv6_rows(other_features),
+        rf"tsv6: .*{TSV6.name}, line 1: not the record of {FIRST} in {SHARD.name}: features differ",
+    ),
+    "tsv6: a stray": (
+        lambda out: (out / "tsv6" / "more.tsv").write_text("x"),
+        "stray: .*tsv6/more.tsv: manifest.json does not list it",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_is_named(name: str, full: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damage, message = DAMAGES[name]
+    damage(full)
+    status, lines = verified(full, capsys)
+    assert status == 1
+    assert [line for line in lines if re.match(message, line)], "\n".join(lines)
+
+
+def test_a_good_output_is_good(full: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, lines = verified(full, capsys)
+    assert (status, lines) == (0, [f"{full}: 15 records in 6 shards, compared with 2 tsv6: nothing wrong"])
+
+
+def test_rows_that_windows_ended_are_good(full: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tsv6_rows(lambda rows: [row.replace(b"\n", b"\r\n") for row in rows])(full)
+    assert verified(full, capsys)[0] == 0
+
+
+def test_the_same_shards_give_the_same_bytes(full: Path) -> None:
+    names = OUTPUTS.split(",")
+    before = {name: tree_bytes(full / name) for name in names}
+    for name in names:
+        shutil.rmtree(full / name)
+    assert run_pipeline(["--output", str(full), "--outputs", OUTPUTS]) == 0
+    assert {name: tree_bytes(full / name) for name in names} == before
+
+
+def test_overwrite_deletes_every_format(full: Path, corpus: Path) -> None:
+    photos = corpus / "images" / "test2015"
+    flags = ["--images", photos, "--weights", TINY_WEIGHTS, "--output", full, "--outputs", "tfrecord", "--overwrite"]
+    assert run_pipeline([str(flag) for flag in flags], FakeHandler(), fake_prepare) == 0
+    left = [name for name in tree_bytes(full) if not name.startswith("tfrecord/")]
+    assert left == ["failures.jsonl", "manifest.json", "manifest.json.sha256", "plan.jsonl"]
