@@ -21,6 +21,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from region_features.images.zip_archive import ZipArchives, local_state, split_zip_uri
 from transforms.beam_private import open_for_random_reads
+from transforms.durable import rename_whole, sync_file, sync_folder
 
 # Names with this prefix are unfinished work, never part of the output.
 TEMP_PREFIX = ".tmp-"
@@ -109,6 +110,8 @@ _ZIPS = ZipArchives(_open_random, _zip_state)
 def publish_bytes(path: str, chunks: Iterable[bytes]) -> int:
     """Write a file under a temporary name, then rename it: the path holds the whole content or what it held before.
 
+    A local file is on the disk at the end.
+
     Returns:
         Bytes written.
     """
@@ -119,7 +122,7 @@ def publish_bytes(path: str, chunks: Iterable[bytes]) -> int:
             for chunk in chunks:
                 stream.write(chunk)
                 written += len(chunk)
-        FileSystems.rename([temporary], [path])
+        rename_whole(temporary, path)
     except BaseException:
         with contextlib.suppress(Exception):  # the caller should see what stopped the writing
             delete_files([temporary])
@@ -139,10 +142,10 @@ def publish_file(local: str, path: str) -> int:
     size = os.path.getsize(local)
     if not is_remote(path):
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        with open(local, "rb") as stream:
-            os.fsync(stream.fileno())
+        sync_file(local)
         try:
             os.replace(local, path)
+            sync_folder(os.path.dirname(path))
             return size
         except OSError as error:
             if error.errno != errno.EXDEV:

@@ -16,6 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms import files
+from transforms.durable import rename_whole
 
 
 def encode_crc32c(value: int) -> str:
@@ -43,7 +44,7 @@ def publish_shard(temporary: str, path: str, stats: ShardStats) -> None:
     with _one_at_a_time(FileSystems.split(path)[0]):
         # The old stats must not vouch for the new shard.
         files.delete_files([path + STATS_SUFFIX])
-        FileSystems.rename([temporary], [path])
+        rename_whole(temporary, path)
         files.publish_bytes(path + STATS_SUFFIX, [stats.to_json()])
         if not vouches_for(stats, path):
             raise OSError(f"{path}: another attempt at this shard was published at the same time; it is made again")

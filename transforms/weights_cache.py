@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from region_features.download.http import DownloadError, discard, download, forget, shown
 from transforms import files
+from transforms.durable import sync_file
 from transforms.input_files import PinnedFile
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
@@ -104,6 +105,7 @@ def _download(url: str, sha256: str | None, entry: str, note: Callable[[str], No
         discard(part)
         raise DownloadError(f"{shown(url)}: expected SHA-256 {sha256}, got {actual}; nothing is kept of it")
     forget(part)
+    sync_file(part)
     os.replace(part, entry)
 
 
