@@ -187,6 +187,13 @@ class Config:
     )
     retry_failed: bool = option(RUN, "redo the shards that hold failures", False)
     check_shards: bool = option(RUN, "read the finished shards first, and redo those whose checksum differs", False)
+    no_wait: bool = option(RUN, "on Dataflow: submit the job and return, status 0, without waiting for its end", False)
+    on_interrupt: str = option(
+        RUN,
+        "on Dataflow: what Ctrl-C and SIGTERM do to the job; `leave` says how to cancel it later",
+        "leave",
+        choices=("leave", "cancel"),
+    )
 
     @property
     def imports(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
+from beam_pipeline.dataflow.errors import GO_ON, JobError
 from beam_pipeline.defects import is_defect
 from beam_pipeline.exports import CAPTIONS
 from beam_pipeline.options import parse_args
@@ -159,11 +160,13 @@ def _run(run: Run, job: Job, handler: ModelHandler | None, prepare_image: Prepar
     )
     build(run.pipeline, job, handler, prepare_image)
     try:
-        watch(run, job)
+        if not watch(run, job):
+            return 0
     except Exception as error:
         if is_defect(error):
             traceback.print_exc()
-        print(f"beam_pipeline: the run failed: {error}; run the same command again to go on", file=sys.stderr)
+        remedy = error.remedy if isinstance(error, JobError) else GO_ON
+        print(f"beam_pipeline: the run failed: {one_line(error)}; {remedy}", file=sys.stderr)
         return 1
     if not FileSystems.exists(job.layout.manifest):
         print(f"beam_pipeline: the runner ended well but left no {job.layout.manifest}; see its log", file=sys.stderr)

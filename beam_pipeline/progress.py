@@ -110,6 +110,10 @@ class RunProgress:
             self._meter.show(*self.state())
         self._meter.close()
 
+    def note(self, text: str) -> None:
+        """Print a line of text above; any thread may."""
+        self._meter.note(text)
+
     def _work(self) -> None:
         while not self._stop.wait(self._meter.seconds):
             self._meter.show(*self.state())

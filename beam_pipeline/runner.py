@@ -11,15 +11,11 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics.metric import MetricsFilter
-from apache_beam.options.pipeline_options import (
-    DebugOptions,
-    DirectOptions,
-    GoogleCloudOptions,
-    PipelineOptions,
-    StandardOptions,
-)
+from apache_beam.options.pipeline_options import DebugOptions, DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineState
 
+from beam_pipeline.dataflow.access import check_access
+from beam_pipeline.dataflow.job import DataflowJob
 from beam_pipeline.preflight import Job
 from beam_pipeline.process import Terminated
 from beam_pipeline.progress import RunProgress
@@ -37,10 +33,17 @@ _WORKER_THREADS = 4
 
 @dataclass(frozen=True)
 class Run:
-    """A pipeline that is still empty, and the name of its runner; None for the in-process one."""
+    """A pipeline that is still empty.
+
+    Attributes:
+        pipeline: with Beam's options.
+        runner: its name, None for the in-process one.
+        dataflow: the job on Dataflow that it will be, None for other runners.
+    """
 
     pipeline: beam.Pipeline
     runner: str | None
+    dataflow: DataflowJob | None = None
 
 
 def new_run(flags: Sequence[str]) -> Run:
@@ -52,13 +55,16 @@ def new_run(flags: Sequence[str]) -> Run:
     options = PipelineOptions(list(flags))
     runner = options.view_as(StandardOptions).runner or "DirectRunner"
     name = runner.rpartition(".")[2].lower()
-    if name == "dataflowrunner":
-        use_one_process_a_machine(options)
     if name not in ("direct", "directrunner"):
+        is_dataflow = name == "dataflowrunner"
+        if is_dataflow:
+            use_one_process_a_machine(options)
+            check_access(options)
         try:
-            return Run(beam.Pipeline(runner=runner, options=options), runner)
+            pipeline = beam.Pipeline(runner=runner, options=options)
         except ValueError as error:
             raise UsageError(str(error)) from error
+        return Run(pipeline, runner, DataflowJob(pipeline) if is_dataflow else None)
     if options.view_as(DirectOptions).direct_running_mode == "multi_threading":
         raise UsageError(
             "--direct_running_mode=multi_threading loses records in silence (Beam 2.77: 20,000 in, 19,303 out, "
@@ -79,38 +85,38 @@ def use_one_process_a_machine(options: PipelineOptions) -> None:
         debug.number_of_worker_harness_threads = _WORKER_THREADS
 
 
-def watch(run: Run, job: Job) -> None:
+def watch(run: Run, job: Job) -> bool:
     """Run to the end, showing progress.
+
+    Returns:
+        Whether the pipeline has run; otherwise it was only submitted, or a template of it was written.
 
     Raises:
         RuntimeError: the pipeline did not end well.
     """
     reset_local_counts()
     result: Any = None
+    dataflow = run.dataflow
 
     def counts() -> Mapping[str, int]:
+        if dataflow:
+            return dataflow.counts()
         own = local_counts()
         return own if own or result is None else remote_counts(result)
 
-    with RunProgress(job.plan.num_images, job.done, counts, sys.stderr):
+    with RunProgress(job.plan.num_images, job.done, counts, sys.stderr) as progress:
+        if dataflow:
+            is_started = dataflow.submit(progress.note)
+            if is_started and not job.config.no_wait:
+                dataflow.wait(progress.note)
+                return True
+            return False
         result = run.pipeline.run() if run.runner else _run_here(run.pipeline)
-        remote_job = describe_remote_job(run, result)
-        if remote_job:
-            print(f"note: {remote_job}", file=sys.stderr, flush=True)
         while not PipelineState.is_terminal(result.state):
             time.sleep(_POLL_SECONDS)
     if result.state != PipelineState.DONE:
-        log = f"its log ({remote_job or run.runner})"
-        raise RuntimeError(f"the runner ended in state {result.state}; see {log}, then run the same command again")
-
-
-def describe_remote_job(run: Run, result: Any) -> str:
-    """Name the job on Dataflow and its page in the console, which Beam only logs; empty for any other runner."""
-    if not getattr(result, "has_job", False):
-        return ""
-    cloud = run.pipeline.options.view_as(GoogleCloudOptions)
-    page = f"https://console.cloud.google.com/dataflow/jobs/{cloud.region}/{result.job_id()}?project={cloud.project}"
-    return f"Dataflow job {result.job_id()}: {page}"
+        raise RuntimeError(f"the runner ended in state {result.state}; see its log ({run.runner})")
+    return True
 
 
 def _run_here(pipeline: beam.Pipeline) -> Any:
@@ -140,7 +146,9 @@ def remote_counts(result: Any) -> Mapping[str, int]:
 
 
 def interrupted_message(run: Run, job: Job, what: str = "interrupted") -> str:
-    """Say what a user who pressed Ctrl-C should know."""
+    """Say what a user who pressed Ctrl-C should know; cancel a job on Dataflow where that was asked for."""
+    if run.dataflow:
+        return f"beam_pipeline: {run.dataflow.interrupted(job.config.on_interrupt == 'cancel')}"
     if run.runner:
         return f"beam_pipeline: no longer watching; what {run.runner} has begun goes on there"
     return f"beam_pipeline: {what}; whole shards in {job.layout.shards} stay, run the same command again to go on"

@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import logging
 import sys
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
@@ -56,8 +60,104 @@ def in_process_runner() -> PipelineRunner:
     return FnApiRunner()
 
 
-def gcs_client() -> Any:
+def gcs_client(options: PipelineOptions | None = None) -> Any:
     """Return the `google.cloud.storage.Client` that Beam itself would use: the same credentials, the same emulator."""
     from apache_beam.io.gcp.gcsio import GcsIO
 
-    return GcsIO().client
+    return GcsIO(pipeline_options=options).client
+
+
+def connect_anonymously() -> None:
+    """Have Beam use no credentials for storage either; it would look for some on the network for half a minute."""
+    from apache_beam.internal.gcp.auth import _Credentials
+
+    _Credentials._credentials, _Credentials._credentials_init = None, True
+
+
+# Beam repeats these for up to ten minutes, in silence, and 429 not at all.
+_SUBMISSION_REQUESTS = ("stage_file_with_retry", "submit_job_description")
+
+
+@contextlib.contextmanager
+def requests_of_a_submission(call: Callable[[Callable[[], Any]], Any]) -> Iterator[None]:
+    """Have `call` make each request that submits a Dataflow job in the block, in place of Beam's own repetitions."""
+    from apache_beam.runners.dataflow.internal import apiclient
+
+    client = apiclient.DataflowApplicationClient
+    originals = {name: getattr(client, name) for name in _SUBMISSION_REQUESTS}
+    # It logs every refusal as fatal; the caller says it in one line.
+    logging.getLogger(apiclient.__name__).setLevel(logging.CRITICAL + 1)
+    try:
+        for name, original in originals.items():
+            setattr(client, name, _through(call, original.__wrapped__))
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(client, name, original)
+
+
+def _through(call: Callable[[Callable[[], Any]], Any], method: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *arguments, **options: call(functools.partial(method, *arguments, **options))
+
+
+class JobMessage(NamedTuple):
+    """What Dataflow says of a job.
+
+    Attributes:
+        importance: `WARNING` or `ERROR`.
+        text: may have many lines.
+    """
+
+    importance: str
+    text: str
+
+
+class DataflowCalls:
+    """The requests about one Dataflow job, each made once: Beam's own methods repeat them in silence.
+
+    Args:
+        result: of the DataflowRunner, with a job.
+    """
+
+    def __init__(self, result: Any) -> None:
+        self._client = result._runner.dataflow_client
+        self.job_id: str = result.job_id()
+        self._latest: Any = None
+        self._read: set[str] = set()
+
+    def _once(self, method: str, *arguments: Any, **options: Any) -> Any:
+        return getattr(type(self._client), method).__wrapped__(self._client, self.job_id, *arguments, **options)
+
+    def state(self) -> str:
+        """Return the job's state, `RUNNING` or another of Dataflow's."""
+        return self._once("get_job").current_state.name.removeprefix("JOB_STATE_")
+
+    def new_messages(self) -> list[JobMessage]:
+        """Return the warnings and errors that came since the last call."""
+        new, page = [], None
+        while True:
+            messages, page = self._once(
+                "list_messages", start_time=self._latest, page_token=page, minimum_importance="JOB_MESSAGE_WARNING"
+            )
+            for message in messages:
+                importance = message.message_importance.name.removeprefix("JOB_MESSAGE_")
+                if message.id not in self._read and importance in ("WARNING", "ERROR"):
+                    new.append(JobMessage(importance, message.message_text))
+                self._read.add(message.id)
+                self._latest = max(self._latest or message.time, message.time)
+            if not page:
+                return new
+
+    def counters(self, namespace: str) -> Mapping[str, int]:
+        """Return the counters of a namespace as far as they are reported, name -> value."""
+        counts: dict[str, int] = {}
+        for metric in self._once("get_job_metrics").metrics:
+            is_wanted = metric.name.origin == "user" and metric.name.context.get("namespace") == namespace
+            if is_wanted and isinstance(metric.scalar, int | float):
+                # Each comes as committed and as tentative, which counts bundles in work too.
+                counts[metric.name.name] = max(counts.get(metric.name.name, 0), int(metric.scalar))
+        return counts
+
+    def cancel(self) -> None:
+        """Ask for the job's cancellation."""
+        self._once("modify_job_state", "JOB_STATE_CANCELLED")
