@@ -20,6 +20,7 @@ _REMEDIES = (
     (r"No module named", "check that --sdk_container_image was built from this version's Dockerfile"),
     (r"[Ii]mage.*(pull|not found)|pull.*image", "check --sdk_container_image, and that the workers may read it"),
     (r"invalid_grant|[Rr]eauthentication|^401", "log in again: gcloud auth application-default login"),
+    (r"^404", "check --project, --region and whether the Dataflow API is enabled"),
     (r"[Pp]ermission|PERMISSION_DENIED|^403", "grant the missing role; docs/runners.md lists all"),
 )
 GO_ON = "run the same command again to go on"
@@ -65,6 +66,10 @@ def is_passing(error: Exception) -> bool:
 
 def describe_error(error: BaseException) -> str:
     """Return an error of a service in one line, its HTTP status first where it has one."""
+    from google.auth.exceptions import InvalidOperation
+
+    if isinstance(error, InvalidOperation):
+        return "401 the service asks for credentials, and --no_auth sends none"
     code, message = getattr(error, "code", None), getattr(error, "message", None)
     if isinstance(code, int) and message:
         return shorten(f"{int(code)} {message}")

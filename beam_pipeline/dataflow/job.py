@@ -75,7 +75,8 @@ class DataflowJob:
         Raises:
             JobError: it did not end well, with what the service says; or the service cannot be asked any more.
         """
-        patience = Patience("the Dataflow service", _WATCH_SECONDS, _WATCH_SECONDS, say)
+        # A job that was just created may be unknown for a while.
+        patience = Patience("the Dataflow service", _WATCH_SECONDS, _WATCH_SECONDS, say, also=(404,))
         with self._said_by_the_service(f"no longer watching Dataflow job {self.name}, which goes on"):
             while (state := patience.call(self._known_calls.state)) not in _ENDED:
                 self._report(patience, say)

@@ -23,6 +23,7 @@ class Patience:
         seconds: it is given while it answers that it is busy or broken.
         unreachable_seconds: it is given while there is nobody to answer.
         say: prints a line.
+        also: HTTP statuses that pass too.
         clock, sleep: of `time`.
     """
 
@@ -30,6 +31,7 @@ class Patience:
     seconds: float
     unreachable_seconds: float
     say: Callable[[str], None]
+    also: tuple[int, ...] = ()
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -46,7 +48,8 @@ class Patience:
             except Exception as error:
                 waited = self.clock() - began
                 limit = self.unreachable_seconds if is_unreachable(error) else self.seconds
-                if not is_passing(error) or waited + pause > limit:
+                is_hopeless = not is_passing(error) and getattr(error, "code", None) not in self.also
+                if is_hopeless or waited + pause > limit:
                     raise
                 if waited >= _SAY_AFTER_SECONDS and not said:
                     said = True

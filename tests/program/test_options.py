@@ -73,8 +73,8 @@ def test_values_of_flags_are_converted_for_the_config() -> None:
 @pytest.mark.parametrize("option", dataclasses.fields(Config), ids=lambda option: option.name)
 def test_every_flag_sets_its_field_of_the_config_and_has_a_help(option: dataclasses.Field[Any]) -> None:
     assert option.metadata["help"] and option.metadata["group"] in GROUPS
-    samples = {"tsv_columns": "10", "lmdb_form": "volta-arrays", "device": "cpu", "precision": "bfloat16"}
-    text = samples.get(option.name, "lmdb" if option.name == "outputs" else "1")
+    others = [choice for choice in option.metadata["options"].get("choices", ()) if choice != option.default]
+    text = str(others[0]) if others else "lmdb" if option.name == "outputs" else "1"
     given = [flag_name(option)] if option.default is False else [f"{flag_name(option)}={text}"]
     namespace = build_parser().parse_args(given)
     assert getattr(namespace, option.name) != option.default

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from beam_pipeline.usage import UsageError
 from transforms.metrics import count, local_counts, reset_local_counts
 
 JOB: Any = SimpleNamespace(plan=SimpleNamespace(num_images=10), done=0, layout=SimpleNamespace(shards="out/tfrecord"))
+REMOTE = "FlinkRunner"
 
 
 def worker_options(*flags: str) -> tuple[list[str], int | None]:
@@ -57,22 +57,22 @@ def test_another_runner_is_the_one_that_the_user_named() -> None:
 def test_a_run_on_dataflow_asks_for_one_process_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     # Beam's own Pipeline would ask Google for the buckets.
     monkeypatch.setattr(beam, "Pipeline", SimpleNamespace)
-    run: Any = new_run(["--runner=DataflowRunner", "--project=p"])
-    assert run.runner == run.pipeline.runner == "DataflowRunner"
+    run: Any = new_run(["--runner=DataflowRunner", "--project=p", "--no_auth"])
+    assert run.runner == run.pipeline.runner == "DataflowRunner" and run.dataflow
     assert run.pipeline.options.view_as(DebugOptions).experiments == ["no_use_multiple_sdk_containers"]
 
 
 @pytest.mark.parametrize(
-    ("flag", "message"),
+    ("flags", "message"),
     [
-        ("--runner=NoSuchRunner", "Unexpected pipeline runner"),
-        ("--runner=DataflowRunner", "Missing required option: project"),
-        ("--direct_running_mode=multi_threading", "loses records in silence"),
+        (["--runner=NoSuchRunner"], "Unexpected pipeline runner"),
+        (["--runner=DataflowRunner", "--no_auth"], "Missing required option: project"),
+        (["--direct_running_mode=multi_threading"], "loses records in silence"),
     ],
 )
-def test_flags_that_a_runner_refuses_are_wrong_use(flag: str, message: str) -> None:
+def test_flags_that_a_runner_refuses_are_wrong_use(flags: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        new_run([flag])
+        new_run(flags)
 
 
 class FakeResult:
@@ -136,7 +136,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Mapping[str, int
     return functions
 
 
-@pytest.mark.parametrize("name", [None, "DataflowRunner"])
+@pytest.mark.parametrize("name", [None, REMOTE])
 def test_a_run_is_watched_until_it_is_done(name: str | None) -> None:
     result = FakeResult("RUNNING", "RUNNING", "DONE")
     watch(fake_run(name, result), JOB)
@@ -146,16 +146,16 @@ def test_a_run_is_watched_until_it_is_done(name: str | None) -> None:
 @pytest.mark.parametrize("state", ["FAILED", "CANCELLED", "DRAINED"])
 def test_a_run_that_does_not_end_well_is_an_error_with_its_state(state: str) -> None:
     with pytest.raises(RuntimeError, match=f"ended in state {state}; see its log"):
-        watch(fake_run("DataflowRunner", FakeResult("RUNNING", state)), JOB)
+        watch(fake_run(REMOTE, FakeResult("RUNNING", state)), JOB)
 
 
-@pytest.mark.parametrize("name", [None, "DataflowRunner"])
+@pytest.mark.parametrize("name", [None, REMOTE])
 def test_what_a_run_raises_is_raised_to_its_watcher(name: str | None) -> None:
     with pytest.raises(KeyError, match="a step"):
         watch(fake_run(name, KeyError("a step")), JOB)
 
 
-@pytest.mark.parametrize(("name", "in_this_thread"), [(None, False), ("DataflowRunner", True)])
+@pytest.mark.parametrize(("name", "in_this_thread"), [(None, False), (REMOTE, True)])
 def test_only_a_local_run_works_in_a_thread_of_its_own(name: str | None, in_this_thread: bool) -> None:
     threads: list[threading.Thread] = []
     watch(fake_run(name, FakeResult("DONE"), lambda: threads.append(threading.current_thread())), JOB)
@@ -173,7 +173,7 @@ def test_the_display_shows_a_runners_counts_where_this_process_has_none(
 ) -> None:
     at_the_start: list[Mapping[str, int]] = []
     result = FakeResult("DONE", metrics=metrics_of(images_written=5))
-    watch(fake_run("DataflowRunner", result, lambda: at_the_start.append(shown[0]())), JOB)
+    watch(fake_run(REMOTE, result, lambda: at_the_start.append(shown[0]())), JOB)
     assert at_the_start == [{}] and shown[0]() == {"images_written": 5}
     count("images_written", 3)
     assert shown[0]() == {"images_written": 3}
@@ -199,18 +199,7 @@ def test_a_runner_without_metrics_gives_no_counts() -> None:
 
 
 def test_an_interrupted_user_learns_what_goes_on_and_what_stays() -> None:
-    there = interrupted_message(fake_run("DataflowRunner", None), JOB)
-    assert "what DataflowRunner has begun goes on there" in there
+    there = interrupted_message(fake_run(REMOTE, None), JOB)
+    assert "what FlinkRunner has begun goes on there" in there
     here = interrupted_message(fake_run(None, None), JOB)
     assert "whole shards in out/tfrecord stay, run the same command again" in here
-
-
-def test_a_job_on_dataflow_is_named_with_its_page(capsys: pytest.CaptureFixture[str]) -> None:
-    result: Any = FakeResult("RUNNING", "FAILED")
-    result.has_job, result.job_id = True, lambda: "2026-11-27_1"
-    run: Any = fake_run("DataflowRunner", result)
-    run.pipeline.options = PipelineOptions(["--project=p", "--region=europe-west4"])
-    page = "https://console.cloud.google.com/dataflow/jobs/europe-west4/2026-11-27_1?project=p"
-    with pytest.raises(RuntimeError, match=re.escape(page)):
-        watch(run, JOB)
-    assert f"note: Dataflow job 2026-11-27_1: {page}\n" in capsys.readouterr().err

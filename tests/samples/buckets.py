@@ -60,6 +60,12 @@ def upload(source: Path, target: str) -> None:
         stream.write(source.read_bytes())
 
 
+def upload_folder(source: Path, target: str) -> None:
+    """Copy every file below a local folder."""
+    for path in (path for path in source.rglob("*") if path.is_file()):
+        upload(path, f"{target}/{path.relative_to(source)}")
+
+
 def download(prefix: str) -> dict[str, bytes]:
     """Read every file below a path: relative path -> content."""
     contents = {}

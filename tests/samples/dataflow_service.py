@@ -9,7 +9,7 @@ import contextlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -29,6 +29,7 @@ class DataflowService:
         messages: of the job, as (importance, text); a request gets all of them.
         counters: user counters, name -> value.
         refusals: (part of a request line, HTTP status) that the next matching requests get in place of an answer.
+        on_create: called with each job that was created, before the answer.
         jobs: the jobs that were created, as they came.
         updates: the bodies of updates.
         log: method and path of each request.
@@ -39,6 +40,7 @@ class DataflowService:
     messages: list[tuple[str, str]] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
     refusals: list[tuple[str, int]] = field(default_factory=list)
+    on_create: Callable[[dict[str, Any]], None] = lambda job: None
     jobs: list[dict[str, Any]] = field(default_factory=list)
     updates: list[dict[str, Any]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
@@ -63,6 +65,7 @@ class DataflowService:
         rest = path[match.end() :]
         if method == "POST":
             self.jobs.append(body)
+            self.on_create(body)
             return 200, self._job("JOB_STATE_PENDING")
         if method == "PUT":
             self.updates.append(body)
