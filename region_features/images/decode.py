@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from region_features.images.jpeg import decode_strictly
 from region_features.records.failure import ImageFailure
 
 _ORIENTATION = 0x0112  # EXIF's tag
@@ -18,9 +18,6 @@ _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 # Bytes a pixel until the image is prepared: 3 decoded, and 12 in float32 before they are resized. Decoding alone takes
 # no more, except by the WebP decoder.
 _WORKING_BYTES, _WEBP_WORKING_BYTES = 15, 18
-# libjpeg's warnings at which it fills in pixels that the file lacks. Its others leave every pixel to the file, and real
-# collections are full of them: bytes between the data and the next marker, odd versions and parameters of headers.
-_PIXELS_MADE_UP = re.compile(r"Premature end of JPEG file|Corrupt JPEG data: (?!\d+ extraneous bytes)")
 # Real collections are full of damaged EXIF, which changes no pixel. The filter is global, since catch_warnings is not
 # safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -58,8 +55,8 @@ def decode_image(data: bytes, pixel_limit: int, exif: bool = False) -> NDArray[n
                     f"{width} x {height} = {width * height} pixels, more than the limit of {pixel_limit} "
                     "(a decompression bomb?); raise --pixel_limit if it is real",
                 )
-            pixels = _strict_jpeg(data, image) if image.format in ("JPEG", "MPO") else None
-            if pixels is None:
+            pixels = decode_strictly(data, image.size) if image.format in ("JPEG", "MPO") else None
+            if pixels is None or image.mode not in ("L", "RGB"):
                 pixels = _to_bgr(image)
             return np.ascontiguousarray(upright(pixels, _orientation(image))) if exif else pixels
     except ImageFailure:
@@ -108,30 +105,6 @@ def _orientation(image: Any) -> object:
         return image.getexif().get(_ORIENTATION)
     except Exception:  # damaged EXIF raises SyntaxError, ValueError, struct.error, ...
         return None
-
-
-def _strict_jpeg(data: bytes, image: Any) -> NDArray[np.uint8] | None:
-    """Decode a gray or RGB JPEG to PIL's pixels; return None if PIL has to decode it.
-
-    Only libjpeg's first warning is known, and nothing of a JPEG whose chroma sampling TurboJPEG has no name for.
-
-    Raises:
-        ImageFailure: stage `decode`, with the warning if it says that pixels are made up.
-    """
-    import simplejpeg
-
-    # Real photographs have version 0.00, which would be the first warning.
-    data = data.replace(b"JFIF\0\0", b"JFIF\0\1", 1)
-    try:
-        height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=False)
-        if (width, height) != image.size:  # pixel_limit was checked on PIL's reading of the header
-            return None
-        pixels = simplejpeg.decode_jpeg(data, "BGR", strict=True)
-    except ValueError as error:
-        if _PIXELS_MADE_UP.search(str(error)):
-            raise ImageFailure("decode", f"damaged image: {error}") from error
-        return None
-    return pixels if image.mode in ("L", "RGB") else None
 
 
 def _to_bgr(image: Any) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,56 @@ def test_an_odd_version_of_jfif_is_harmless_and_hides_no_damage() -> None:
         assert odd != data
         np.testing.assert_array_equal(decode_image(odd, LIMIT), decode_image(data, LIMIT))
     reason_of(data.replace(b"JFIF\0\1\1", b"JFIF\0\0\0")[: len(data) // 2] + END)
+
+
+def ends_of_scans(data: bytes) -> list[int]:
+    starts = [found.start() for found in re.finditer(rb"\xff\xda", data)]
+    ends = [re.compile(rb"\xff[^\x00\xd0-\xd7]").search(data, start + 2) for start in starts]
+    return [end.start() for end in ends if end]
+
+
+def oddities(data: bytes) -> dict[str, bytes]:
+    """Return a JPEG with what libjpeg warns of before it comes to the end of the data, each harmless in itself."""
+    tables = data.index(b"\xff\xdb")
+    scan = data.index(b"\xff\xda")
+    parameters = scan + 2 + int.from_bytes(data[scan + 2 : scan + 4], "big") - 3
+    made = {
+        "version of JFIF": data.replace(b"JFIF\0\1", b"JFIF\0\3"),
+        "bytes between segments": data[:tables] + b"junk" + data[tables:],
+        "colours by Adobe": data[:tables] + b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\x07" + data[tables:],
+    }
+    ends = ends_of_scans(data)
+    if len(ends) > 1:
+        made["bytes after a scan"] = data[: ends[2]] + b"more than a few bytes" + data[ends[2] :]
+    else:
+        made["parameters of a scan"] = data[:parameters] + b"\x01\x3e\x00" + data[parameters + 3 :]
+    return made
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_harmless_warning_of_libjpeg_hides_no_damage(mode: str, options: dict[str, Any]) -> None:
+    data = encode(photo(200, 150).convert(mode), "JPEG", **options)
+    whole, ends = decode_image(data, LIMIT), ends_of_scans(data)
+    # The longest scan after those that the odd bytes follow.
+    begin, end = max(pairwise([data.index(b"\xff\xda"), *ends][-7:]), key=lambda scan: scan[1] - scan[0])
+    for name, odd in oddities(data).items():
+        if (mode, name) == ("CMYK", "colours by Adobe"):
+            continue  # there PIL reads other colours
+        if name != "version of JFIF" or mode != "CMYK":  # only Adobe's segment describes those
+            assert odd != data
+        np.testing.assert_array_equal(decode_image(odd, LIMIT), whole)
+        for kept in ((end - begin) // 3, (end - begin) * 2 // 3):
+            cut = odd[: len(odd) - len(data) + begin + kept] + END
+            assert re.search("premature end of data segment|instead of RST", reason_of(cut)), (name, kept)
+
+
+def test_a_jpeg_of_very_many_scans_is_an_error() -> None:
+    data = encode(photo(200, 150), "JPEG", progressive=True)
+    end = ends_of_scans(data)[-1]
+    refinement = data[data.rindex(b"\xff\xc4") : end] + b"some bytes"
+    assert decode_image(data[:end] + refinement * 400 + END, LIMIT).shape == (200, 150, 3)
+    assert "4010 scans, expected at most 500" in reason_of(data[:end] + refinement * 4000 + END)
 
 
 def with_size(data: bytes, height: int, width: int) -> bytes:
