@@ -20,7 +20,7 @@ ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 \
 # The dependencies first, without the code: a change of code then builds only the last layer again.
 COPY setup.py pyproject.toml constraints.txt ./
 COPY tools/detectron2_wheel.py tools/
-RUN pip install --no-cache-dir --constraint constraints.txt setuptools '.[gcp,worker]' \
+RUN pip install --no-cache-dir --constraint constraints.txt setuptools '.[formats,gcp,worker]' \
     && python tools/detectron2_wheel.py /tmp/wheels \
     && pip install --no-cache-dir --constraint constraints.txt /tmp/wheels/*.whl \
     && rm -rf /tmp/wheels \

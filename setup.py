@@ -14,6 +14,8 @@ LIBRARY = [
 # Private parts of Beam are used, see transforms/beam_private.py: raise the bound once its test passes.
 BEAM = ["apache-beam>=2.77,<2.79", "filelock", "pyyaml", "tqdm"]
 GCP = [*BEAM, "apache-beam[gcp]>=2.77,<2.79", "google-cloud-storage"]
+# What some outputs need, see `modules` in region_features/exports.
+FORMATS = ["h5py>=3.11", "msgpack>=1"]
 # detectron2 is missing here on purpose: it is not on the package index under its name. tools/detectron2_wheel.py makes
 # a pure-Python wheel of it, whose metadata brings what it imports; an official build serves in its place.
 # Private parts of torch are used, see region_features/detector/torch_private.py.
@@ -32,10 +34,12 @@ TENSORFLOW = [
 ]
 DEV = [
     *GCP,
+    *FORMATS,
     *WORKER,
     *TENSORFLOW,
     "gcp-storage-emulator",
     "hypothesis",
+    "msgpack-numpy",
     "mypy",
     "pytest",
     "pytest-timeout",
@@ -53,6 +57,6 @@ setup(
     packages=find_namespace_packages(include=["region_features*", "transforms*", "beam_pipeline*"]),
     python_requires=">=3.11",
     install_requires=LIBRARY,
-    extras_require={"beam": BEAM, "gcp": GCP, "worker": WORKER, "tf": TENSORFLOW, "dev": DEV},
+    extras_require={"beam": BEAM, "gcp": GCP, "formats": FORMATS, "worker": WORKER, "tf": TENSORFLOW, "dev": DEV},
     entry_points={"console_scripts": ["region-features = beam_pipeline.__main__:main"]},
 )

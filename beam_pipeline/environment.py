@@ -17,6 +17,7 @@ DISTRIBUTION = "region-features"
 EXTRAS = {
     "beam": ("numpy", "apache_beam", "filelock", "tqdm"),
     "gcp": ("google.cloud.storage",),
+    "formats": ("h5py", "msgpack"),
     "worker": ("torch", "torchvision", "detectron2", "cv2", "PIL", "simplejpeg"),
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 from region_features.exports.base import Export
 from region_features.exports.hard_negatives import HardNegativesExport
 from region_features.exports.lmdb import LmdbExport
+from region_features.exports.m2 import M2Export
 from region_features.exports.tsv import TsvExport
 from region_features.exports.tsv6 import Tsv6Export
 
@@ -17,6 +18,7 @@ EXPORTS: tuple[type[Export], ...] = (
     LmdbExport,
     TsvExport,
     Tsv6Export,
+    M2Export,
     HardNegativesExport,
 )
 SHARDS, CAPTIONS = "tfrecord", "captions"

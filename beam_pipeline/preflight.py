@@ -112,6 +112,7 @@ def _check(config: Config) -> Job:
                 f"missing or stale; add {SHARDS} to --outputs"
             )
     _refuse_clashing_exports(exports, plan)
+    _refuse_lost_captions(exports, plan, inputs)
     described, failures = describe_run(config, inputs, plan), inputs.failures
     previous = Provenance({}) if outdated else read_previous(layout)
     if SHARDS not in outputs and plan.shards:
@@ -147,7 +148,7 @@ def _refuse_clashing_exports(exports: tuple[Export, ...], plan: Plan) -> None:
     sets = list(dict.fromkeys(key.set_name for key in plan.shards))
     for export in exports:
         for target in export.targets(sets, plan.settings):
-            for name in target.files:
+            for name in (*target.files, *target.optional):
                 other, earlier = places.setdefault((target.folder, name), (export.name, target))
                 if earlier is not target:
                     both = f"{export.name} of {', '.join(target.sets)} and {other} of {', '.join(earlier.sets)}"
@@ -162,6 +163,16 @@ def _refuse_clashing_exports(exports: tuple[Export, ...], plan: Plan) -> None:
                     f"image {ref.uri!r}: the output {export.name} cannot hold {reason}; rename it, or leave "
                     f"{export.name} out of --outputs"
                 )
+
+
+def _refuse_lost_captions(exports: tuple[Export, ...], plan: Plan, inputs: Inputs) -> None:
+    """Refuse to build from captioned shards, without the captions, what holds more where there are captions."""
+    for export in exports:
+        if export.uses_captions and plan.settings.get("captions_sha256") and not inputs.captions:
+            raise UsageError(
+                f"--outputs {export.name}: the shards were made with captions: expected --captions FILE again, so that "
+                f"{export.name} names the images that have captions and no record"
+            )
 
 
 def _read_plan(layout: Layout) -> Plan | None:
@@ -212,7 +223,8 @@ def _outdated_files(layout: Layout) -> Iterator[str]:
     sets = list(dict.fromkeys(key.set_name for key in plan.shards))
     for export in (kind() for kind in EXPORTS):
         for target in export.targets(sets, plan.settings):
-            yield from (files.join(target_folder(layout.output, target), name) for name in (target.note, *target.files))
+            names = (target.note, *target.files, *target.optional)
+            yield from (files.join(target_folder(layout.output, target), name) for name in names)
     # The plan goes last: until then a rerun knows what it is looking at.
     yield layout.plan
 
@@ -230,6 +242,19 @@ def check_here(config: Config) -> None:
         check_device(config.device, config.precision)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def check_packages(job: Job) -> None:
+    """Refuse a local run whose outputs need packages that this machine lacks; other machines refuse for themselves.
+
+    Raises:
+        UsageError: one is missing; names the outputs.
+    """
+    needed = {module: export.name for export in job.exports for module in export.modules}
+    missing = [module for module in missing_modules("formats") if module in needed]
+    if missing:
+        outputs = ",".join(dict.fromkeys(needed[module] for module in missing))
+        raise UsageError(f"--outputs {outputs}: {how_to_install('formats', missing)}")
 
 
 def commit(job: Job) -> None:

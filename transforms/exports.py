@@ -48,7 +48,7 @@ class ExportJob:
         target: which.
         output: the run's output folder.
         shards: set name -> paths of its shards, in order.
-        captions: dataset_coco.json, None where the export needs none.
+        captions: dataset_coco.json, None where the export needs none or there is none.
         source_digest: hex digest of the shards' content.
     """
 
@@ -78,7 +78,7 @@ def export_jobs(audit: Audit, request: ExportRequest) -> Iterator[ExportJob]:
                 set_name: tuple(files.join(request.shards, name) for name in audit.shards_of_set[set_name])
                 for set_name in target.sets
             }
-            captions = request.captions if export.needs_captions else None
+            captions = request.captions if export.needs_captions or export.uses_captions else None
             yield ExportJob(export, target, request.output, shards, captions, audit.source_digest(target.sets))
 
 
@@ -103,13 +103,13 @@ def build_export(job: ExportJob, on_progress: OnProgress) -> ManifestEntry:
     if not note or not note.is_current(job.source_digest, settings, sizes):
         with files.scratch_folder(job.output, job.target.name) as scratch:
             counts = job.export.build(job.target, open_sources(job), scratch, on_progress)
-            sha256 = {name: files.sha256_of(f"{scratch}/{name}") for name in job.target.files}
-            files.delete_files([note_path])
-            for name in (job.target.note, *job.target.files):  # what killed uploads left
+            left_out = {name for name in job.target.optional if not os.path.exists(f"{scratch}/{name}")}
+            names = [name for name in (*job.target.files, *job.target.optional) if name not in left_out]
+            sha256 = {name: files.sha256_of(f"{scratch}/{name}") for name in names}
+            files.delete_files([note_path, *(files.join(job.folder, name) for name in sorted(left_out))])
+            for name in (job.target.note, *job.target.files, *job.target.optional):  # what killed uploads left
                 files.delete_temporaries(job.folder, suffix=f"-{name}")
-            published = {
-                name: files.publish_file(f"{scratch}/{name}", files.join(job.folder, name)) for name in job.target.files
-            }
+            published = {name: files.publish_file(f"{scratch}/{name}", files.join(job.folder, name)) for name in names}
         note = BuildNote(job.source_digest, settings, published, counts, sha256)
         files.publish_bytes(note_path, [note.to_json()])
     row = {

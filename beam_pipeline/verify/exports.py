@@ -42,7 +42,7 @@ def open_targets(output: OutputFolder, audit: Audit) -> tuple[list[OpenTarget], 
                 try:
                     note = _current_note(target, folder, audit)
                     opened.append(OpenTarget(export, target, export.open(target, folder, note)))
-                except (ValueError, OSError, KeyError) as error:
+                except (ImportError, ValueError, OSError, KeyError) as error:
                     problems.append(Problem(export.name, str(error)))
     problems.extend(_strays(output.layout.output, known_notes))
     return opened, problems

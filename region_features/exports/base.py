@@ -30,6 +30,7 @@ class Target:
         files: names of its files.
         folder: path of the files' folder below the output folder, `/` between names; empty for the output folder.
         note: name of its BuildNote, in the same folder.
+        optional: names of files that a build may leave out.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Target:
     files: tuple[str, ...]
     folder: str = ""
     note: str = ""
+    optional: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.note:
@@ -91,6 +93,15 @@ class Sources:
                 yield path, decode_example(data, path)
 
 
+def require_probabilities(record: RegionRecord, shard: str, output: str) -> None:
+    """Raise a ValueError if a record lacks the class probabilities that an output needs."""
+    if record.num_boxes and not record.cls_prob.shape[1]:
+        raise ValueError(
+            f"{shard}, image {record.img_id}, field cls_prob: the output {output} needs class probabilities, and the "
+            f"file that this record was imported from has none; leave {output} out of --outputs"
+        )
+
+
 class ShardImage(NamedTuple):
     """An image of a shard: the shard, its id, and Karpathy's split, empty where it has no captions."""
 
@@ -124,6 +135,8 @@ class Export(ABC):
 
     name: ClassVar[str]  # as `--outputs` has it
     needs_captions: ClassVar[bool] = False
+    uses_captions: ClassVar[bool] = False  # where there are captions, it is built with them
+    modules: ClassVar[tuple[str, ...]] = ()  # of the extra `formats`, that building and checking need
 
     @abstractmethod
     def targets(self, sets: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Target]:
@@ -143,13 +156,14 @@ class Export(ABC):
         return asdict(self)  # type: ignore[call-overload]
 
     @abstractmethod
-    def build(self, target: Target, sources: Sources, folder: str, on_progress: OnProgress) -> dict[str, int]:
+    def build(self, target: Target, sources: Sources, folder: str, on_progress: OnProgress) -> dict[str, Any]:
         """Write a target's files into an empty local folder; the same sources give the same bytes.
 
         Returns:
-            Counts for manifest and summary.
+            Counts, and what else manifest and summary say.
 
         Raises:
+            ImportError: one of `modules` is not installed.
             ValueError: a shard is damaged, or the records cannot be exported; names shard and image.
             OSError: a shard cannot be read, or a file cannot be written.
         """
@@ -164,6 +178,7 @@ class Export(ABC):
             note: what it was built from.
 
         Raises:
+            ImportError: one of `modules` is not installed.
             ValueError, OSError: a file is damaged or cannot be read.
         """
 

@@ -17,7 +17,7 @@ class BuildNote:
     source_digest: str  # hex digest of the shards that it was built from
     settings: Mapping[str, Any]  # everything else that decides its bytes
     files: Mapping[str, int]  # file name -> bytes
-    counts: Mapping[str, int]  # what the files hold, `records` for one
+    counts: Mapping[str, Any]  # what the files hold, `records` for one
     sha256: Mapping[str, str]  # file name -> hex digest of its content
 
     def is_current(self, source_digest: str, settings: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:

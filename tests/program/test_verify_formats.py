@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import pytest
 
 from beam_pipeline.pipeline import main as run_pipeline
@@ -14,7 +15,8 @@ from tests.conftest import TINY_WEIGHTS, tree_bytes
 from tests.samples.damage import FIRST, SHARD, edit_json, reseal, verified
 from tests.samples.fakes import FakeHandler, fake_prepare
 
-OUTPUTS = "tsv6"
+OUTPUTS = "tsv6,m2"
+M2 = Path("m2") / "coco_detections.hdf5"
 TSV6 = Path("tsv6") / "trainval_resnet101_faster_rcnn_genome_36.tsv"
 
 
@@ -27,8 +29,8 @@ def derived_once() -> dict[str, Path]:
 @pytest.fixture(name="full")
 def copied_full_output(corpus: Path, tmp_path: Path, derived: dict[str, Path]) -> Path:
     if not derived:
-        flags = ["--corpus", corpus, "--weights", TINY_WEIGHTS, "--output", tmp_path / "made", "--num_shards", 2]
-        more = ["--outputs", f"tfrecord,{OUTPUTS}"]
+        flags = ["--images", *(corpus / "images").iterdir(), "--weights", TINY_WEIGHTS, "--output", tmp_path / "made"]
+        more = ["--num_shards", 2, "--outputs", f"tfrecord,{OUTPUTS}"]
         assert run_pipeline([str(flag) for flag in [*flags, *more]], FakeHandler(), fake_prepare) == 0
         derived["out"] = tmp_path / "made"
     shutil.copytree(derived["out"], tmp_path / "full")
@@ -60,6 +62,12 @@ def other_features(rows: list[bytes]) -> list[bytes]:
     return [b"\t".join(cells), *rows[1:]]
 
 
+def other_m2_features(out: Path) -> None:
+    with h5py.File(out / M2, "r+") as file:
+        file["10_features"][0, 0] += 1
+    reseal(out)
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "tsv6: row lost": (
         tsv6_rows(lambda rows: rows[1:]),
@@ -76,6 +84,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "tsv6: another array": (
         tsv6_rows(other_features),
         rf"tsv6: .*{TSV6.name}, line 1: not the record of {FIRST} in {SHARD.name}: features differ",
+    ),
+    "m2: torn": (
+        changed_file(M2, f"{M2.name}.source.json", lambda data: data[:-99]),
+        rf"m2: .*{M2.name}: expected an HDF5 file, got: ",
+    ),
+    "m2: another array": (
+        other_m2_features,
+        rf"m2: .*{M2.name}: not the record of {FIRST} in {SHARD.name}: 10_features differ",
     ),
     "tsv6: a stray": (
         lambda out: (out / "tsv6" / "more.tsv").write_text("x"),
@@ -95,7 +111,7 @@ def test_damage_is_named(name: str, full: Path, capsys: pytest.CaptureFixture[st
 
 def test_a_good_output_is_good(full: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, lines = verified(full, capsys)
-    assert (status, lines) == (0, [f"{full}: 15 records in 6 shards, compared with 2 tsv6: nothing wrong"])
+    assert (status, lines) == (0, [f"{full}: 15 records in 6 shards, compared with 2 tsv6, 2 m2: nothing wrong"])
 
 
 def test_rows_that_windows_ended_are_good(full: Path, capsys: pytest.CaptureFixture[str]) -> None:

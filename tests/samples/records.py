@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,12 @@ def make_record(img_id: str, boxes: int = 3, width: int = 16, classes: int = 7, 
         cls_prob=probabilities(boxes, classes),
         attrs=probabilities(boxes, 5),
     )
+
+
+def without_probabilities(record: RegionRecord) -> RegionRecord:
+    """Return a record as it comes from a file that has no probabilities, a TSV of ten columns for one."""
+    empty = np.empty((record.num_boxes, 0), np.float32)
+    return replace(record, cls_prob=empty, attrs=empty)
 
 
 def make_example(record: RegionRecord, captions: tuple[str, ...] = ("Ein Hund läuft. ", "a dog")) -> ImageExample:
