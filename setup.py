@@ -21,7 +21,7 @@ FORMATS = ["h5py>=3.11", "msgpack>=1"]
 # Private parts of torch are used, see region_features/detector/torch_private.py.
 WORKER = [
     "opencv-python-headless>=4.10",
-    "pillow>=10",
+    "pillow>=10.1",
     "simplejpeg>=1.9",
     "torch>=2.4,<2.13",
     "torchvision>=0.19,<0.28",
@@ -55,6 +55,7 @@ setup(
     description="Bottom-up-attention region features: an Apache Beam pipeline, and a light library that reads them",
     license="Apache-2.0",
     packages=find_namespace_packages(include=["region_features*", "transforms*", "beam_pipeline*"]),
+    package_data={"region_features.names": ["*.txt"]},
     python_requires=">=3.11",
     install_requires=LIBRARY,
     extras_require={"beam": BEAM, "gcp": GCP, "formats": FORMATS, "worker": WORKER, "tf": TENSORFLOW, "dev": DEV},

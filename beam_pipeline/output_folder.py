@@ -50,6 +50,11 @@ class OutputFolder:
     problems: tuple[Problem, ...]
 
     @property
+    def settings(self) -> Mapping[str, Any]:
+        """What decides the records' bytes, as the plan or else the manifest says; empty where neither is there."""
+        return self.plan.settings if self.plan else (self.manifest or {}).get("settings", {})
+
+    @property
     def stats(self) -> dict[ShardKey, ShardStats]:
         """The stats of the planned shards that are there."""
         stats = {}

@@ -13,6 +13,7 @@ from beam_pipeline.config import Config
 from beam_pipeline.exports import SHARDS
 from beam_pipeline.inputs import Inputs
 from beam_pipeline.layout import Layout
+from region_features.detector.detectron2.metadata import object_names
 from region_features.records.failure import Failure
 from region_features.records.plan import Plan
 from transforms import files
@@ -57,7 +58,11 @@ def describe_run(config: Config, inputs: Inputs, plan: Plan) -> dict[str, Any]:
     if inputs.given_boxes:
         provenance["boxes"] = inputs.given_boxes.describe("boxes", images)
     if inputs.detector:
-        provenance["detector_config"] = {"file": inputs.detector.source, "values": inputs.detector.values}
+        provenance["detector_config"] = {
+            "file": inputs.detector.source,
+            "values": inputs.detector.values,
+            "object_names": object_names(inputs.detector),
+        }
     if captions:
         provenance["captions"] = captions.describe("captions", images)
     return provenance

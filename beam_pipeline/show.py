@@ -9,10 +9,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from beam_pipeline.class_names import choose_names
+from beam_pipeline.draw import DrawRequest, draw_image
 from beam_pipeline.output_folder import OutputFolder, PublishedShard, open_output
 from beam_pipeline.summary import describe_exports, readable_size
 from beam_pipeline.usage import Parser, UsageError, one_line
 from region_features.formats.example import ImageExample, decode_example
+from region_features.names import ClassNames
 from region_features.records.failure import Failure
 from region_features.records.key import lmdb_key
 from transforms import files
@@ -126,8 +129,8 @@ def read_image(folder: OutputFolder, shard: PublishedShard, img_id: str) -> Imag
     raise ValueError(f"{path}: its stats name image {img_id}, and no record has it; run beam_pipeline.verify")
 
 
-def describe_image(shard: PublishedShard, example: ImageExample) -> Iterator[str]:
-    """Describe one image, a line at a time."""
+def describe_image(shard: PublishedShard, example: ImageExample, names: ClassNames | None) -> Iterator[str]:
+    """Describe one image, a line at a time; with the names of its classes where they are known."""
     record = example.record
     yield f"{record.img_id} in {shard.name}"
     yield f"  file {example.filename}, sha256 {example.sha256 or 'not known'}"
@@ -140,13 +143,15 @@ def describe_image(shard: PublishedShard, example: ImageExample) -> Iterator[str
         yield from (f"    {number}  {text}" for number, text in zip(example.caption_ids, example.captions, strict=True))
     else:
         yield "  no captions"
-    yield f"{'box':>5}{'class':>7}{'conf':>7}{'attr':>6}{'conf':>7}{'x1':>9}{'y1':>9}{'x2':>9}{'y2':>9}{'norm':>9}"
+    columns = "".join(f"{name:>9}" for name in ("x1", "y1", "x2", "y2", "norm"))
+    yield f"{'box':>5}{'class':>7}{'conf':>7}{'attr':>6}{'conf':>7}{columns}{'  names' if names else ''}"
     norms = np.linalg.norm(record.features.astype(np.float64), axis=1)
     for row in range(record.num_boxes):
         corners = "".join(f"{value:9.1f}" for value in record.boxes[row])
         yield (
             f"{row:5}{record.objects_id[row]:7}{record.objects_conf[row]:7.3f}{record.attrs_id[row]:6}"
             f"{record.attrs_conf[row]:7.3f}{corners}{norms[row]:9.3f}"
+            f"{f'  {names.describe(record, row)}' if names else ''}"
         )
 
 
@@ -156,26 +161,62 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         Exit status: 0, or 2 where there is no such output or image, or it cannot be read.
     """
-    parser = Parser(
-        prog="python -m beam_pipeline.inspect",
-        description="Say what a run's output holds, or show one of its images: size, captions, a table of its boxes "
-        "(class and attribute as numbers from 0, their confidences, pixels x1 y1 x2 y2, norm of the feature).",
-    )
-    parser.add_argument("output", metavar="OUT", help="the --output of a run, local or gs://")
-    parser.add_argument("img_id", metavar="IMG_ID", nargs="?", help="an image's id (file stem) or LMDB key")
+    parser = _parser()
     try:
         args = parser.parse_args(argv)
+        request = DrawRequest(args.draw, args.image, args.top, args.min_confidence) if args.draw else None
+        if args.draw and args.img_id is None:
+            raise UsageError("--draw: expected the image to draw; give its IMG_ID after OUT")
         folder = open_output(args.output)
         for problem in folder.problems:
             print(f"inspect: {problem.message}", file=sys.stderr)
         if args.img_id is None:
             print("\n".join(describe_output(folder)))
             return 0
-        for shard, img_id in find_images(folder, args.img_id):
-            print("\n".join(describe_image(shard, read_image(folder, shard, img_id))))
+        matches = find_images(folder, args.img_id)
+        for shard, img_id in matches:
+            example = read_image(folder, shard, img_id)
+            names = choose_names(folder, example.record, args.names)
+            print("\n".join(describe_image(shard, example, names)))
+            if request:
+                own = request.of_set(shard.set_name) if len(matches) > 1 else request
+                print(draw_image(folder, shard, example, names, own))
     except BrokenPipeError:
         raise
     except (UsageError, ValueError, OSError) as error:
         print(f"inspect: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m beam_pipeline.inspect",
+        description="Say what a run's output holds, or show one of its images: size, captions, a table of its boxes "
+        "(class and attribute as numbers from 0, their confidences, pixels x1 y1 x2 y2, norm of the feature, names), "
+        "and a picture of them.",
+    )
+    parser.add_argument("output", metavar="OUT", help="the --output of a run, local or gs://")
+    parser.add_argument("img_id", metavar="IMG_ID", nargs="?", help="an image's id (file stem) or LMDB key")
+    parser.add_argument(
+        "--names",
+        metavar="FILE",
+        help="names of the object classes, one a line in the order of their numbers, aliases after commas; by default "
+        "Visual Genome's for bottom-up attention, and detectron2's own for its networks",
+    )
+    parser.add_argument(
+        "--draw",
+        metavar="FILE",
+        help="draw the image with its boxes, attributes, objects and confidences into this .png or .jpg, local or "
+        "gs://; if several sets have such an image, into FILE-SET.png",
+    )
+    parser.add_argument("--image", metavar="FILE", help="with --draw: the image, where it is not found by its URI")
+    parser.add_argument("--top", metavar="N", type=int, help="with --draw: only the N most confident boxes")
+    parser.add_argument(
+        "--min_confidence",
+        metavar="P",
+        type=float,
+        default=0.0,
+        help="with --draw: only boxes whose object has at least this confidence",
+    )
+    return parser

@@ -20,6 +20,8 @@ LAYERS = {
 # The library's rooms, from the bottom to the top: a room imports rooms that stand before it, and itself.
 ROOMS = (
     "records",
+    "names",
+    "drawing",
     "background",
     "formats",
     "images",

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from beam_pipeline import show
 from beam_pipeline.pipeline import main
 from region_features.formats.example import decode_example
 from region_features.formats.tfrecord import read_records
@@ -249,6 +250,12 @@ def test_a_detectron2_network_fills_records_of_the_same_form(
     assert manifest["weights"] == {"format": "detectron2-checkpoint", "attributes": False}
     assert manifest["detector_config"]["file"] == str(config)
     assert manifest["detector_config"]["values"]["INPUT"]["MIN_SIZE_TEST"] == 96
+    names = manifest["detector_config"]["object_names"]
+    assert names[0] == "person" and len(names) == 80
+    assert show.main([str(out), "p_0"]) == 0
+    first = found["p_0"]
+    named = f"  {names[first.objects_id[0]]} {first.objects_conf[0]:.2f}"
+    assert capsys.readouterr().out.splitlines()[-first.num_boxes].endswith(named)
     given = write_boxes(tmp_path / "b.jsonl", *((name, record.boxes.tolist()) for name, record in found.items()))
     assert run(*flags, "--boxes", given, "--output", tmp_path / "given", weights=weights) == 0
     for name, record in read_tfrecords(tmp_path / "given").items():

@@ -71,6 +71,12 @@ def test_a_run_that_has_not_ended_is_shown_as_such(out: Path, capsys: pytest.Cap
     assert lines[2] == "set train2014: 0 of 7 images, 0 failed, 0 of 1 shards, 0 bytes"
 
 
+def names_file(folder: Path, count: int = 4) -> Path:
+    path = folder / "names.txt"
+    path.write_text("".join(f"thing {number}, thingy\n" for number in range(count)))
+    return path
+
+
 @pytest.mark.parametrize("name", ["COCO_train2014_000000000009", "9"])
 def test_an_image_is_shown_with_its_captions_and_regions(
     name: str, out: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
@@ -127,3 +133,27 @@ def test_the_module_runs_as_a_command(out: Path) -> None:
     command = [sys.executable, "-m", "beam_pipeline.inspect", str(out), "9"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("COCO_train2014_000000000009 in ")
+
+
+def test_names_of_a_file_stand_beside_the_ids(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, lines, err = inspected(capsys, out, "9", "--names", names_file(tmp_path))
+    assert (status, err) == (0, "")
+    assert lines[-4].endswith("     norm  names")
+    for line in lines[-3:]:
+        words = line.split()
+        assert line.endswith(f"  thing {words[1]} {float(words[2]):.2f}")
+
+
+def test_names_of_another_network_or_none_at_all_are_refused(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = inspected(capsys, out, "9", "--names", names_file(tmp_path, 80))
+    assert status == 2
+    assert err.endswith(
+        "names.txt: expected a line for each class of the network, got 80 lines for a network of 4 classes\n"
+    )
+    (tmp_path / "names.txt").write_bytes(b"\xff\n")
+    status, _, err = inspected(capsys, out, "9", "--names", tmp_path / "names.txt")
+    assert status == 2 and err.endswith("names.txt: expected UTF-8 text, a name a line, got the byte 0xff\n")
+    status, _, err = inspected(capsys, out, "9", "--names", tmp_path / "none.txt")
+    assert status == 2 and "No such file" in err and len(err.splitlines()) == 1

@@ -1,0 +1,1 @@
+"""Pictures of records: boxes, names and confidences on the image."""
