@@ -14,7 +14,7 @@ from beam_pipeline.usage import Parser, UsageError
 
 _EPILOG = (
     "All of Beam's own flags pass through, e.g. --runner=DataflowRunner. Other commands, each with --help: "
-    "python -m beam_pipeline.verify, .inspect, .weights, .download. "
+    "python -m beam_pipeline.verify, .inspect, .weights, .download, .rebuild, .fetch. "
     "Exit status: 0 done, 1 the run failed, 2 wrong use, 130 interrupted."
 )
 

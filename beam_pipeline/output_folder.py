@@ -92,7 +92,7 @@ def open_output(output: str) -> OutputFolder:
     described = {name: name.removesuffix(STATS_SUFFIX) for name in sorted(sizes) if name.endswith(STATS_SUFFIX)}
     return OutputFolder(
         layout=layout,
-        manifest=_read(layout.manifest, "manifest", _parse_manifest, problems) if MANIFEST in top else None,
+        manifest=_read(layout.manifest, "manifest", parse_manifest, problems) if MANIFEST in top else None,
         plan=_read(layout.plan, "plan", decode_plan, problems) if PLAN in top else None,
         shards=shards,
         stray_stats=tuple(name for name, shard in described.items() if parse_shard_name(shard) and shard not in sizes),
@@ -122,7 +122,8 @@ def _read(path: str, kind: str, parse: Callable[[bytes, str], T], problems: list
         return None
 
 
-def _parse_manifest(data: bytes, path: str) -> Mapping[str, Any]:
+def parse_manifest(data: bytes, path: str) -> Mapping[str, Any]:
+    """Parse manifest.json; ValueError names `path` if it is something else."""
     try:
         manifest = json.loads(data)
         numbers = [manifest["counts"][name] for name in ("in", "written", "failed")]

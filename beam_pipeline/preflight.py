@@ -33,6 +33,14 @@ from transforms.manifest import PLAN, Provenance
 from transforms.published import Published, find_damaged, find_unchanged, read_published
 
 
+class AnotherRunError(UsageError):
+    """The output holds a run of other settings or images; `change` names the first difference."""
+
+    def __init__(self, message: str, change: str) -> None:
+        super().__init__(message)
+        self.change = change
+
+
 @dataclass(frozen=True)
 class Job:
     """A checked run, ready to be built into a graph.
@@ -202,9 +210,10 @@ def _note(text: str) -> None:
 def _refuse_another_run(layout: Layout, earlier: Plan | None, plan: Plan) -> None:
     change = describe_change(earlier, plan) if earlier else None
     if change:
-        raise UsageError(
+        raise AnotherRunError(
             f"--output {layout.output} holds a run with other settings: {change}; "
-            "choose another --output, or start afresh with --overwrite"
+            "choose another --output, or start afresh with --overwrite",
+            change,
         )
 
 

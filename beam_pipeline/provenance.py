@@ -42,6 +42,7 @@ def describe_run(config: Config, inputs: Inputs, plan: Plan) -> dict[str, Any]:
             "corpus": config.corpus,
             "images": config.images,
             "captions": captions.file.uri if captions else None,
+            "test1k_ids_sha256": inputs.test1k_ids.sha256 if inputs.test1k_ids else None,
             "notes": inputs.notes(config),
         },
         "settings": plan.settings,

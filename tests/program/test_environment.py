@@ -12,7 +12,7 @@ import pytest
 from beam_pipeline import environment
 from tests.conftest import ROOT
 
-COMMANDS = ["beam_pipeline", "beam_pipeline.verify", "beam_pipeline.inspect", "beam_pipeline.weights"]
+COMMANDS = [f"beam_pipeline{name}" for name in ("", ".verify", ".inspect", ".weights", ".rebuild", ".fetch")]
 
 
 def run(*command: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:

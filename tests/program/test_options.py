@@ -93,7 +93,7 @@ def test_help_has_a_line_for_every_flag_and_imports_nothing_heavy() -> None:
     for option in dataclasses.fields(Config):
         assert " ".join(option.metadata["help"].replace("`", "").split()) in shown
     assert all(f"\n{group}:\n" in done.stdout for group in GROUPS)
-    assert all(command in shown for command in (".verify", ".inspect", ".weights", ".download"))
+    assert all(command in shown for command in (".verify", ".inspect", ".weights", ".download", ".rebuild", ".fetch"))
     assert set(FLAGS) <= {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  -")}
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "apache_beam" in imported  # the list is really there

@@ -1,0 +1,1 @@
+"""`python -m beam_pipeline.rebuild`: the versions of a corpus that changes, built on a schedule."""

@@ -1,0 +1,131 @@
+"""`python -m beam_pipeline.rebuild ROOT [flags of a run]`: the next version of a corpus, on a schedule."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from beam_pipeline.output_lock import LOCK_FILES, lock_output
+from beam_pipeline.pipeline import run_job, silence_beam
+from beam_pipeline.preflight import AnotherRunError, Job, check
+from beam_pipeline.process import Stopped, end
+from beam_pipeline.rebuild.change import what_changed
+from beam_pipeline.rebuild.cleaning import delete_versions, outdated_versions
+from beam_pipeline.rebuild.flags import Options, config_of_version, parse_options
+from beam_pipeline.runner import new_run
+from beam_pipeline.usage import UsageError, one_line
+from beam_pipeline.versions import Latest, Versions
+from region_features.records.prepared_image import Prepare
+from transforms import files
+from transforms.beam_private import ModelHandler
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A version that a rebuild may make.
+
+    Attributes:
+        version: its name.
+        job: its checked run.
+        source: name of the version whose records it takes over, None for none.
+    """
+
+    version: str
+    job: Job
+    source: str | None
+
+
+def rebuild(options: Options, handler: ModelHandler | None = None, prepare_image: Prepare | None = None) -> int:
+    """Make the next version, or none where nothing changed.
+
+    Args:
+        options: the command line.
+        handler: what detects, in place of the network.
+        prepare_image: the handler's preprocessing.
+
+    Returns:
+        Exit status: 0 done, 1 the run failed.
+
+    Raises:
+        UsageError: wrong use, or another rebuild is at work.
+        ValueError, OSError: with one line for the user.
+        Stopped: by Ctrl-C or SIGTERM.
+    """
+    versions = Versions(options.root)
+    _, beam_flags = config_of_version(options, versions.folder("new"), None)  # wrong flags are refused before all else
+    run = new_run(beam_flags)
+    with lock_output(options.root, "ROOT "):
+        files.delete_temporaries(options.root, spare=LOCK_FILES)
+        latest = versions.read_latest()
+        manifest = versions.read_manifest(latest) if latest else None
+        unfinished = [name for name in versions.names() if latest is None or name > latest.version]
+        attempt = _plan(options, versions, latest, unfinished)
+        change = what_changed(attempt.job, manifest) if manifest else "the first version"
+        if latest and change is None:
+            print(f"{options.root}: nothing changed since version {latest.version}, which stays the latest")
+            delete_versions(versions, unfinished, _note)
+            _delete_outdated(options, versions, latest.version)
+            return 0
+        _note(f"version {attempt.version}: {change}")
+        given_up = [name for name in unfinished if name not in (attempt.version, attempt.source)]
+        delete_versions(versions, given_up, _note)
+        with lock_output(versions.folder(attempt.version), ""):
+            status = run_job(run, attempt.job, handler, prepare_image)
+        if status:
+            return status
+        versions.replace_latest(attempt.version, latest)
+        print(f"{options.root}: version {attempt.version} is the latest")
+        delete_versions(versions, [name for name in unfinished if name == attempt.source], _note)
+        _delete_outdated(options, versions, attempt.version)
+    return 0
+
+
+def _plan(options: Options, versions: Versions, latest: Latest | None, unfinished: Sequence[str]) -> Attempt:
+    """Check the run that goes on with the newest unfinished version, else that of a new one."""
+    names = [*([latest.version] if latest else []), *unfinished]
+    if unfinished:
+        try:
+            return _check(options, versions, unfinished[-1], names[:-1])
+        except AnotherRunError as error:
+            _note(f"the unfinished version {unfinished[-1]} cannot go on: {error.change}")
+    return _check(options, versions, versions.new_name(), names)
+
+
+def _check(options: Options, versions: Versions, version: str, earlier: Sequence[str]) -> Attempt:
+    source = earlier[-1] if earlier else None
+    config, _ = config_of_version(options, versions.folder(version), versions.folder(source) if source else None)
+    return Attempt(version, check(config), source)
+
+
+def _delete_outdated(options: Options, versions: Versions, latest: str) -> None:
+    if options.keep_versions is not None:
+        delete_versions(versions, outdated_versions(versions, latest, options.keep_versions), _note)
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image: Prepare | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: the command line without the command's name.
+        handler: what detects, in place of the network.
+        prepare_image: the handler's preprocessing.
+
+    Returns:
+        Exit status: 0 done or nothing changed, 1 the run failed, 2 wrong use.
+    """
+    silence_beam()
+    try:
+        return rebuild(parse_options(argv), handler, prepare_image)
+    except Stopped as stopped:
+        end(stopped.status, str(stopped))
+    except UsageError as error:
+        print(f"rebuild: {one_line(error)}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
+        print(f"rebuild: {one_line(error)}", file=sys.stderr)
+        return 1
