@@ -14,6 +14,7 @@ from beam_pipeline.layout import Layout
 from beam_pipeline.output_folder import parse_manifest
 from transforms import files
 from transforms.beam_private import gcs_client
+from transforms.manifest import MANIFEST
 from transforms.trees import google_errors, list_subfolders
 
 LATEST, VERSIONS_FOLDER = "latest.json", "versions"
@@ -112,6 +113,14 @@ class Versions:
         if files.digest_of_bytes(data)["sha256"] != latest.manifest_sha256:
             raise ValueError(f"{path}: expected the SHA-256 that {LATEST} says, got another; {self._remedy}")
         return parse_manifest(data, path)
+
+    def find_manifest(self, version: str) -> Mapping[str, Any] | None:
+        """Return the manifest of a version whose run went well, None of any other."""
+        layout = Layout(self.folder(version))
+        if MANIFEST not in files.list_folder(layout.output):
+            return None
+        manifest = parse_manifest(files.read_bytes(layout.manifest), layout.manifest)
+        return manifest if manifest["status"] == "done" else None
 
     @property
     def _remedy(self) -> str:

@@ -71,7 +71,10 @@ def rebuild(options: Options, handler: ModelHandler | None = None, prepare_image
         given_up = [name for name in unfinished if name not in (attempt.version, attempt.source)]
         delete_versions(versions, given_up, _note)
         with lock_output(versions.folder(attempt.version), ""):
-            status = run_job(run, attempt.job, handler, prepare_image)
+            whole = versions.find_manifest(attempt.version)
+            # A rebuild that ended between its run and latest.json.
+            is_done = whole is not None and what_changed(attempt.job, whole) is None
+            status = 0 if is_done else run_job(run, attempt.job, handler, prepare_image)
         if status:
             return status
         versions.replace_latest(attempt.version, latest)

@@ -16,6 +16,8 @@ _REFUSED = {
     "--output": "a rebuild names its output by itself, ROOT/versions/TIME",
     "--reuse": "a rebuild reuses its latest version by itself",
     "--overwrite": "a rebuild never overwrites a version; delete ROOT/latest.json to build everything anew",
+    "--no_wait": "a rebuild waits for its job, to name the version once it is whole",
+    "--template_location": "a rebuild runs its job, to name the version once it is whole",
 }
 
 

@@ -106,6 +106,19 @@ def test_a_failed_rebuild_leaves_the_latest_version_and_is_resumed(
     assert version_names(root) == [first.name, unfinished]
 
 
+def test_a_whole_version_that_was_not_named_is_named_without_a_run(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    assert rebuild(root, "--images", photos) == 0
+    version = latest_folder(root)
+    written = (version / "manifest.json").stat().st_mtime_ns
+    (root / "latest.json").unlink()
+    assert rebuild(root, "--images", photos) == 0
+    assert f"version {version.name} is the latest" in capsys.readouterr().out
+    assert latest_folder(root) == version and (version / "manifest.json").stat().st_mtime_ns == written
+
+
 def test_an_unfinished_version_of_other_flags_is_given_up(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +222,8 @@ def test_a_lease_that_cannot_be_written_is_noted(tmp_path: Path) -> None:
         (["ROOT", "--images", "x", "--weights", "w", "--output", "out"], "--output: a rebuild names its output by"),
         (["ROOT", "--images", "x", "--weights", "w", "--output=out"], "--output: a rebuild names its output by"),
         (["ROOT", "--images", "x", "--weights", "w", "--overwrite"], "--overwrite: a rebuild never overwrites"),
+        (["ROOT", "--no_wait"], "--no_wait: a rebuild waits for its job"),
+        (["ROOT", "--template_location", "gs://b/t"], "--template_location: a rebuild runs its job"),
         (["ROOT", "--reuse", "out"], "--reuse: a rebuild reuses its latest version by itself"),
         (["--images", "x", "ROOT"], "expected ROOT, the folder of the versions, before all flags, got --images"),
         ([], "the following arguments are required: ROOT"),
