@@ -93,6 +93,7 @@ def load_item(
 
     Wait before decoding while the images that other threads decode and prepare take up `decode_memory` bytes.
     """
+    sha256 = ""
     try:
         sha256, data = _read_encoded(image.ref, pixel_limit)
         with DECODE_MEMORY.reserve(working_bytes(data), decode_memory):
@@ -102,9 +103,9 @@ def load_item(
             del pixels  # before another thread may decode
         return ImageItem(shard, image, sha256), prepared if boxes is None else replace(prepared, boxes=boxes)
     except ImageFailure as failure:  # its traceback holds the pixels
-        return ImageItem(shard, image, ""), ImageFailure(failure.stage, failure.reason)
+        return ImageItem(shard, image, sha256), ImageFailure(failure.stage, failure.reason)
     except Exception as error:  # an image that breaks a library must not fail its batch
-        return ImageItem(shard, image, ""), ImageFailure("decode", f"{type(error).__name__}: {error}")
+        return ImageItem(shard, image, sha256), ImageFailure("decode", f"{type(error).__name__}: {error}")
 
 
 class _LoadShard(beam.DoFn):

@@ -41,7 +41,7 @@ def find_unchanged(folder: str, earlier: Plan, plan: Plan, note: Callable[[str],
     """Find the shards of an earlier plan whose images have another version and the same content.
 
     A corpus that was copied or touched has new times only: the images are read, and their SHA-256 compared with those
-    of the records.
+    of what the records, or the failures, were made of.
 
     Args:
         folder: of the shards.
@@ -73,14 +73,14 @@ def find_unchanged(folder: str, earlier: Plan, plan: Plan, note: Callable[[str],
 
 
 def _changed(stats: ShardStats, before: Iterable[ImageRef], now: Iterable[ImageRef]) -> list[tuple[str, str]]:
-    """List (URI, SHA-256 of its record) of images whose version alone differs; none if more differs anywhere."""
-    sha256 = dict(zip(stats.ids, stats.image_sha256, strict=True))
+    """List (URI, SHA-256 of what was read) of images whose version alone differs; none if more differs anywhere."""
+    sha256 = stats.image_sha256
     changed = []
     for old, new in zip(before, now, strict=True):
         if old == new:
             continue
-        # No hash: the image has no record, or an imported one.
-        if replace(old, version=new.version) != new or not sha256.get(new.img_id):
+        # No hash: the image could not be read, or its record is an imported one.
+        if replace(old, version=new.version) != new or new.img_id not in sha256:
             return []
         changed.append((new.uri, sha256[new.img_id]))
     return changed

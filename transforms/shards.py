@@ -72,7 +72,7 @@ class ShardWriter:
     settings: Mapping[str, Any]
     refs: list[ImageRef] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
-    image_sha256: list[str] = field(default_factory=list)
+    image_sha256: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -95,6 +95,8 @@ class ShardWriter:
         """Have one image's record written, or note why it has none; raises what an earlier write raised."""
         ref, captions = item.image.ref, item.image.captions
         self.refs.append(ref)
+        if item.sha256:
+            self.image_sha256[ref.img_id] = item.sha256
         if isinstance(result, ImageFailure):
             self.failures.append(Failure(ref.uri, ref.img_id, result.stage, result.reason))
             return
@@ -107,7 +109,6 @@ class ShardWriter:
             split=captions.split if captions else "",
         )
         self.ids.append(ref.img_id)
-        self.image_sha256.append(item.sha256)
         self._pending.append(self._writer.submit(self._append, example))
         if len(self._pending) > _MAX_PENDING:
             self._pending.popleft().result()
@@ -143,7 +144,7 @@ class ShardWriter:
             settings=self.settings,
             inputs=input_digest(self.refs),
             ids=tuple(self.ids),
-            image_sha256=tuple(self.image_sha256),
+            image_sha256=self.image_sha256,
             failures=tuple(self.failures),
             num_bytes=self._bytes,
             sha256=self._digest.hexdigest(),

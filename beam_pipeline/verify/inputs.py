@@ -28,7 +28,7 @@ def check_inputs(output: OutputFolder, threads: int) -> Iterator[Problem]:
     recorded = {
         (key.set_name, img_id): sha256
         for key, stats in output.stats.items()
-        for img_id, sha256 in zip(stats.ids, stats.image_sha256, strict=True)
+        for img_id, sha256 in stats.image_sha256.items()
     }
     to_read: list[tuple[ImageRef, str]] = []
     for uri, state in find_states(list(refs)):

@@ -20,7 +20,7 @@ class ShardStats:
     settings: Mapping[str, Any]  # decide the records' bytes, see `Plan`
     inputs: str  # `input_digest` of the planned images
     ids: tuple[str, ...]  # img_ids of the records, in file order
-    image_sha256: tuple[str, ...]  # hex digest of the encoded image of each; empty of imported records
+    image_sha256: Mapping[str, str]  # img_id -> hex digest of the encoded image, where one was read, of failures too
     failures: tuple[Failure, ...]  # the planned images without a record, in LMDB key order
     num_bytes: int
     sha256: str  # hex digest of the shard
@@ -37,10 +37,20 @@ class ShardStats:
         try:
             row = json.loads(data)
             del row["counts"]
-            ids, images = tuple(row.pop("ids")), tuple(row.pop("image_sha256"))
+            ids = tuple(row.pop("ids"))
             failures = tuple(Failure(**item) for item in row.pop("failures"))
-            return cls(ids=ids, image_sha256=images, failures=failures, **row)
-        except (ValueError, KeyError, TypeError) as error:
+            stats = cls(ids=ids, failures=failures, **row)
+            stats._check_types()
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{source}: expected a shard's stats, got something else ({error}); delete it to have the shard redone"
             ) from error
+        return stats
+
+    def _check_types(self) -> None:
+        texts = [self.shard, self.inputs, self.sha256, self.crc32c, *self.ids, *self.image_sha256.values()]
+        texts += [text for failure in self.failures for text in asdict(failure).values()]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a field that is no text")
+        if not isinstance(self.settings, dict) or type(self.num_bytes) is not int:
+            raise TypeError("settings or num_bytes of another type")

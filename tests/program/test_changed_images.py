@@ -90,11 +90,28 @@ def test_touched_images_are_compared_and_not_detected_again(
     assert "another time" not in capsys.readouterr().err
 
 
-def test_a_touched_image_that_failed_is_tried_again(photos: Path) -> None:
+def test_a_touched_image_that_failed_is_compared_and_not_tried_again(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "1.png").write_bytes(b"no image")
+    assert extract(photos) == 0
+    failures = (tmp_path / OUT / "failures.jsonl").read_bytes()
+    os.utime(photos / "1.png", ns=(1, 1))
+    monkeypatch.setattr("transforms.shards.ShardWriter", None)  # no shard may be written
+    capsys.readouterr()
+    assert extract(photos) == 0
+    assert "1 images have another time" in capsys.readouterr().err
+    assert (tmp_path / OUT / "failures.jsonl").read_bytes() == failures and failures
+    assert problems(photos) == []
+
+
+def test_an_image_that_failed_and_was_mended_is_tried_again(photos: Path) -> None:
     good = (photos / "1.png").read_bytes()
     (photos / "1.png").write_bytes(bytes(len(good)))
     assert extract(photos) == 0
     (photos / "1.png").write_bytes(good)
+    (problem,) = problems(photos)
+    assert problem.startswith(f"{photos / '1.png'}: expected the content that was read")
     assert extract(photos) == 0
     assert (photos.parent / OUT / "failures.jsonl").read_bytes() == b""
 

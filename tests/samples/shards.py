@@ -30,7 +30,7 @@ def elements(set_name: str = "photos", number: int = 0, of: int = 1, count: int 
         pixels = np.full((4, 5, 3), 10 * number + index + 1, np.uint8)
         failed = index == 1
         result = ImageFailure("decode", "the file is empty") if failed else fake_record(fake_prepare(img_id, pixels))
-        images.append((ImageItem(shard, image, "" if failed else f"{index:064x}"), result))
+        images.append((ImageItem(shard, image, f"{index:064x}"), result))
     return images
 
 

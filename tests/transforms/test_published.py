@@ -62,14 +62,32 @@ def test_a_shard_that_is_cut_or_has_no_stats_counts_as_missing(published: Path) 
 def test_stats_come_back_as_they_were() -> None:
     failure = Failure("gs://b/ä b\u2028%.jpg", 'quo"te', "read", "503 😀")
     stats = ShardStats(
-        "x.tfrecord", {"a": 0.1, "b": None}, "digest", ("a", "ä"), ("sha a", ""), (failure,), 12, "sha", "crc"
+        "x.tfrecord",
+        {"a": 0.1, "b": None},
+        "digest",
+        ("a", "ä"),
+        {"a": "sha a", 'quo"te': "sha of it"},
+        (failure,),
+        12,
+        "sha",
+        "crc",
     )
     data = stats.to_json()
     assert ShardStats.from_json(data, "stats") == stats
     assert ShardStats.from_json(data, "stats").to_json() == data
     assert b'"counts": {\n  "written": 2,\n  "failed": 1\n }' in data
-    empty = ShardStats("x.tfrecord", {}, "", (), (), (), 0, "", "")
+    empty = ShardStats("x.tfrecord", {}, "", (), {}, (), 0, "", "")
     assert ShardStats.from_json(empty.to_json(), "stats") == empty
+
+
+WRONG_TYPES = (
+    (b'"image_sha256": {}', b'"image_sha256": []'),
+    (b'"image_sha256": {}', b'"image_sha256": {"a": 7}'),
+    (b'"settings": {}', b'"settings": []'),
+    (b'"num_bytes": 0', b'"num_bytes": "0"'),
+    (b'"ids": []', b'"ids": [[]]'),
+    (b'"crc32c": ""', b'"crc32c": null'),
+)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +102,9 @@ def test_stats_come_back_as_they_were() -> None:
         b'{"counts": {}, "ids": [], "failures": []}',
         b'{"counts": {}, "ids": [], "failures": [{"uri": "a"}]}',
         b'{"counts": {}, "ids": null, "failures": []}',
-        ShardStats("x", {}, "", (), (), (), 0, "", "").to_json()[:-10],
-        ShardStats("x", {}, "", (), (), (), 0, "", "").to_json().replace(b'"shard"', b'"shart"'),
+        ShardStats("x", {}, "", (), {}, (), 0, "", "").to_json()[:-10],
+        ShardStats("x", {}, "", (), {}, (), 0, "", "").to_json().replace(b'"shard"', b'"shart"'),
+        *(ShardStats("x", {}, "", (), {}, (), 0, "", "").to_json().replace(*change) for change in WRONG_TYPES),
         b"\xff",
     ],
 )
