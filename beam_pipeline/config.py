@@ -132,6 +132,13 @@ class Config:
     device: str = option(
         NETWORK, "where the network runs; `cuda` without a GPU is an error", "auto", choices=("auto", "cpu", "cuda")
     )
+    accelerator: str | None = option(
+        NETWORK,
+        "on Dataflow: the GPU of the machines that run the network, in quotes; other machines have none. "
+        "`'type:nvidia-tesla-t4;count:1;install-nvidia-driver:5xx'`",
+        metavar="GPU",
+        type=_path,
+    )
     precision: str = option(NETWORK, "arithmetic of the network", FLOAT32, choices=PRECISIONS)
     batch_size: int | None = option(
         NETWORK,

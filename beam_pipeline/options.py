@@ -29,6 +29,8 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
         UsageError: wrong use, in one line.
         SystemExit: after --help and --version.
     """
+    from beam_pipeline.dataflow.machines import use_the_gpu
+
     parser = build_parser()
     namespace, beam_flags = parser.parse_known_args(argv)
     _check_beam_flags(parser, beam_flags)
@@ -37,7 +39,7 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
     }
     config = Config(**values)
     check_flags(config)
-    return config, beam_flags
+    return use_the_gpu(config, beam_flags), beam_flags
 
 
 def build_parser() -> Parser:

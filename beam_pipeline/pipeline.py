@@ -48,6 +48,8 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
     config, layout, inputs = job.config, job.layout, job.inputs
     captions = inputs.captions.file if inputs.captions else None
     given_boxes = inputs.given_boxes.file if inputs.given_boxes else None
+    # One hint on all three: steps with different hints do not share a machine, and pixels would be shuffled.
+    gpu = {"accelerator": config.accelerator} if config.accelerator else {}
     published = pipeline | "NoShardsToDo" >> beam.Create([])
     if job.todo:
         shards = (
@@ -66,10 +68,12 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
             )
             results = (
                 shards
-                | "LoadImages" >> load  # [(ImageItem, Example)]
-                | "DetectRegions" >> detect_regions(handler)  # (ImageItem, RegionRecord | ImageFailure)
+                | "LoadImages" >> load.with_resource_hints(**gpu)  # [(ImageItem, Example)]
+                | "DetectRegions"
+                >> detect_regions(handler).with_resource_hints(**gpu)  # (ImageItem, RegionRecord | ImageFailure)
             )
-        published = results | "WriteShards" >> WriteShards(layout.shards, job.plan.settings)  # shard name
+        write = WriteShards(layout.shards, job.plan.settings).with_resource_hints(**gpu)
+        published = results | "WriteShards" >> write  # shard name
     plan_uri = layout.plan if job.plan.shards else None
     audit = published | "AuditShards" >> AuditShards(
         plan_uri, layout.shards, layout.provenance, config.failure_threshold

@@ -11,11 +11,12 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics.metric import MetricsFilter
-from apache_beam.options.pipeline_options import DebugOptions, DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineState
 
 from beam_pipeline.dataflow.access import check_access
 from beam_pipeline.dataflow.job import DataflowJob
+from beam_pipeline.dataflow.machines import is_dataflow, use_one_process_a_machine
 from beam_pipeline.preflight import Job
 from beam_pipeline.process import Terminated
 from beam_pipeline.progress import RunProgress
@@ -26,9 +27,6 @@ from transforms.metrics import NAMESPACE, local_counts, reset_local_counts
 
 _POLL_SECONDS = 1.0
 _GRACE_SECONDS = 25.0
-_ONE_PROCESS = "no_use_multiple_sdk_containers"
-# Shards that a machine of Dataflow works on at a time: while one is at the network, others are read and written.
-_WORKER_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -56,33 +54,20 @@ def new_run(flags: Sequence[str]) -> Run:
     runner = options.view_as(StandardOptions).runner or "DirectRunner"
     name = runner.rpartition(".")[2].lower()
     if name not in ("direct", "directrunner"):
-        is_dataflow = name == "dataflowrunner"
-        if is_dataflow:
+        if is_dataflow(options):
             use_one_process_a_machine(options)
             check_access(options)
         try:
             pipeline = beam.Pipeline(runner=runner, options=options)
         except ValueError as error:
             raise UsageError(str(error)) from error
-        return Run(pipeline, runner, DataflowJob(pipeline) if is_dataflow else None)
+        return Run(pipeline, runner, DataflowJob(pipeline) if is_dataflow(options) else None)
     if options.view_as(DirectOptions).direct_running_mode == "multi_threading":
         raise UsageError(
             "--direct_running_mode=multi_threading loses records in silence (Beam 2.77: 20,000 in, 19,303 out, "
             "status 0); leave the flag out: reading and computing use all cores as it is"
         )
     return Run(beam.Pipeline(runner=in_process_runner(), options=options), None)
-
-
-def use_one_process_a_machine(options: PipelineOptions) -> None:
-    """Have Dataflow start one process a machine; its default is one a core, each of which would load the network.
-
-    The user's own choice stands.
-    """
-    debug = options.view_as(DebugOptions)
-    if not any(debug.lookup_experiment(name) for name in (_ONE_PROCESS, _ONE_PROCESS.removeprefix("no_"))):
-        debug.add_experiment(_ONE_PROCESS)
-    if debug.number_of_worker_harness_threads is None:
-        debug.number_of_worker_harness_threads = _WORKER_THREADS
 
 
 def watch(run: Run, job: Job) -> bool:

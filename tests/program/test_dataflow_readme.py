@@ -9,9 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2
+
 from tests.conftest import ROOT, TINY_WEIGHTS
 from tests.samples.buckets import upload, upload_folder
 from tests.samples.dataflow_service import JOB_ID, serving_dataflow
+from transforms import files
 
 VALUES = {"BUCKET": "bucket", "PROJECT": "my-project", "REGION": "europe-west4", "IMAGE": "registry/features:1"}
 
@@ -58,16 +62,17 @@ def test_the_command_of_the_readme_asks_for_what_it_says(bucket: str, corpus: Pa
 
 
 def check_job(job: dict[str, Any]) -> None:
-    """Check the machines of the job that arrived."""
+    """Check the machines of the job that arrived, and the GPU in the graph that was staged for it."""
     environment = job["environment"]
-    assert environment["serviceOptions"] == [
-        "worker_accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver:5xx"
-    ]
     assert "no_use_multiple_sdk_containers" in environment["experiments"]
     (pool,) = environment["workerPools"]
     assert (pool["machineType"], pool["diskSizeGb"], pool["numThreadsPerWorker"]) == ("n1-standard-8", 200, 4)
-    assert [image["containerImage"] for image in pool["sdkHarnessContainerImages"]] == [VALUES["IMAGE"]]
+    # One environment with the GPU and one without, of the same image.
+    assert [image["containerImage"] for image in pool["sdkHarnessContainerImages"]] == [VALUES["IMAGE"]] * 2
     assert environment["tempStoragePrefix"].startswith(f"storage.googleapis.com/bucket/tmp/{job['name']}")
     options = environment["sdkPipelineOptions"]["options"]
     assert (options["project"], options["region"]) == ("my-project", "europe-west4")
-    assert options["pipelineUrl"].startswith("gs://bucket/tmp/")
+    graph = beam_runner_api_pb2.Pipeline.FromString(files.read_bytes(options["pipelineUrl"]))
+    hints = [dict(environment.resource_hints) for environment in graph.components.environments.values()]
+    gpu = b"type:nvidia-tesla-t4;count:1;install-nvidia-driver:5xx"
+    assert sorted(hints, key=len) == [{}, {common_urns.resource_hints.ACCELERATOR.urn: gpu}]

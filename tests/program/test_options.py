@@ -121,7 +121,7 @@ def test_the_page_of_flags_is_what_the_flags_say() -> None:
         ["--project", "p", "--region", "europe-west1", "--temp_location", "gs://b/tmp", "--staging_location=gs://b/s"],
         ["--direct_num_workers", "2", "--direct_running_mode=multi_processing"],
         ["--experiments=a", "--experiments", "b"],
-        ["--dataflow_service_options=worker_accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver"],
+        ["--dataflow_service_options=enable_google_cloud_profiler"],
         ["--sdk_container_image=image", "--sdk_location=container", "--machine_type=n1-standard-8"],
         ["--disk_size_gb=200", "--max_num_workers", "4", "--no_use_public_ips", "--job_name", "my-job"],
         ["--setup_file", "./setup.py", "--streaming", "--save_main_session"],

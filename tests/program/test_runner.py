@@ -9,7 +9,7 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions
+from apache_beam.options.pipeline_options import DebugOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_pipeline import runner
@@ -19,25 +19,6 @@ from transforms.metrics import count, local_counts, reset_local_counts
 
 JOB: Any = SimpleNamespace(plan=SimpleNamespace(num_images=10), done=0, layout=SimpleNamespace(shards="out/tfrecord"))
 REMOTE = "FlinkRunner"
-
-
-def worker_options(*flags: str) -> tuple[list[str], int | None]:
-    """Return the experiments and the threads a machine that Dataflow is asked for."""
-    options = PipelineOptions(list(flags))
-    runner.use_one_process_a_machine(options)
-    debug = options.view_as(DebugOptions)
-    return debug.experiments, debug.number_of_worker_harness_threads
-
-
-def test_dataflow_gets_one_process_and_so_one_network_a_machine() -> None:
-    assert worker_options() == (["no_use_multiple_sdk_containers"], 4)
-    assert worker_options("--experiments=use_runner_v2") == (["use_runner_v2", "no_use_multiple_sdk_containers"], 4)
-
-
-@pytest.mark.parametrize("choice", ["use_multiple_sdk_containers", "no_use_multiple_sdk_containers"])
-def test_the_users_own_choice_of_processes_and_threads_stands(choice: str) -> None:
-    flags = (f"--experiments={choice}", "--number_of_worker_harness_threads=9")
-    assert worker_options(*flags) == ([choice], 9)
 
 
 @pytest.mark.parametrize(
