@@ -47,6 +47,7 @@ DEV = [
     "scikit-image",
     "scikit-learn",
     "types-protobuf",
+    "webdataset",
 ]
 
 setup(

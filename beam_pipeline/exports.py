@@ -12,6 +12,7 @@ from region_features.exports.lmdb import LmdbExport
 from region_features.exports.m2 import M2Export
 from region_features.exports.tsv import TsvExport
 from region_features.exports.tsv6 import Tsv6Export
+from region_features.exports.webdataset import WebDatasetExport
 
 # What is built from whole shards. A new format is a file in region_features/exports and a line here.
 EXPORTS: tuple[type[Export], ...] = (
@@ -20,6 +21,7 @@ EXPORTS: tuple[type[Export], ...] = (
     Tsv6Export,
     M2Export,
     HardNegativesExport,
+    WebDatasetExport,
 )
 SHARDS, CAPTIONS = "tfrecord", "captions"
 OUTPUTS = (SHARDS, CAPTIONS, *(export.name for export in EXPORTS))

@@ -28,9 +28,9 @@ from region_features.records.plan import (
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms import files
 from transforms.detection import check_device
-from transforms.exports import target_folder
 from transforms.manifest import PLAN, Provenance
 from transforms.published import Published, find_damaged, find_unchanged, read_published
+from transforms.target_files import target_folder, target_paths
 
 
 class AnotherRunError(UsageError):
@@ -156,7 +156,7 @@ def _refuse_clashing_exports(exports: tuple[Export, ...], plan: Plan) -> None:
     sets = list(dict.fromkeys(key.set_name for key in plan.shards))
     for export in exports:
         for target in export.targets(sets, plan.settings):
-            for name in (*target.files, *target.optional):
+            for name in target.names:
                 other, earlier = places.setdefault((target.folder, name), (export.name, target))
                 if earlier is not target:
                     both = f"{export.name} of {', '.join(target.sets)} and {other} of {', '.join(earlier.sets)}"
@@ -232,8 +232,7 @@ def _outdated_files(layout: Layout) -> Iterator[str]:
     sets = list(dict.fromkeys(key.set_name for key in plan.shards))
     for export in (kind() for kind in EXPORTS):
         for target in export.targets(sets, plan.settings):
-            names = (target.note, *target.files, *target.optional)
-            yield from (files.join(target_folder(layout.output, target), name) for name in names)
+            yield from target_paths(target_folder(layout.output, target), target)
     # The plan goes last: until then a rerun knows what it is looking at.
     yield layout.plan
 

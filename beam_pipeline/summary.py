@@ -8,7 +8,7 @@ from typing import Any
 from beam_pipeline.exports import EXPORTS
 from beam_pipeline.layout import Layout
 from transforms import files
-from transforms.exports import target_folder
+from transforms.target_files import target_folder
 
 _DAMAGED_INPUTS = {
     "captions": "damaged rows of the captions file",
@@ -49,7 +49,8 @@ def describe_exports(manifest: Mapping[str, Any], layout: Layout) -> Iterator[st
             if target.name in rows:
                 row, folder = rows[target.name], target_folder(layout.output, target)
                 own_folder = target.folder.endswith(f"/{target.name}")
-                place = folder if own_folder else ", ".join(files.join(folder, name) for name in target.files)
+                names = target.files or (target.contents,)
+                place = folder if own_folder else ", ".join(files.join(folder, name) for name in names)
                 yield f"{place}: {export.describe(row)}, {readable_size(sum(row['files'].values()))}"
 
 

@@ -1,14 +1,17 @@
-"""Iteration in a second thread, to overlap reading and encoding with writing."""
+"""Work in other threads: iteration beside the caller's, and many small pieces of work side by side."""
 
 from __future__ import annotations
 
 import contextlib
 import queue
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
+_SLICE = 64  # most items that pass to a thread together
 
 
 def in_background(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
@@ -42,3 +45,12 @@ def in_background(items: Iterable[T], ahead: int) -> Generator[T, None, None]:
         while thread.is_alive():  # make room: the thread may be blocked in put
             with contextlib.suppress(queue.Empty):
                 fetched.get(timeout=0.05)
+
+
+def in_threads(work: Callable[[S], T], items: Sequence[S], threads: int) -> Iterator[T]:
+    """Yield `work` of each item, in the order of the items; after an exception no more of them are begun."""
+    size = max(1, min(_SLICE, len(items) // (4 * threads)))
+    slices = [items[start : start + size] for start in range(0, len(items), size)]
+    with ThreadPoolExecutor(threads) as pool:
+        for results in pool.map(lambda part: [work(item) for item in part], slices):
+            yield from results

@@ -18,6 +18,7 @@ from transforms import files, metrics
 from transforms.input_files import PinnedFile
 from transforms.manifest import ManifestEntry
 from transforms.shards import read_shard
+from transforms.target_files import publish_target, target_folder, target_sizes
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,6 @@ class ExportJob:
         return target_folder(self.output, self.target)
 
 
-def target_folder(output: str, target: Target) -> str:
-    """The folder of a target's files."""
-    return files.join(output, *target.folder.split("/")) if target.folder else output
-
-
 def export_jobs(audit: Audit, request: ExportRequest) -> Iterator[ExportJob]:
     """List the targets to build; none where the run failed."""
     for export in () if audit.error else request.exports:
@@ -98,19 +94,13 @@ def build_export(job: ExportJob, on_progress: OnProgress) -> ManifestEntry:
     if not files.is_remote(job.folder) and os.path.exists(job.folder) and not os.path.isdir(job.folder):
         raise FileExistsError(f"{job.folder}: expected a folder or nothing there, got a file; move it away")
     note_path = files.join(job.folder, job.target.note)
-    sizes = files.list_folder(job.folder)
+    sizes = target_sizes(job.folder, job.target)
     note = _read_note(note_path) if job.target.note in sizes else None
     if not note or not note.is_current(job.source_digest, settings, sizes):
-        with files.scratch_folder(job.output, job.target.name) as scratch:
+        with files.scratch_folder(job.output, f"{job.export.name}-{job.target.name}") as scratch:
             counts = job.export.build(job.target, open_sources(job), scratch, on_progress)
-            left_out = {name for name in job.target.optional if not os.path.exists(f"{scratch}/{name}")}
-            names = [name for name in (*job.target.files, *job.target.optional) if name not in left_out]
-            sha256 = {name: files.sha256_of(f"{scratch}/{name}") for name in names}
-            files.delete_files([note_path, *(files.join(job.folder, name) for name in sorted(left_out))])
-            for name in (job.target.note, *job.target.files, *job.target.optional):  # what killed uploads left
-                files.delete_temporaries(job.folder, suffix=f"-{name}")
-            published = {name: files.publish_file(f"{scratch}/{name}", files.join(job.folder, name)) for name in names}
-        note = BuildNote(job.source_digest, settings, published, counts, sha256)
+            published = publish_target(scratch, job.folder, job.target, on_progress)
+        note = BuildNote(job.source_digest, settings, published.sizes, counts, published.sha256)
         files.publish_bytes(note_path, [note.to_json()])
     row = {
         **job.export.settings(),
@@ -119,7 +109,7 @@ def build_export(job: ExportJob, on_progress: OnProgress) -> ManifestEntry:
         "source_digest": job.source_digest,
         "files": dict(note.files),
     }
-    digests = {name: {"bytes": note.files[name], "sha256": note.sha256[name]} for name in note.files}
+    digests = {name: {"bytes": note.files[name], "sha256": sha256} for name, sha256 in note.sha256.items()}
     digests[job.target.note] = files.digest_of_bytes(note.to_json())
     folder = f"{job.target.folder}/" if job.target.folder else ""
     entry_digests = {f"{folder}{name}": digest for name, digest in digests.items()}

@@ -18,6 +18,7 @@ from beam_pipeline.verify.digests import check_digests, check_manifest_digest, c
 from beam_pipeline.verify.exports import OpenTarget, check_rest, open_targets
 from beam_pipeline.verify.files import check_annotations, check_failures, check_manifest, check_plan
 from beam_pipeline.verify.inputs import check_inputs
+from beam_pipeline.verify.listings import check_listings
 from beam_pipeline.verify.shards import ShardReport, verify_shard
 from region_features.records.audit import audit_shards
 from region_features.records.plan import Plan
@@ -63,7 +64,8 @@ def verify(output: str, inputs: bool = False) -> Report:
     plan = folder.plan or Plan({}, {})
     audit = audit_shards(plan, folder.stats, 1.0)
     problems = [*folder.problems, *check_plan(folder), *check_manifest(folder, audit), *check_failures(folder, audit)]
-    problems += [*check_manifest_digest(folder), *check_digests(folder, _THREADS), *check_strays(folder)]
+    problems += [*check_manifest_digest(folder), *check_digests(folder, _THREADS), *check_listings(folder, _THREADS)]
+    problems += check_strays(folder)
     problems += check_inputs(folder, _THREADS) if inputs else ()
     targets, wrong_targets = open_targets(folder, audit)
     problems.extend(wrong_targets)

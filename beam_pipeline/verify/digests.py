@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from beam_pipeline.exports import EXPORTS
 from beam_pipeline.output_folder import OutputFolder
+from region_features.background import in_threads
 from region_features.exports.base import FEATURES_FOLDER
+from region_features.formats.listing import LISTING_SUFFIX
 from region_features.validation.record import Problem
 from transforms import files
 from transforms.manifest import ANNOTATIONS_FOLDER, MANIFEST, MANIFEST_DIGEST, SHARDS_FOLDER
@@ -54,10 +55,9 @@ def check_digests(output: OutputFolder, threads: int) -> Iterator[Problem]:
             return f"{place}: cannot be checked: {error!r}"
         return None
 
-    with ThreadPoolExecutor(threads) as pool:
-        for message in pool.map(check, listed):
-            if message:
-                yield Problem("manifest", message)
+    for message in in_threads(check, list(listed), threads):
+        if message:
+            yield Problem("manifest", message)
 
 
 def check_strays(output: OutputFolder) -> Iterator[Problem]:
@@ -65,10 +65,15 @@ def check_strays(output: OutputFolder) -> Iterator[Problem]:
     root = output.layout.output
     if output.manifest is None or files.is_remote(root):
         return
+    listed = output.manifest["digests"].keys()
+    folders_of_their_own = {path.removesuffix(LISTING_SUFFIX) for path in listed if path.endswith(LISTING_SUFFIX)}
     for own_folder in _OWN_FOLDERS:
         for folder, _, names in os.walk(os.path.join(root, own_folder)):
+            place = os.path.relpath(folder, root).replace(os.sep, "/")
+            if place in folders_of_their_own:
+                continue
             for name in sorted(names):
-                path = os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
+                path = f"{place}/{name}"
                 unfinished = any(part.startswith(files.TEMP_PREFIX) for part in path.split("/"))
-                if path not in output.manifest["digests"] and not unfinished:
+                if path not in listed and not unfinished:
                     yield Problem("stray", f"{os.path.join(root, path)}: manifest.json does not list it; delete it")

@@ -15,7 +15,7 @@ from region_features.records.audit import Audit
 from region_features.records.build_note import BuildNote
 from region_features.validation.record import Problem
 from transforms import files
-from transforms.exports import target_folder
+from transforms.target_files import target_folder, target_sizes
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def open_targets(output: OutputFolder, audit: Audit) -> tuple[list[OpenTarget], 
         for target in export.targets(list(audit.shards_of_set), output.plan.settings):
             folder = target_folder(output.layout.output, target)
             known_notes.add(files.join(folder, target.note))
-            if {target.note, *target.files} & files.list_folder(folder).keys():
+            if set(target.names) & files.list_folder(folder).keys():
                 try:
                     note = _current_note(target, folder, audit)
                     opened.append(OpenTarget(export, target, export.open(target, folder, note)))
@@ -50,15 +50,15 @@ def open_targets(output: OutputFolder, audit: Audit) -> tuple[list[OpenTarget], 
 
 def _current_note(target: Target, folder: str, audit: Audit) -> BuildNote:
     """Read the note of a target that is whole and current; otherwise raise ValueError."""
-    path, sizes = files.join(folder, target.files[0]), files.list_folder(folder)
+    path, sizes = files.join(folder, target.parts[0]), target_sizes(folder, target)
     if target.note not in sizes:
         raise ValueError(f"{path}: expected {target.note} beside it, which says what it was built from; build it again")
     note = BuildNote.from_json(files.read_bytes(files.join(folder, target.note)), files.join(folder, target.note))
     if note.source_digest != audit.source_digest(target.sets):
         raise ValueError(f"{path}: stale: the shards are no longer those that it was built from; build it again")
-    for name in target.files:
+    for name in target.parts:
         if sizes.get(name) != note.files.get(name):
-            got = f"{sizes[name]}" if name in sizes else "no such file"
+            got = sizes.get(name, "not all of its files" if name.endswith("/") else "no such file")
             raise ValueError(
                 f"{files.join(folder, name)}: expected {note.files.get(name)} bytes ({target.note}), got {got}"
             )

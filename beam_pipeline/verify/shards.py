@@ -78,7 +78,7 @@ def verify_shard(shard: PublishedShard, path: str, copies: Sequence[Copy], max_b
                     _add_image(example, report)
                     report.problems.extend(check_record(example.record, shard.name, max_boxes))
                     for copy in copies:
-                        report.problems.extend(copy.check(example.record, shard.name))
+                        report.problems.extend(copy.check_example(example, shard.name))
             except ValueError as error:
                 report.whole = False
                 report.problems.append(Problem("shard", str(error)))

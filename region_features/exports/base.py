@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from region_features.formats.example import ImageExample, decode_example
+from region_features.formats.listing import LISTING_SUFFIX
 from region_features.records.build_note import NOTE_SUFFIX, BuildNote
 from region_features.records.coco import IMAGE_SETS
 from region_features.records.item import ImageCaptions
@@ -31,18 +32,36 @@ class Target:
         folder: path of the files' folder below the output folder, `/` between names; empty for the output folder.
         note: name of its BuildNote, in the same folder.
         optional: names of files that a build may leave out.
+        contents: name of a folder in the same folder, for a target whose files are known only once they are built: they
+            are all that stands in it. Such a target has no `files`.
     """
 
     name: str
     sets: tuple[str, ...]
-    files: tuple[str, ...]
+    files: tuple[str, ...] = ()
     folder: str = ""
     note: str = ""
     optional: tuple[str, ...] = ()
+    contents: str = ""
 
     def __post_init__(self) -> None:
         if not self.note:
             object.__setattr__(self, "note", self.name + NOTE_SUFFIX)
+
+    @property
+    def listing(self) -> str:
+        """Name of the file that lists those in `contents` with their SHA-256; empty where there is no such folder."""
+        return self.contents and self.contents + LISTING_SUFFIX
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names under which a BuildNote has its bytes: its files, or `CONTENTS/` for all in there, and the listing."""
+        return (f"{self.contents}/", self.listing) if self.contents else self.files
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all that it puts into its folder."""
+        return (*(part.rstrip("/") for part in self.parts), *self.optional, self.note)
 
 
 def group_sets(sets: Sequence[str], name_of: Callable[[str], str]) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -114,8 +133,12 @@ class Copy:
     """The records as one target holds them, compared with those of the shards."""
 
     def check(self, record: RegionRecord, shard: str) -> Iterator[Problem]:
-        """Compare the target's copy of one record of a shard; called in several threads."""
+        """Compare the target's copy of one record of a shard; called in several threads, by one for each shard."""
         return iter(())
+
+    def check_example(self, example: ImageExample, shard: str) -> Iterator[Problem]:
+        """Compare a record with its captions, for formats that hold these too; called in place of `check`."""
+        return self.check(example.record, shard)
 
     def check_rest(self, images: Sequence[ShardImage], whole: bool) -> Iterator[Problem]:
         """Look for content that belongs to no image, once every shard was read.
@@ -157,7 +180,9 @@ class Export(ABC):
 
     @abstractmethod
     def build(self, target: Target, sources: Sources, folder: str, on_progress: OnProgress) -> dict[str, Any]:
-        """Write a target's files into an empty local folder; the same sources give the same bytes.
+        """Write a target's files, or those of its `contents`, into an empty local folder.
+
+        The same sources give the same bytes.
 
         Returns:
             Counts, and what else manifest and summary say.
@@ -174,7 +199,7 @@ class Export(ABC):
 
         Args:
             target: which.
-            folder: the local folder that holds its files.
+            folder: the local folder that holds its files, or its `contents`.
             note: what it was built from.
 
         Raises:

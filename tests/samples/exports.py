@@ -38,8 +38,11 @@ def build(job: ExportJob) -> Mapping[str, Any]:
 
 def stamps(job: ExportJob) -> dict[str, tuple[int, int]]:
     """Inode and time of the target's local files."""
-    states = {name: os.stat(os.path.join(job.folder, name)) for name in job.target.files}
-    return {name: (state.st_ino, state.st_mtime_ns) for name, state in states.items()}
+    paths = [os.path.join(job.folder, name) for name in (*job.target.files, job.target.listing) if name]
+    if job.target.contents:
+        paths += [entry.path for entry in os.scandir(os.path.join(job.folder, job.target.contents))]
+    states = {path: os.stat(path) for path in paths if os.path.exists(path)}
+    return {path: (state.st_ino, state.st_mtime_ns) for path, state in states.items()}
 
 
 def is_current(job: ExportJob) -> bool:

@@ -116,10 +116,11 @@ def test_a_file_from_another_disk_is_copied(tmp_path: Path, monkeypatch: pytest.
 def test_a_scratch_folder_replaces_what_a_killed_program_left(tmp_path: Path) -> None:
     (tmp_path / ".tmp-a.lmdb-1").mkdir()
     (tmp_path / ".tmp-b.lmdb-1").mkdir()
+    (tmp_path / ".tmp-a.lmdb-2-1").mkdir()
     with files.scratch_folder(str(tmp_path), "a.lmdb") as scratch:
         assert os.path.dirname(scratch) == str(tmp_path) and os.listdir(scratch) == []
-        assert sorted(os.listdir(tmp_path)) == sorted([os.path.basename(scratch), ".tmp-b.lmdb-1"])
-    assert os.listdir(tmp_path) == [".tmp-b.lmdb-1"]
+        assert sorted(os.listdir(tmp_path)) == sorted([os.path.basename(scratch), ".tmp-a.lmdb-2-1", ".tmp-b.lmdb-1"])
+    assert sorted(os.listdir(tmp_path)) == [".tmp-a.lmdb-2-1", ".tmp-b.lmdb-1"]
 
 
 def test_reading_what_is_no_file(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_killed_build_leaves_the_old_lmdb_and_the_next_one_tidies(tmp_path: Pa
     child.communicate(timeout=60)
     assert child.returncode == -signal.SIGKILL
     (left,) = [name for name in os.listdir(old.output) if name.startswith(".")]
-    assert left.startswith(".tmp-trainval_feat.lmdb-")
+    assert left.startswith(".tmp-lmdb-trainval_feat.lmdb-")
     assert digest_of(old.folder) == before and read_as_volta(old.folder) == items
     assert not is_current(new)
     assert read_as_volta(old.folder) != items
