@@ -10,6 +10,7 @@ from region_features.exports.base import Export
 from region_features.exports.hard_negatives import HardNegativesExport
 from region_features.exports.lmdb import LmdbExport
 from region_features.exports.m2 import M2Export
+from region_features.exports.mmf import MmfExport
 from region_features.exports.tsv import TsvExport
 from region_features.exports.tsv6 import Tsv6Export
 from region_features.exports.webdataset import WebDatasetExport
@@ -20,6 +21,7 @@ EXPORTS: tuple[type[Export], ...] = (
     TsvExport,
     Tsv6Export,
     M2Export,
+    MmfExport,
     HardNegativesExport,
     WebDatasetExport,
 )

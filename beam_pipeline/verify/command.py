@@ -58,7 +58,7 @@ def verify(output: str, inputs: bool = False) -> Report:
     Raises:
         UsageError: no run wrote to it.
     """
-    # See region_features/exports/lmdb.py: otherwise every block of a record's size is faulted in anew.
+    # See region_features/exports/merged_lmdb.py: otherwise every block of a record's size is faulted in anew.
     bytearray(24 << 20)
     folder = open_output(output)
     plan = folder.plan or Plan({}, {})

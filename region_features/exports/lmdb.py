@@ -1,20 +1,11 @@
-"""LMDB folders, in VOLTA's own form and others.
-
-A reader thread merges the sets' shards by key and encodes; the calling thread appends and commits.
-"""
+"""LMDB folders, in VOLTA's own form and others."""
 
 from __future__ import annotations
 
-import errno
-import heapq
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from region_features.background import in_background
 from region_features.exports.base import (
     FEATURES_FOLDER,
     Copy,
@@ -25,26 +16,16 @@ from region_features.exports.base import (
     Target,
     group_sets,
 )
+from region_features.exports.merged_lmdb import LmdbLayout, build_lmdb
 from region_features.lmdb_store.reader import DATA_FILE, LmdbReader
-from region_features.lmdb_store.value_codecs import SOURCE_FILE, VALUE_CODECS, VOLTA, ValueCodec
-from region_features.lmdb_store.writer import LmdbItem, map_size_for, write_lmdb
+from region_features.lmdb_store.value_codecs import SOURCE_FILE, VALUE_CODECS, VOLTA
 from region_features.records.build_note import BuildNote
 from region_features.records.coco import lmdb_name
-from region_features.records.key import lmdb_key
+from region_features.records.key import KEYS_RECORD, lmdb_key
 from region_features.records.region_record import RegionRecord
 from region_features.validation.record import Problem, check_key_list, differing_fields
 
 LMDBS_FOLDER = f"{FEATURES_FOLDER}/volta"
-BATCH_BYTES = 8 << 20  # encoded records that pass from thread to thread at once
-_BATCHES_AHEAD = 2
-
-
-class Entry(NamedTuple):
-    """A record on its way from its shard."""
-
-    key: bytes
-    shard: str
-    record: RegionRecord
 
 
 @dataclass(frozen=True)
@@ -63,27 +44,12 @@ class LmdbExport(Export):
 
     def build(self, target: Target, sources: Sources, folder: str, on_progress: OnProgress) -> dict[str, int]:
         """Write `data.mdb`; two images with one key, or keys that do not ascend, are a ValueError."""
-        import lmdb
-
-        # glibc hands blocks of a record's size back to the kernel on every free, and the page faults of the next ones
-        # cost several times the encoding, until it has seen a larger block freed.
-        bytearray(24 << 20)
         codec = VALUE_CODECS[self.lmdb_form]
 
-        def on_commit(records: int) -> None:
-            on_progress("records_written", records)
+        def key_list(keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+            return {KEYS_RECORD: codec.encode_keys(keys)}
 
-        try:
-            with closing(in_background(encoded_batches(merge_sets(sources), codec), _BATCHES_AHEAD)) as batches:
-                map_size = map_size_for(sources.num_bytes)
-                return {"records": write_lmdb(folder, batches, map_size, codec.encode_keys, on_commit)}
-        except lmdb.Error as error:
-            raise OSError(
-                errno.ENOSPC,
-                f"LMDB {sources.output}: expected room for about {sources.num_bytes * 3 // 2:,} bytes in "
-                f"{os.path.dirname(folder)}, got {error} and {shutil.disk_usage(folder).free:,} bytes free; "
-                "free some or choose another place",
-            ) from error
+        return build_lmdb(folder, sources, LmdbLayout(lmdb_key, codec.encode, key_list), on_progress)
 
     def open(self, target: Target, folder: str, note: BuildNote) -> Copy:
         """Open the LMDB."""
@@ -92,53 +58,6 @@ class LmdbExport(Export):
     def describe(self, row: Mapping[str, Any]) -> str:
         """Say how many records it holds, in which form."""
         return f"{row['records']} records, {row['lmdb_form']}"
-
-
-def merge_sets(sources: Sources) -> Iterator[Entry]:
-    """Merge the sets' records by key, holding one record of each set.
-
-    Raises:
-        ValueError: two images have one key, or a set's keys do not ascend; names both images and shards.
-    """
-    sets = (_ascending(_entries(sources, paths)) for paths in sources.shards.values())
-    return _ascending(heapq.merge(*sets, key=_entry_key))
-
-
-def _entries(sources: Sources, paths: Iterable[str]) -> Iterator[Entry]:
-    for shard, example in sources.examples(paths):
-        yield Entry(lmdb_key(example.record.img_id), shard, example.record)
-
-
-def _entry_key(entry: Entry) -> bytes:
-    return entry.key
-
-
-def _ascending(entries: Iterable[Entry]) -> Iterator[Entry]:
-    last: Entry | None = None
-    for entry in entries:
-        if last is not None and entry.key <= last.key:
-            both = (
-                f"image {last.record.img_id} ({last.shard}) has LMDB key {last.key!r} and after it "
-                f"image {entry.record.img_id} ({entry.shard}) {entry.key!r}"
-            )
-            if entry.key == last.key:
-                raise ValueError(f"expected one image a key: {both}; rename or leave out one of the two images")
-            raise ValueError(f"expected ascending keys in bytes' order: {both}; delete the shard and write it again")
-        last = entry
-        yield entry
-
-
-def encoded_batches(entries: Iterable[Entry], codec: ValueCodec) -> Iterator[list[LmdbItem]]:
-    """Encode entries, in lists of about BATCH_BYTES."""
-    batch: list[LmdbItem] = []
-    size = 0
-    for entry in entries:
-        batch.append(LmdbItem(entry.key, codec.encode(entry.record), entry.shard))
-        size += len(batch[-1].value)
-        if size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    yield batch
 
 
 class _LmdbCopy(Copy):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import pickletools
 from collections.abc import Callable, Mapping
@@ -13,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from region_features.formats import REMEDY
+from region_features.records.region_record import ARRAY_FIELDS
 
 PROTOCOL = 4  # the newest that Python 3.6, VOLTA's own, can load
 _MEMO_WRITERS = ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT")
+_DTYPES = frozenset(field.dtype for field in ARRAY_FIELDS)
 _TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
 
 # (module, name) that a pickle may ask for -> what stands in for it.
@@ -99,6 +102,27 @@ def dump_portable(value: object) -> bytes:
     stream = io.BytesIO()
     _PortablePickler(stream, PROTOCOL).dump(value)
     return stream.getvalue()
+
+
+def _array_itself(array: object) -> object:
+    """Stand in for numpy.array, whose copy nobody needs here."""
+    if not isinstance(array, np.ndarray):
+        raise pickle.UnpicklingError(f"the pickle makes an array of a {type(array).__name__}")
+    return array
+
+
+def _array_of_bytes(shape: object, dtype: object, raw: object) -> NDArray[Any]:
+    """Stand in for numpy.ndarray; an array is never larger than the bytes that the pickle holds."""
+    if not isinstance(raw, bytes) or dtype not in _DTYPES or not isinstance(shape, tuple):
+        raise pickle.UnpicklingError(f"the pickle asks for an array of {dtype!r}, shape {shape!r}")
+    values = np.frombuffer(raw, str(dtype))
+    if not all(isinstance(side, int) and side >= 0 for side in shape) or math.prod(shape) != values.size:
+        raise pickle.UnpicklingError(f"the pickle asks for shape {shape!r} of {dtype!r}, and has {len(raw)} bytes")
+    return values.reshape(shape)
+
+
+# Reads the arrays of `dump_portable` back, as read-only views of the pickle's bytes.
+PORTABLE_ARRAYS: Admitted = {("numpy", "array"): _array_itself, ("numpy", "ndarray"): _array_of_bytes}
 
 
 def peek_text(data: bytes, name: str) -> str | None:

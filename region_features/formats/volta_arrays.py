@@ -5,19 +5,12 @@ Sizes and id stay the text that they are in VOLTA's own form.
 
 from __future__ import annotations
 
-import math
-import pickle
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from region_features.formats import REMEDY
 from region_features.formats.fields import image_of, number_field, record_from_fields
-from region_features.formats.pickles import Admitted, dump_portable, load_restricted
-from region_features.records.region_record import ARRAY_FIELDS, FIELD_NAMES, RegionRecord
-
-_DTYPES = frozenset(field.dtype for field in ARRAY_FIELDS)
+from region_features.formats.pickles import PORTABLE_ARRAYS, dump_portable, load_restricted
+from region_features.records.region_record import FIELD_NAMES, RegionRecord
 
 
 def encode_arrays(record: RegionRecord) -> bytes:
@@ -38,7 +31,7 @@ def decode_arrays(data: bytes, source: str) -> RegionRecord:
     Raises:
         ValueError: the data is no such pickle, or a field is missing or has not the type, dtype or shape it must have.
     """
-    fields = load_restricted(data, dict, "a pickled dict of text and arrays", source, _ADMITTED)
+    fields = load_restricted(data, dict, "a pickled dict of text and arrays", source, PORTABLE_ARRAYS)
     record = record_from_fields(fields, source)
     where = image_of(fields, source)
     count = number_field(fields, "num_boxes", where)
@@ -47,23 +40,3 @@ def decode_arrays(data: bytes, source: str) -> RegionRecord:
     if fields.get("classes") is not fields["cls_prob"]:
         raise ValueError(f"{where}, field classes: expected the array of cls_prob, got another; {REMEDY}")
     return record
-
-
-def _array_itself(array: object) -> object:
-    """Stand in for numpy.array, whose copy nobody needs here."""
-    if not isinstance(array, np.ndarray):
-        raise pickle.UnpicklingError(f"the pickle makes an array of a {type(array).__name__}")
-    return array
-
-
-def _array_of_bytes(shape: object, dtype: object, raw: object) -> NDArray[Any]:
-    """Stand in for numpy.ndarray; an array is never larger than the bytes that the pickle holds."""
-    if not isinstance(raw, bytes) or dtype not in _DTYPES or not isinstance(shape, tuple):
-        raise pickle.UnpicklingError(f"the pickle asks for an array of {dtype!r}, shape {shape!r}")
-    values = np.frombuffer(raw, str(dtype))
-    if not all(isinstance(side, int) and side >= 0 for side in shape) or math.prod(shape) != values.size:
-        raise pickle.UnpicklingError(f"the pickle asks for shape {shape!r} of {dtype!r}, and has {len(raw)} bytes")
-    return values.reshape(shape)
-
-
-_ADMITTED: Admitted = {("numpy", "array"): _array_itself, ("numpy", "ndarray"): _array_of_bytes}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
+import lmdb
 import pytest
 
 from beam_pipeline.pipeline import main as run_pipeline
@@ -15,8 +18,9 @@ from tests.conftest import TINY_WEIGHTS, tree_bytes
 from tests.samples.damage import FIRST, SHARD, edit_json, reseal, verified
 from tests.samples.fakes import FakeHandler, fake_prepare
 
-OUTPUTS = "tsv6,m2"
+OUTPUTS = "tsv6,m2,mmf"
 M2 = Path("m2") / "coco_detections.hdf5"
+MMF = Path("mmf") / "trainval.lmdb" / "data.mdb"
 TSV6 = Path("tsv6") / "trainval_resnet101_faster_rcnn_genome_36.tsv"
 
 
@@ -68,6 +72,32 @@ def other_m2_features(out: Path) -> None:
     reseal(out)
 
 
+def lmdb_records(path: Path, note: str, change: Callable[[Any], object]) -> Callable[[Path], None]:
+    """Changes an LMDB, with a note and a manifest that agree on its new size."""
+
+    def damage(out: Path) -> None:
+        with (
+            lmdb.open(str(out / path), subdir=False, map_size=1 << 26, lock=False) as env,
+            env.begin(write=True) as transaction,
+        ):
+            change(transaction)
+        changed_file(path, note, lambda data: data)(out)
+
+    return damage
+
+
+def mmf_records(change: Callable[[Any], object]) -> Callable[[Path], None]:
+    return lmdb_records(MMF, "source.json", change)
+
+
+def mmf_pickle_that_runs(transaction: Any) -> None:
+    class Strange:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return (print, ("must not run",))
+
+    transaction.put(b"10", pickle.dumps(Strange()))
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "tsv6: row lost": (
         tsv6_rows(lambda rows: rows[1:]),
@@ -93,6 +123,23 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         other_m2_features,
         rf"m2: .*{M2.name}: not the record of {FIRST} in {SHARD.name}: 10_features differ",
     ),
+    "mmf: key lost": (
+        mmf_records(lambda transaction: transaction.delete(b"10")),
+        rf"mmf: .*trainval.lmdb: expected key '10' for {FIRST} of {SHARD.name}, found none",
+    ),
+    "mmf: key list": (
+        mmf_records(lambda transaction: transaction.put(b"keys", pickle.dumps([b"10"]))),
+        r"mmf: .*trainval.lmdb: its record 'keys' is not what the other keys give",
+    ),
+    "mmf: strange key": (
+        mmf_records(lambda transaction: transaction.put(b"777", transaction.get(b"10"))),
+        r"mmf: .*trainval.lmdb: 1 keys are of no image in the shards, '777' for one",
+    ),
+    "mmf: another image": (
+        mmf_records(lambda transaction: transaction.put(b"10", transaction.get(b"11"))),
+        rf"mmf: .*key '10': not the record of {FIRST} in {SHARD.name}: feature_path, features",
+    ),
+    "mmf: a pickle that runs": (mmf_records(mmf_pickle_that_runs), "mmf: .*key '10': expected a pickled dict of"),
     "tsv6: a stray": (
         lambda out: (out / "tsv6" / "more.tsv").write_text("x"),
         "stray: .*tsv6/more.tsv: manifest.json does not list it",
@@ -111,7 +158,7 @@ def test_damage_is_named(name: str, full: Path, capsys: pytest.CaptureFixture[st
 
 def test_a_good_output_is_good(full: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, lines = verified(full, capsys)
-    assert (status, lines) == (0, [f"{full}: 15 records in 6 shards, compared with 2 tsv6, 2 m2: nothing wrong"])
+    assert (status, lines) == (0, [f"{full}: 15 records in 6 shards, compared with 2 tsv6, 2 m2, 2 mmf: nothing wrong"])
 
 
 def test_rows_that_windows_ended_are_good(full: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,11 +17,12 @@ import lmdb
 import numpy as np
 import pytest
 
-from region_features.exports import lmdb as lmdb_export
+from region_features.exports import merged_lmdb
+from region_features.exports.lmdb import LmdbExport
 from region_features.formats.example import ImageExample, decode_example
 from region_features.formats.volta import decode_volta
 from region_features.lmdb_store.value_codecs import VALUE_CODECS, codec_name_of
-from region_features.lmdb_store.writer import LmdbItem, write_lmdb
+from region_features.lmdb_store.writer import LmdbItem, LmdbWriter
 from region_features.records.build_note import BuildNote
 from region_features.records.key import lmdb_key
 from tests.conftest import ROOT
@@ -33,7 +34,7 @@ from transforms.exports import ExportJob, build_export
 
 @pytest.mark.parametrize("batch_bytes", [1, 1 << 20])
 def test_volta_reads_what_the_shards_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_bytes: int) -> None:
-    monkeypatch.setattr(lmdb_export, "BATCH_BYTES", batch_bytes)
+    monkeypatch.setattr(merged_lmdb, "BATCH_BYTES", batch_bytes)
     job = make_job(tmp_path, boxes=36, width=64)
     size = build(job)["files"]["data.mdb"]
     assert size == os.path.getsize(f"{job.folder}/data.mdb")
@@ -66,7 +67,7 @@ def test_no_records_give_an_empty_key_list(tmp_path: Path) -> None:
 
 
 def test_the_file_is_as_large_as_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmdb_export, "BATCH_BYTES", 1 << 20)
+    monkeypatch.setattr(merged_lmdb, "BATCH_BYTES", 1 << 20)
     ids = sorted((f"image_{number}" for number in range(60)), key=lmdb_key)
     job = lmdb_job(tmp_path, {"a": (write_set(tmp_path / "a.tfrecord", ids, boxes=36, width=512),)})
     size = build(job)["files"]["data.mdb"]
@@ -83,11 +84,11 @@ def test_the_file_is_as_large_as_its_content(tmp_path: Path, monkeypatch: pytest
 
 BUILD_IN_CHILD = """
 import json, sys, time
-from region_features.exports import lmdb
+from region_features.exports import merged_lmdb
 from tests.samples.lmdbs import lmdb_job
 from transforms.exports import build_export
 output, shards, digest, mode = json.loads(sys.argv[1])
-lmdb.BATCH_BYTES = 1
+merged_lmdb.BATCH_BYTES = 1
 def stay(what, done):
     if mode == "stay" and done == 3:
         print("three", flush=True)
@@ -176,9 +177,17 @@ def test_keys_out_of_order_name_both_and_their_shards(tmp_path: Path) -> None:
 
 
 def test_the_writer_checks_the_order_itself(tmp_path: Path) -> None:
-    batches = [[LmdbItem(b"b", b"1", "s0")], [LmdbItem(b"a", b"2", "s1")]]
-    with pytest.raises(ValueError, match="s1: expected ascending LMDB keys, got b'a' after b'b'"):
-        write_lmdb(str(tmp_path), batches, 1 << 20, b"".join)
+    with LmdbWriter(str(tmp_path), 1 << 20) as writer:
+        writer.write([LmdbItem(b"b", b"1", "s0")])
+        with pytest.raises(ValueError, match="s1: expected ascending LMDB keys, got b'a' after b'b'"):
+            writer.write([LmdbItem(b"a", b"2", "s1")])
+
+
+def test_a_writer_of_any_order_refuses_a_second_image_of_a_key(tmp_path: Path) -> None:
+    with LmdbWriter(str(tmp_path), 1 << 20, ascending=False) as writer:
+        writer.write([LmdbItem(b"b", b"1", "s0"), LmdbItem(b"a", b"2", "s1")])
+        with pytest.raises(ValueError, match="s2: two images have the LMDB key b'b'; rename or leave out one of them"):
+            writer.write([LmdbItem(b"b", b"3", "s2")])
 
 
 def test_damaged_and_missing_shards_are_named(tmp_path: Path) -> None:
@@ -195,7 +204,7 @@ def test_no_room_names_the_place_and_the_need(tmp_path: Path, monkeypatch: pytes
     def tiny_map(_: int) -> int:
         return 1 << 16
 
-    monkeypatch.setattr(lmdb_export, "map_size_for", tiny_map)
+    monkeypatch.setattr(merged_lmdb, "map_size_for", tiny_map)
     job = make_job(tmp_path, boxes=36, width=256)
     need = sum(os.path.getsize(shard) for paths in job.shards.values() for shard in paths) * 3 // 2
     expect_failure(job, OSError, job.folder, f"expected room for about {need:,} bytes in {tmp_path}", "MDB_MAP_FULL")
@@ -222,7 +231,7 @@ def test_a_file_in_the_way_stays(tmp_path: Path) -> None:
 
 
 def test_progress_rises_to_the_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmdb_export, "BATCH_BYTES", 1)
+    monkeypatch.setattr(merged_lmdb, "BATCH_BYTES", 1)
     written: list[int] = []
 
     def remember(what: str, done: int) -> None:
@@ -243,7 +252,7 @@ def test_merging_reads_one_record_ahead_of_each_set(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("region_features.exports.base.decode_example", spy)
     job = make_job(tmp_path)
     sources = dataclasses.replace(sources_of(), shards=job.shards)
-    for number, entry in enumerate(lmdb_export.merge_sets(sources), start=1):
+    for number, entry in enumerate(merged_lmdb.merge_sets(sources), start=1):
         assert entry.record.img_id in read
         assert len(read) <= number + len(job.shards)
     assert len(read) == 10
@@ -286,7 +295,7 @@ def test_a_value_too_large_for_float16_names_image_and_field(tmp_path: Path) -> 
 
 def test_targets_are_named_after_volta_and_other_sets() -> None:
     sets = ("photos", "test2015", "train2014", "val2014")
-    targets = {target.name: target for target in lmdb_export.LmdbExport().targets(sets, {})}
+    targets = {target.name: target for target in LmdbExport().targets(sets, {})}
     assert {name: target.sets for name, target in targets.items()} == {
         "photos_feat.lmdb": ("photos",),
         "test_feat.lmdb": ("test2015",),
