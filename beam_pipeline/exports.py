@@ -8,6 +8,7 @@ from typing import Any
 
 from region_features.exports.base import Export
 from region_features.exports.hard_negatives import HardNegativesExport
+from region_features.exports.imagecaptioning import ImageCaptioningExport
 from region_features.exports.lmdb import LmdbExport
 from region_features.exports.m2 import M2Export
 from region_features.exports.mmf import MmfExport
@@ -22,6 +23,7 @@ EXPORTS: tuple[type[Export], ...] = (
     Tsv6Export,
     M2Export,
     MmfExport,
+    ImageCaptioningExport,
     HardNegativesExport,
     WebDatasetExport,
 )

@@ -18,22 +18,27 @@ from region_features.records.region_record import RegionRecord
 DATA_FILE = "data.mdb"
 
 
+def data_path(path: str) -> str:
+    """Return the path of an LMDB's file: the path itself where it is a file, else `data.mdb` in that folder."""
+    return path if os.path.isfile(path) else os.path.join(path, DATA_FILE)
+
+
 def open_lmdb(folder: str, readahead: bool) -> Any:
     """Open an `lmdb.Environment` for reading, without a lock: an LMDB never changes, a rebuilt one is another file.
 
     `readahead` fetches the pages after those that are read: else each of the 100 and more pages of a value is a disk
-    read of its own.
+    read of its own. `folder` may also be the path of an LMDB that is a single file.
 
     Raises:
         ValueError: there is no LMDB, or it is cut off; names the folder.
     """
     import lmdb
 
-    path = os.path.join(folder, DATA_FILE)
+    path = data_path(folder)
     if not os.path.isfile(path):
         raise ValueError(f"{folder}: expected a folder with {DATA_FILE}, found none in it; check the path")
     try:
-        env = lmdb.open(folder, readonly=True, lock=False, readahead=readahead)
+        env = lmdb.open(folder, subdir=path != folder, readonly=True, lock=False, readahead=readahead)
     except lmdb.Error as error:
         raise ValueError(f"{folder}: expected an LMDB that can be opened, got {error}; is it damaged?") from error
     # Reading beyond the end of a map kills the process.
@@ -64,7 +69,7 @@ def stored_keys(folder: str, env: Any, where: str) -> list[bytes]:
     Raises:
         ValueError: a page of its tree is damaged, over which iterating would end the process; begins with `where`.
     """
-    with open(os.path.join(folder, DATA_FILE), "rb") as stream:
+    with open(data_path(folder), "rb") as stream:
         try:
             return [key for key in read_keys(stream, env.stat()["psize"]) if key != KEYS_RECORD]
         except ValueError as error:
@@ -174,7 +179,7 @@ class _Environment:
     @classmethod
     def of(cls, path: str) -> _Environment:
         """Return the shared LMDB of a folder for one more reader, who calls `release` at the end."""
-        state = os.stat(os.path.join(path, DATA_FILE))
+        state = os.stat(data_path(path))
         file = (state.st_dev, state.st_ino)
         with cls._lock:
             environment = cls._shared.get(file) or cls(os.path.abspath(path), file)

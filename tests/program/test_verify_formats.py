@@ -18,9 +18,10 @@ from tests.conftest import TINY_WEIGHTS, tree_bytes
 from tests.samples.damage import FIRST, SHARD, edit_json, reseal, verified
 from tests.samples.fakes import FakeHandler, fake_prepare
 
-OUTPUTS = "tsv6,m2,mmf"
+OUTPUTS = "tsv6,m2,mmf,imagecaptioning"
 M2 = Path("m2") / "coco_detections.hdf5"
 MMF = Path("mmf") / "trainval.lmdb" / "data.mdb"
+CAPTIONING = Path("imagecaptioning") / "cocobu_fc.lmdb"
 TSV6 = Path("tsv6") / "trainval_resnet101_faster_rcnn_genome_36.tsv"
 
 
@@ -98,6 +99,10 @@ def mmf_pickle_that_runs(transaction: Any) -> None:
     transaction.put(b"10", pickle.dumps(Strange()))
 
 
+def captioning_records(change: Callable[[Any], object]) -> Callable[[Path], None]:
+    return lmdb_records(CAPTIONING, "cocobu.source.json", change)
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "tsv6: row lost": (
         tsv6_rows(lambda rows: rows[1:]),
@@ -140,6 +145,18 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         rf"mmf: .*key '10': not the record of {FIRST} in {SHARD.name}: feature_path, features",
     ),
     "mmf: a pickle that runs": (mmf_records(mmf_pickle_that_runs), "mmf: .*key '10': expected a pickled dict of"),
+    "imagecaptioning: another image": (
+        captioning_records(lambda transaction: transaction.put(b"10", transaction.get(b"11"))),
+        rf"imagecaptioning: .*cocobu_fc.lmdb, key '10': not the record of {FIRST} in {SHARD.name}: array differ",
+    ),
+    "imagecaptioning: torn": (
+        captioning_records(lambda transaction: transaction.put(b"10", transaction.get(b"10")[:-4])),
+        "imagecaptioning: .*cocobu_fc.lmdb, key '10': expected the bytes of an npz or npy file, got",
+    ),
+    "imagecaptioning: keys": (
+        captioning_records(lambda transaction: transaction.delete(b"__keys__")),
+        "imagecaptioning: .*cocobu_fc.lmdb: its record '__keys__' is not what the other keys give",
+    ),
     "tsv6: a stray": (
         lambda out: (out / "tsv6" / "more.tsv").write_text("x"),
         "stray: .*tsv6/more.tsv: manifest.json does not list it",
@@ -158,7 +175,10 @@ def test_damage_is_named(name: str, full: Path, capsys: pytest.CaptureFixture[st
 
 def test_a_good_output_is_good(full: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, lines = verified(full, capsys)
-    assert (status, lines) == (0, [f"{full}: 15 records in 6 shards, compared with 2 tsv6, 2 m2, 2 mmf: nothing wrong"])
+    assert (status, lines) == (
+        0,
+        [f"{full}: 15 records in 6 shards, compared with 2 tsv6, 2 m2, 2 mmf, 2 imagecaptioning: nothing wrong"],
+    )
 
 
 def test_rows_that_windows_ended_are_good(full: Path, capsys: pytest.CaptureFixture[str]) -> None:
