@@ -16,7 +16,7 @@ help:
 	@echo "make demo    ten photos through a small random network into demo/out"
 	@echo "make test    the tests"
 	@echo "make lint    ruff and mypy"
-	@echo "make docs    docs/flags.md, from the flags themselves"
+	@echo "make docs    docs/flags.md and the Flex Template's metadata, from the flags themselves"
 	@echo "make sbom    sbom.cdx.json: the packages of $(VENV) with versions and licences"
 	@echo "make setup   only the environment, in $(VENV)"
 	@echo "make clean   remove the environment, the demo and the caches"
@@ -39,6 +39,7 @@ lint: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python tools/flags_page.py docs/flags.md
+	$(BIN)/python tools/template_metadata.py deploy/template/metadata.json
 
 # In an environment of its own, so that the list holds what the project needs and nothing else.
 sbom: $(READY)

@@ -16,7 +16,7 @@ from apache_beam.runners.runner import PipelineState
 
 from beam_pipeline.dataflow.access import check_access
 from beam_pipeline.dataflow.job import DataflowJob
-from beam_pipeline.dataflow.machines import is_dataflow, use_one_process_a_machine
+from beam_pipeline.dataflow.machines import check_image, is_dataflow, use_one_process_a_machine
 from beam_pipeline.preflight import Job
 from beam_pipeline.process import Terminated
 from beam_pipeline.progress import RunProgress
@@ -55,6 +55,7 @@ def new_run(flags: Sequence[str]) -> Run:
     name = runner.rpartition(".")[2].lower()
     if name not in ("direct", "directrunner"):
         if is_dataflow(options):
+            check_image(options)
             use_one_process_a_machine(options)
             check_access(options)
         try:

@@ -6,7 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from apache_beam.options.pipeline_options import DebugOptions, GoogleCloudOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    SetupOptions,
+    StandardOptions,
+    WorkerOptions,
+)
 
 from beam_pipeline.config import Config
 from beam_pipeline.usage import UsageError
@@ -34,6 +41,18 @@ def use_one_process_a_machine(options: PipelineOptions) -> None:
         debug.add_experiment(_ONE_PROCESS)
     if debug.number_of_worker_harness_threads is None:
         debug.number_of_worker_harness_threads = _WORKER_THREADS
+
+
+def check_image(options: PipelineOptions) -> None:
+    """Refuse a job whose machines would get Beam's own image, without this program and torch.
+
+    Raises:
+        UsageError: names the flag.
+    """
+    setup = options.view_as(SetupOptions)
+    brings_packages = setup.setup_file or setup.requirements_file or setup.extra_packages
+    if not options.view_as(WorkerOptions).sdk_container_image and not brings_packages:
+        raise UsageError("--sdk_container_image=IMAGE is missing: Dataflow's machines need the image of the Dockerfile")
 
 
 def use_the_gpu(config: Config, beam_flags: Sequence[str]) -> Config:

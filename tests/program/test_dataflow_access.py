@@ -93,7 +93,15 @@ def test_without_credentials_the_program_ends_in_one_line(tmp_path: Path) -> Non
     nowhere = {"GCE_METADATA_HOST": "127.0.0.1:9", "GCE_METADATA_IP": "127.0.0.1:9", "HOME": str(tmp_path)}
     kept = {name: value for name, value in os.environ.items() if name != "GOOGLE_APPLICATION_CREDENTIALS"}
     places = ["--images=gs://b/i", f"--weights={TINY_WEIGHTS}", "--output=gs://b/o", "--temp_location=gs://b/t"]
-    command = [sys.executable, "-m", "beam_pipeline", *places, "--runner=DataflowRunner", "--project=p"]
+    command = [
+        sys.executable,
+        "-m",
+        "beam_pipeline",
+        *places,
+        "--runner=DataflowRunner",
+        "--project=p",
+        "--sdk_container_image=i",
+    ]
     done = subprocess.run(
         command, env={**kept, **nowhere, "CLOUDSDK_CONFIG": str(tmp_path)}, cwd=ROOT, capture_output=True, text=True
     )

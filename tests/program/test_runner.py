@@ -38,7 +38,7 @@ def test_another_runner_is_the_one_that_the_user_named() -> None:
 def test_a_run_on_dataflow_asks_for_one_process_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     # Beam's own Pipeline would ask Google for the buckets.
     monkeypatch.setattr(beam, "Pipeline", SimpleNamespace)
-    run: Any = new_run(["--runner=DataflowRunner", "--project=p", "--no_auth"])
+    run: Any = new_run(["--runner=DataflowRunner", "--project=p", "--no_auth", "--sdk_container_image=i"])
     assert run.runner == run.pipeline.runner == "DataflowRunner" and run.dataflow
     assert run.pipeline.options.view_as(DebugOptions).experiments == ["no_use_multiple_sdk_containers"]
 
@@ -47,7 +47,8 @@ def test_a_run_on_dataflow_asks_for_one_process_a_machine(monkeypatch: pytest.Mo
     ("flags", "message"),
     [
         (["--runner=NoSuchRunner"], "Unexpected pipeline runner"),
-        (["--runner=DataflowRunner", "--no_auth"], "Missing required option: project"),
+        (["--runner=DataflowRunner", "--no_auth", "--sdk_container_image=i"], "Missing required option: project"),
+        (["--runner=DataflowRunner"], "--sdk_container_image=IMAGE is missing"),
         (["--direct_running_mode=multi_threading"], "loses records in silence"),
     ],
 )
