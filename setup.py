@@ -15,7 +15,7 @@ LIBRARY = [
 BEAM = ["apache-beam>=2.77,<2.79", "filelock", "pyyaml", "tqdm"]
 GCP = [*BEAM, "apache-beam[gcp]>=2.77,<2.79", "google-cloud-storage"]
 # What some outputs need, see `modules` in region_features/exports.
-FORMATS = ["h5py>=3.11", "msgpack>=1"]
+FORMATS = ["h5py>=3.11", "msgpack>=1", "pyarrow>=14.0.1"]
 # detectron2 is missing here on purpose: it is not on the package index under its name. tools/detectron2_wheel.py makes
 # a pure-Python wheel of it, whose metadata brings what it imports; an official build serves in its place.
 # Private parts of torch are used, see region_features/detector/torch_private.py.
@@ -37,6 +37,7 @@ DEV = [
     *FORMATS,
     *WORKER,
     *TENSORFLOW,
+    "datasets",
     "gcp-storage-emulator",
     "hypothesis",
     "msgpack-numpy",

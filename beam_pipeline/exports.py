@@ -12,6 +12,7 @@ from region_features.exports.imagecaptioning import ImageCaptioningExport
 from region_features.exports.lmdb import LmdbExport
 from region_features.exports.m2 import M2Export
 from region_features.exports.mmf import MmfExport
+from region_features.exports.parquet import ParquetExport
 from region_features.exports.tsv import TsvExport
 from region_features.exports.tsv6 import Tsv6Export
 from region_features.exports.webdataset import WebDatasetExport
@@ -26,6 +27,7 @@ EXPORTS: tuple[type[Export], ...] = (
     ImageCaptioningExport,
     HardNegativesExport,
     WebDatasetExport,
+    ParquetExport,
 )
 SHARDS, CAPTIONS = "tfrecord", "captions"
 OUTPUTS = (SHARDS, CAPTIONS, *(export.name for export in EXPORTS))

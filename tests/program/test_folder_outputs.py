@@ -9,7 +9,10 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from beam_pipeline.pipeline import main
@@ -20,8 +23,9 @@ from tests.samples.damage import FIRST, SHARD, reseal, rewrite, verified
 from tests.samples.fakes import FakeHandler, fake_prepare
 from transforms import files
 
-OUTPUTS = "webdataset"
+OUTPUTS = "webdataset,parquet"
 TAR = Path("webdataset") / "train2014" / "000000.tar"
+TABLE = Path("parquet") / "train2014" / "train2014-00000-of-00002.parquet"
 
 
 def run(*flags: object) -> int:
@@ -92,6 +96,20 @@ def change_array(out: Path) -> None:
     relist(out, TAR)
 
 
+def edit_table(change: Callable[[list[dict[str, Any]]], object]) -> Callable[[Path], None]:
+    """Change the rows of a table, with list, note and manifest that agree on the new one."""
+
+    def damage(out: Path) -> None:
+        table = pq.read_table(out / TABLE)
+        rows = table.to_pylist()
+        change(rows)
+        schema = pa.schema([field for field in table.schema if field.name in rows[0]])
+        pq.write_table(pa.Table.from_pylist(rows, schema), out / TABLE)
+        relist(out, TABLE)
+
+    return damage
+
+
 def flip(path: Path) -> Callable[[Path], None]:
     def damage(out: Path) -> None:
         data = bytearray((out / path).read_bytes())
@@ -155,6 +173,34 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         copy_file(TAR, Path("webdataset") / "val2014" / "000000.tar"),
         r"webdataset: .*000000.tar: COCO_val2014_\d+.json belongs to no image in the shards",
     ),
+    "a caption in a table": (
+        edit_table(lambda rows: rows[0]["captions"].__setitem__(0, "another")),
+        rf"parquet: .*{TABLE}, image {FIRST}: not the image of {SHARD.name}: captions differ",
+    ),
+    "an array in a table": (
+        edit_table(lambda rows: rows[0]["features"][2].__setitem__(0, 7.0)),
+        rf"parquet: .*{TABLE}, image {FIRST}: not the image of {SHARD.name}: features differ",
+    ),
+    "a row lost": (
+        edit_table(lambda rows: rows.pop(0)),
+        rf"parquet: .*train2014: expected a row for {FIRST} of {SHARD.name}, found none",
+    ),
+    "a row twice": (
+        edit_table(lambda rows: rows.append(rows[0])),
+        rf"parquet: .*{TABLE}: image {FIRST} comes a second time",
+    ),
+    "a strange row": (
+        edit_table(lambda rows: rows.append({**rows[0], "img_id": "x_7"})),
+        r"parquet: .*train2014: 1 rows are of no image in the shards, x_7 for one",
+    ),
+    "another table": (
+        edit_file(TABLE, lambda data: data[:-9]),
+        rf"parquet: .*{TABLE}: expected a whole Parquet file, got",
+    ),
+    "a column lost": (
+        edit_table(lambda rows: [row.pop("attrs") for row in rows]),
+        rf"parquet: .*{TABLE}, image {FIRST}: not the image of {SHARD.name}: attrs differ",
+    ),
     "a tar twice": (
         copy_file(TAR.with_name("x.tar"), TAR),
         rf"webdataset: .*x.tar: {FIRST}.json comes a second time",
@@ -172,7 +218,10 @@ def test_damage_is_named(name: str, out: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_good_output_is_good(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert verified(out, capsys) == (0, [f"{out}: 15 records in 6 shards, compared with 3 webdataset: nothing wrong"])
+    assert verified(out, capsys) == (
+        0,
+        [f"{out}: 15 records in 6 shards, compared with 3 webdataset, 3 parquet: nothing wrong"],
+    )
     relist(out, TAR)
     assert verified(out, capsys)[0] == 0
 

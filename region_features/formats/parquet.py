@@ -1,0 +1,149 @@
+"""Tables of records as Parquet: a row an image, its arrays as lists of the size that they have.
+
+K: boxes of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from region_features.formats import REMEDY
+from region_features.formats.example import ImageExample
+from region_features.formats.extras import import_extra
+from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
+
+_ITEM = "element"  # as Parquet itself calls the items of a list
+
+
+@dataclass(frozen=True)
+class TableShape:
+    """The sizes of a table's lists.
+
+    Attributes:
+        boxes: K where all images have the same number, None where it differs: the outer lists are of any length then.
+        widths: matrix field -> its number of columns; a field of none is left out of the table.
+    """
+
+    boxes: int | None
+    widths: Mapping[str, int]
+
+    @classmethod
+    def of(cls, record: RegionRecord, same_boxes: bool) -> TableShape:
+        """Return the shape of tables of records such as this one."""
+        widths = {
+            field.name: getattr(record, field.name).shape[1] for field in ARRAY_FIELDS if field.columns is not None
+        }
+        return cls(record.num_boxes if same_boxes else None, widths)
+
+
+def table_schema(shape: TableShape) -> Any:
+    """Return the `pyarrow.Schema` of a table; nothing in it may be null, which costs half the time to write."""
+    pa = import_extra("pyarrow")
+
+    texts = pa.list_(pa.field(_ITEM, pa.string(), nullable=False))
+    numbers = pa.list_(pa.field(_ITEM, pa.int64(), nullable=False))
+    fields = {
+        "img_id": pa.string(),
+        "filename": pa.string(),
+        "height": pa.int32(),
+        "width": pa.int32(),
+        "num_boxes": pa.int32(),
+        "captions": texts,
+        "caption_ids": numbers,
+        "split": pa.string(),
+        "sha256": pa.string(),
+    }
+    for field in ARRAY_FIELDS:
+        items = pa.from_numpy_dtype(np.dtype(field.dtype))
+        if field.columns is not None:
+            items = pa.list_(pa.field(_ITEM, items, nullable=False), shape.widths.get(field.name, 0))
+        if field.columns is None or shape.widths.get(field.name):
+            length = -1 if shape.boxes is None else shape.boxes
+            fields[field.name] = pa.list_(pa.field(_ITEM, items, nullable=False), length)
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields.items()])
+
+
+def encode_rows(examples: Sequence[ImageExample], schema: Any) -> Any:
+    """Return examples as a `pyarrow.RecordBatch`; their arrays are of the schema's shape."""
+    pa = import_extra("pyarrow")
+
+    columns = []
+    for field in schema:
+        if field.name in _ARRAY_NAMES:
+            columns.append(_encode_arrays([getattr(example.record, field.name) for example in examples], field.type))
+        else:
+            columns.append(pa.array([_described(example)[field.name] for example in examples], field.type))
+    return pa.record_batch(columns, schema=schema)
+
+
+_ARRAY_NAMES = frozenset(field.name for field in ARRAY_FIELDS)
+
+
+def _described(example: ImageExample) -> dict[str, Any]:
+    """Return what a row holds beside the arrays."""
+    record = example.record
+    return {
+        "img_id": record.img_id,
+        "filename": example.filename,
+        "height": record.img_h,
+        "width": record.img_w,
+        "num_boxes": record.num_boxes,
+        "captions": list(example.captions),
+        "caption_ids": list(example.caption_ids),
+        "split": example.split,
+        "sha256": example.sha256,
+    }
+
+
+def _encode_arrays(arrays: Sequence[NDArray[Any]], kind: Any) -> Any:
+    """Return arrays (K,) or (K, W) as one column."""
+    pa = import_extra("pyarrow")
+
+    items = pa.array(np.concatenate([array.reshape(-1) for array in arrays]))
+    if pa.types.is_fixed_size_list(kind.value_type):
+        items = pa.FixedSizeListArray.from_arrays(items, type=kind.value_type)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.FixedSizeListArray.from_arrays(items, type=kind)
+    offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), items, type=kind)
+
+
+def differing_columns(example: ImageExample, rows: Any, row: int) -> list[str]:
+    """Return the names of the columns in which a row of a table is not this image, bit for bit."""
+    pa = import_extra("pyarrow")
+    names = []
+    for name, expected in _described(example).items():
+        if name not in rows.schema.names or rows.column(name)[row].as_py() != expected:
+            names.append(name)
+    for field in ARRAY_FIELDS:
+        array = getattr(example.record, field.name)
+        if field.name not in rows.schema.names:
+            same = not array.size
+        else:
+            column = rows.column(field.name).slice(row, 1)
+            while pa.types.is_nested(column.type):
+                column = column.flatten()
+            same = column.to_numpy().tobytes() == array.tobytes()
+        if not same:
+            names.append(field.name)
+    return names
+
+
+def open_table(path: str) -> Any:
+    """Open a local file as a `pyarrow.parquet.ParquetFile`.
+
+    Raises:
+        ValueError: it is no whole Parquet file; names it.
+        OSError: it cannot be read.
+    """
+    pa, pq = import_extra("pyarrow"), import_extra("pyarrow.parquet")
+
+    try:
+        return pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: expected a whole Parquet file, got: {error}; {REMEDY}") from error
