@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from transforms.remote_errors import is_remote_error
+
 _ROOT = Path(__file__).resolve().parents[1]
 _OURS = tuple(str(_ROOT / package) for package in ("beam_pipeline", "transforms", "region_features"))
 
@@ -14,10 +16,13 @@ _OURS = tuple(str(_ROOT / package) for package in ("beam_pipeline", "transforms"
 def is_defect(error: BaseException) -> bool:
     """Return whether the program itself is to blame, and not the machine (disk, memory, files) or its input.
 
-    An error that a `raise` of ours raised is a message for the user, and so is one of the system. Any other came from
-    a line that nobody expected to fail, whatever its class.
+    An error that a `raise` of ours raised is a message for the user, and so is one of the system or of remote storage.
+    Any other came from a line that nobody expected to fail, whatever its class.
     """
-    return not any(isinstance(link, OSError | MemoryError) or _is_deliberate(link) for link in _chain(error))
+    return not any(
+        isinstance(link, OSError | MemoryError) or is_remote_error(link) or _is_deliberate(link)
+        for link in _chain(error)
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from filelock import FileLock, Timeout
 from beam_pipeline.usage import UsageError
 from transforms import files
 from transforms.beam_private import gcs_client
+from transforms.remote_errors import as_os_errors
 
 LOCK = f"{files.TEMP_PREFIX}lock"
 LOCK_FILES = (LOCK, f"{LOCK}.owner")
@@ -104,18 +106,30 @@ class Lease:
         flag: what stands before its folder in messages.
 
     Raises:
-        UsageError: on entering, where another run holds it.
+        UsageError: on entering, where another run holds it, or the bucket cannot be written to.
     """
 
     def __init__(self, bucket: Any, name: str, flag: str = "--output ") -> None:
         self._bucket, self._name = bucket, name
         self._where = f"{flag}gs://{bucket.name}/{name.rpartition('/')[0]}"
         self._generation = 0
-        self._owner = _owner()
+        self._owner = {**_owner(), "run": uuid.uuid4().hex}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="output-lease", daemon=True)
 
     def __enter__(self) -> Lease:
+        try:
+            with as_os_errors(self._name):
+                self._take()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UsageError(
+                f"{self._where}: expected a bucket to write to, got: {reason}; check its name, and that you may write"
+            ) from error
+        self._thread.start()
+        return self
+
+    def _take(self) -> None:
         from google.api_core.exceptions import PreconditionFailed
 
         held = self._bucket.get_blob(self._name)
@@ -128,8 +142,6 @@ class Lease:
             self._write()
         except PreconditionFailed as error:
             raise _refusal(self._where, None) from error
-        self._thread.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
@@ -138,10 +150,20 @@ class Lease:
             self._bucket.blob(self._name).delete(if_generation_match=self._generation)
 
     def _write(self) -> None:
+        from google.api_core.exceptions import PreconditionFailed
+
         blob = self._bucket.blob(self._name)
         content = json.dumps({**self._owner, "expires": time.time() + LEASE_SECONDS})
-        blob.upload_from_string(content, if_generation_match=self._generation)
-        self._generation = blob.generation
+        try:
+            blob.upload_from_string(content, if_generation_match=self._generation)
+            self._generation = blob.generation
+        except PreconditionFailed:
+            # Google's client repeats a write whose answer was lost: then it is its own object that is in the way.
+            held = self._bucket.get_blob(self._name)
+            owner = _parse(held.download_as_bytes()) if held else None
+            if owner is None or owner.get("run") != self._owner["run"]:
+                raise
+            self._generation = held.generation
 
     def _renew(self) -> None:
         from google.api_core.exceptions import PreconditionFailed

@@ -23,6 +23,7 @@ from apache_beam.io.filesystems import FileSystems
 from region_features.images.zip_archive import ZipArchives, local_state, split_zip_uri
 from transforms.beam_private import open_for_random_reads
 from transforms.durable import rename_whole, sync_file, sync_folder
+from transforms.remote_errors import as_os_errors
 
 # Names with this prefix are unfinished work, never part of the output.
 TEMP_PREFIX = ".tmp-"
@@ -67,7 +68,8 @@ def open_stream(path: str) -> BinaryIO:
     Raises:
         OSError: it cannot be opened.
     """
-    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    with as_os_errors(path):
+        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def read_bytes(path: str, limit: int | None = None) -> bytes:
@@ -81,7 +83,7 @@ def read_bytes(path: str, limit: int | None = None) -> bytes:
     if in_zip:
         return _ZIPS.read(*in_zip, limit)
     _check_regular(path)
-    with open_stream(path) as stream:
+    with as_os_errors(path), open_stream(path) as stream:
         if limit is None:
             return stream.read()
         data = stream.read(limit + 1)
@@ -98,7 +100,8 @@ def _check_regular(path: str) -> None:
 
 def _open_random(path: str) -> BinaryIO:
     _check_regular(path)
-    return open_for_random_reads(path)
+    with as_os_errors(path):
+        return open_for_random_reads(path)
 
 
 def _zip_state(path: str) -> Hashable:
@@ -120,11 +123,12 @@ def publish_bytes(path: str, chunks: Iterable[bytes]) -> int:
     temporary = temp_name(path)
     written = 0
     try:
-        with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-            for chunk in chunks:
-                stream.write(chunk)
-                written += len(chunk)
-        rename_whole(temporary, path)
+        with as_os_errors(path):
+            with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+                for chunk in chunks:
+                    stream.write(chunk)
+                    written += len(chunk)
+            rename_whole(temporary, path)
     except BaseException:
         with contextlib.suppress(Exception):  # the caller should see what stopped the writing
             delete_files([temporary])
@@ -181,7 +185,7 @@ def digest_of(path: str) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     digest, size = hashlib.sha256(), 0
-    with open_stream(path) as stream:
+    with as_os_errors(path), open_stream(path) as stream:
         for chunk in _chunks(stream):
             digest.update(chunk)
             size += len(chunk)
@@ -230,9 +234,10 @@ def size_of(path: str) -> int:
     """
     if not is_remote(path):
         return os.path.getsize(path)
-    if not FileSystems.exists(path):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    return int(FileSystems.get_filesystem(path).size(path))
+    with as_os_errors(path):
+        if not FileSystems.exists(path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return int(FileSystems.get_filesystem(path).size(path))
 
 
 def list_folder(folder: str) -> dict[str, int]:
@@ -265,7 +270,7 @@ def delete_files(paths: Iterable[str]) -> None:
             # Not by Beam's delete, which takes `*`, `?` and `[` for a pattern and deletes whatever matches it.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 os.remove(path)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with as_os_errors(", ".join(remote)), ThreadPoolExecutor(_THREADS) as pool:
         present = list(compress(remote, pool.map(FileSystems.exists, remote)))
         for path in filter(glob.has_magic, present):
             raise OSError(f"{path}: expected a name without *, ? and [, which would delete more than this; rename it")
