@@ -19,7 +19,8 @@ from pathlib import Path
 
 from beam_pipeline.usage import UsageError
 from beam_pipeline.verify.command import verify
-from benchmarks.kills import check, start, write_corpus
+from benchmarks.kill_places import disk
+from benchmarks.kills import check
 
 
 def flip(path: Path, bit: int) -> None:
@@ -83,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        check(start(write_corpus(folder / "corpus"), folder / "out", folder / "log").wait(), folder / "log")
+        with disk(folder) as place:
+            check(place.start("out", folder / "log").wait(), folder / "log")
         kinds, missed = measure(folder / "out", args.flips, args.seed)
     for line in missed:
         print(line)

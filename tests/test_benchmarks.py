@@ -19,6 +19,7 @@ from benchmarks import bit_flips, detector, end_to_end, feeding, kills, straight
 from benchmarks.deviation import deviation, together
 from benchmarks.full_size_weights import caffe_layers, calibrate, random_network, write_caffemodel
 from benchmarks.gpu import busy_between, busy_samples
+from benchmarks.kill_places import Disk, disk
 from benchmarks.marked_table import Table, markdown, with_rows
 from benchmarks.photographs import photographs
 from region_features.detector import Detector
@@ -241,11 +242,11 @@ def test_kills_that_leave_a_trace_are_counted(
 ) -> None:
     program = SLOW_PROGRAM.replace("PATTERN", pattern)
 
-    def start(_: Path, output: Path, log: Path) -> subprocess.Popen[bytes]:
+    def start(place: Disk, output: str, log: Path) -> subprocess.Popen[bytes]:
         log.touch()
-        return KilledInMidWork([sys.executable, "-S", "-c", program, str(output)])
+        return KilledInMidWork([sys.executable, "-S", "-c", program, str(place.folder / output)])
 
-    monkeypatch.setattr(kills, "start", start)
+    monkeypatch.setattr(Disk, "start", start)
     assert kills.main(["--kills", "2", "--dir", str(tmp_path)]) == (0 if is_sound else 1)
     shown = capsys.readouterr()
     assert shown.out.splitlines()[0] == "killed at: start 2, shards 0, exports 0, end 0"
@@ -255,7 +256,8 @@ def test_kills_that_leave_a_trace_are_counted(
 
 def test_flipped_bits_of_an_output_are_found(tmp_path: Path) -> None:
     log, output = tmp_path / "log", tmp_path / "out"
-    kills.check(kills.start(kills.write_corpus(tmp_path / "corpus"), output, log).wait(), log)
+    with disk(tmp_path) as place:
+        kills.check(place.start("out", log).wait(), log)
     before = tree_bytes(output)
     flipped, missed = bit_flips.measure(output, 4, seed=0)
     assert flipped.total() == 4 and missed == []
