@@ -17,6 +17,7 @@ from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms import files, metrics
 from transforms.input_files import PinnedFile
 from transforms.manifest import ManifestEntry
+from transforms.scratch import scratch_folder
 from transforms.shards import read_shard
 from transforms.target_files import publish_target, target_folder, target_sizes
 
@@ -97,7 +98,7 @@ def build_export(job: ExportJob, on_progress: OnProgress) -> ManifestEntry:
     sizes = target_sizes(job.folder, job.target)
     note = _read_note(note_path) if job.target.note in sizes else None
     if not note or not note.is_current(job.source_digest, settings, sizes):
-        with files.scratch_folder(job.output, f"{job.export.name}-{job.target.name}") as scratch:
+        with scratch_folder(job.output, f"{job.export.name}-{job.target.name}") as scratch:
             counts = job.export.build(job.target, open_sources(job), scratch, on_progress)
             published = publish_target(scratch, job.folder, job.target, on_progress)
         note = BuildNote(job.source_digest, settings, published.sizes, counts, published.sha256)

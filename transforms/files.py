@@ -9,7 +9,6 @@ import hashlib
 import os
 import shutil
 import stat
-import tempfile
 import uuid
 from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -123,12 +122,14 @@ def publish_bytes(path: str, chunks: Iterable[bytes]) -> int:
     temporary = temp_name(path)
     written = 0
     try:
-        with as_os_errors(path):
-            with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-                for chunk in chunks:
-                    stream.write(chunk)
-                    written += len(chunk)
-            rename_whole(temporary, path)
+        with (
+            as_os_errors(path),
+            FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as stream,
+        ):
+            for chunk in chunks:
+                stream.write(chunk)
+                written += len(chunk)
+        rename_whole(temporary, path)
     except BaseException:
         with contextlib.suppress(Exception):  # the caller should see what stopped the writing
             delete_files([temporary])
@@ -158,24 +159,6 @@ def publish_file(local: str, path: str) -> int:
                 raise
     with open(local, "rb") as stream:
         return publish_bytes(path, _chunks(stream))
-
-
-@contextlib.contextmanager
-def scratch_folder(folder: str, name: str) -> Iterator[str]:
-    """Give an empty local folder to build `name` in, on the disk of `folder` where that is local; delete it afterwards.
-
-    What killed programs left of the same name is deleted first.
-    """
-    if is_remote(folder):
-        with tempfile.TemporaryDirectory() as scratch:
-            yield scratch
-        return
-    os.makedirs(folder, exist_ok=True)
-    prefix = f"{TEMP_PREFIX}{name}-"
-    others = [entry for entry in os.listdir(folder) if "-" in entry.removeprefix(prefix)]  # of `NAME-2`, for one
-    delete_temporaries(folder, prefix, spare=others)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as scratch:
-        yield scratch
 
 
 def digest_of(path: str) -> dict[str, Any]:
@@ -235,8 +218,6 @@ def size_of(path: str) -> int:
     if not is_remote(path):
         return os.path.getsize(path)
     with as_os_errors(path):
-        if not FileSystems.exists(path):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return int(FileSystems.get_filesystem(path).size(path))
 
 

@@ -15,6 +15,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from tests.samples.buckets import BucketFileSystem
 from transforms import files
+from transforms.scratch import scratch_folder
 
 # Names that mean something to a shell, a pattern, a URL or JSON.
 NAMES = ["plain", "a b", "50%", "%41", "[1]", "*", "a?", "käse", "quo'te", "new\nline", "#x", "~", "-x", "😀"]
@@ -117,7 +118,7 @@ def test_a_scratch_folder_replaces_what_a_killed_program_left(tmp_path: Path) ->
     (tmp_path / ".tmp-a.lmdb-1").mkdir()
     (tmp_path / ".tmp-b.lmdb-1").mkdir()
     (tmp_path / ".tmp-a.lmdb-2-1").mkdir()
-    with files.scratch_folder(str(tmp_path), "a.lmdb") as scratch:
+    with scratch_folder(str(tmp_path), "a.lmdb") as scratch:
         assert os.path.dirname(scratch) == str(tmp_path) and os.listdir(scratch) == []
         assert sorted(os.listdir(tmp_path)) == sorted([os.path.basename(scratch), ".tmp-a.lmdb-2-1", ".tmp-b.lmdb-1"])
     assert sorted(os.listdir(tmp_path)) == [".tmp-a.lmdb-2-1", ".tmp-b.lmdb-1"]
