@@ -119,6 +119,12 @@ class Config:
     )
     tsv_columns: int = option(OUTPUT, "columns of the TSVs; LXMERT reads the first ten", 13, choices=(10, 13), type=int)
     negatives_pool: int = option(OUTPUT, "images a row of the hard negatives, the row's own first", 100, **_COUNT)
+    uniter_prefix: str = option(
+        OUTPUT,
+        "begins the names in UNITER's LMDBs, `nlvr2_` for one; default `coco_` in place of the `COCO_` of COCO's names",
+        "",
+        metavar="TEXT",
+    )
     num_shards: int | None = option(OUTPUT, "shards per set; default about 256 images a shard", **_COUNT)
     overwrite: bool = option(OUTPUT, "delete what an earlier run wrote to `--output`, and start afresh", False)
     weights: str | None = option(

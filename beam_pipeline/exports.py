@@ -15,6 +15,7 @@ from region_features.exports.mmf import MmfExport
 from region_features.exports.parquet import ParquetExport
 from region_features.exports.tsv import TsvExport
 from region_features.exports.tsv6 import Tsv6Export
+from region_features.exports.uniter import UniterExport
 from region_features.exports.webdataset import WebDatasetExport
 
 # What is built from whole shards. A new format is a file in region_features/exports and a line here.
@@ -25,6 +26,7 @@ EXPORTS: tuple[type[Export], ...] = (
     M2Export,
     MmfExport,
     ImageCaptioningExport,
+    UniterExport,
     HardNegativesExport,
     WebDatasetExport,
     ParquetExport,

@@ -151,10 +151,13 @@ def _needing_captions(exports: tuple[Export, ...]) -> Iterator[str]:
 
 
 def _refuse_clashing_exports(exports: tuple[Export, ...], plan: Plan) -> None:
-    """Refuse two targets that would be one file, and images that a format cannot hold."""
+    """Refuse two targets that would be one file, and settings and images that a format cannot hold."""
     places: dict[tuple[str, str], tuple[str, Target]] = {}
     sets = list(dict.fromkeys(key.set_name for key in plan.shards))
     for export in exports:
+        refusal = export.refuse_settings(plan.settings)
+        if refusal:
+            raise UsageError(f"--outputs {export.name}: it {refusal}; leave {export.name} out of --outputs")
         for target in export.targets(sets, plan.settings):
             for name in target.names:
                 other, earlier = places.setdefault((target.folder, name), (export.name, target))

@@ -42,6 +42,9 @@ def target_sizes(folder: str, target: Target) -> dict[str, int]:
         contents = files.list_folder(files.join(folder, target.contents))
         if listed.keys() <= contents.keys():
             sizes[f"{target.contents}/"] = sum(contents[name] for name in listed)
+    for below in {name.rpartition("/")[0] for name in target.files if "/" in name}:
+        in_folder = files.list_folder(files.join(folder, below))
+        sizes |= {f"{below}/{name}": size for name, size in in_folder.items()}
     return sizes
 
 
@@ -76,7 +79,8 @@ def publish_target(scratch: str, folder: str, target: Target, on_progress: OnPro
     contents = _hash_files(scratch) if target.contents else {}
     files.delete_files([files.join(folder, target.note), *(files.join(folder, name) for name in sorted(left_out))])
     for name in (target.note, *target.files, *target.optional):  # what killed uploads left
-        files.delete_temporaries(folder, suffix=f"-{name}")
+        below, _, tail = name.rpartition("/")
+        files.delete_temporaries(files.join(folder, below) if below else folder, suffix=f"-{tail}")
     sizes = {name: files.publish_file(f"{scratch}/{name}", files.join(folder, name)) for name in names}
     if target.contents:
         sizes[f"{target.contents}/"] = _publish_contents(scratch, folder, target, contents, on_progress)

@@ -75,5 +75,6 @@ def check_strays(output: OutputFolder) -> Iterator[Problem]:
             for name in sorted(names):
                 path = f"{place}/{name}"
                 unfinished = any(part.startswith(files.TEMP_PREFIX) for part in path.split("/"))
-                if path not in listed and not unfinished:
+                made_by_readers = name == "lock.mdb" and f"{place}/data.mdb" in listed
+                if path not in listed and not unfinished and not made_by_readers:
                     yield Problem("stray", f"{os.path.join(root, path)}: manifest.json does not list it; delete it")

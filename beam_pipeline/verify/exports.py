@@ -38,7 +38,7 @@ def open_targets(output: OutputFolder, audit: Audit) -> tuple[list[OpenTarget], 
         for target in export.targets(list(audit.shards_of_set), output.plan.settings):
             folder = target_folder(output.layout.output, target)
             known_notes.add(files.join(folder, target.note))
-            if set(target.names) & files.list_folder(folder).keys():
+            if set(target.names) & target_sizes(folder, target).keys():
                 try:
                     note = _current_note(target, folder, audit)
                     opened.append(OpenTarget(export, target, export.open(target, folder, note)))

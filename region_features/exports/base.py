@@ -28,7 +28,7 @@ class Target:
     Attributes:
         name: as the manifest lists it.
         sets: the image sets whose records it holds.
-        files: names of its files.
+        files: names of its files, which may stand in folders of their own below `folder`: `NAME/FILE`.
         folder: path of the files' folder below the output folder, `/` between names; empty for the output folder.
         note: name of its BuildNote, in the same folder.
         optional: names of files that a build may leave out.
@@ -172,6 +172,13 @@ class Export(ABC):
 
     def refuse_id(self, img_id: str) -> str | None:
         """Return why the format cannot hold an image of this id, None if it can."""
+        return None
+
+    def refuse_settings(self, settings: Mapping[str, Any]) -> str | None:
+        """Return why the format cannot hold what these settings of a plan give, None if it can.
+
+        The numbers of boxes of given and imported records are not in the settings.
+        """
         return None
 
     def settings(self) -> dict[str, Any]:

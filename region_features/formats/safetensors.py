@@ -16,6 +16,7 @@ from safetensors.numpy import load
 
 from region_features.formats import REMEDY
 from region_features.formats.fields import image_of, record_from_fields
+from region_features.formats.half import to_float16
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 
 LAYOUT_KEY = "layout"  # metadata: what the tensors of a file mean
@@ -118,12 +119,5 @@ def _metadata(data: bytes) -> dict[str, str]:
 
 
 def _to_float16(record: RegionRecord, name: str) -> NDArray[np.float16]:
-    array = getattr(record, name)
-    with np.errstate(over="ignore"):
-        half = array.astype("<f2")
-    if np.count_nonzero(np.isinf(half)) != np.count_nonzero(np.isinf(array)):
-        raise ValueError(
-            f"image {record.img_id}, field {name}: expected values within {np.finfo(np.float16).max:.0f} of zero, as "
-            f"float16 holds, got {np.abs(array).max():g}; use a form that keeps float32"
-        )
-    return half
+    where = f"image {record.img_id}, field {name}"
+    return to_float16(getattr(record, name), where, "use a form that keeps float32")

@@ -9,6 +9,8 @@ from typing import NamedTuple
 IMAGES_FOLDER = "images"
 # VOLTA's names for the LMDBs of COCO's image sets: it reads training and validation images from one.
 _LMDB_NAMES = {"train2014": "trainval", "val2014": "trainval", "test2015": "test"}
+# The names of programs for VQA.
+_VQA_NAMES = {"train2014": "train", "val2014": "val"}
 # LXMERT's names for their TSVs.
 _TSV_NAMES = {"train2014": "train", "val2014": "valid", "test2015": "test"}
 IMAGE_SETS = tuple(_LMDB_NAMES)
@@ -62,9 +64,19 @@ def tsv_name(set_name: str) -> str:
     return _TSV_NAMES.get(set_name, set_name)
 
 
+def vqa_name(set_name: str) -> str:
+    """Return a set's name in programs for VQA: `train` or `val` for COCO's sets, else the set's own name."""
+    return _VQA_NAMES.get(set_name, set_name)
+
+
 def joint_name(set_name: str, joint: str) -> str:
     """Return the name of the file of a set: `joint` for COCO's training and validation images, else the set's own."""
     return joint if set_name in TRAINVAL_SETS else set_name
+
+
+def without_coco(img_id: str) -> str:
+    """Return an id of COCO without `COCO_`, `train2014_000000000009` for one; any other id as it is."""
+    return img_id.removeprefix("COCO_") if is_coco_id(img_id) else img_id
 
 
 def annotation_files() -> dict[str, list[str]]:

@@ -18,10 +18,12 @@ from tests.conftest import TINY_WEIGHTS, tree_bytes
 from tests.samples.damage import FIRST, SHARD, edit_json, reseal, verified
 from tests.samples.fakes import FakeHandler, fake_prepare
 
-OUTPUTS = "tsv6,m2,mmf,imagecaptioning"
+OUTPUTS = "tsv6,m2,mmf,imagecaptioning,uniter"
 M2 = Path("m2") / "coco_detections.hdf5"
 MMF = Path("mmf") / "trainval.lmdb" / "data.mdb"
 CAPTIONING = Path("imagecaptioning") / "cocobu_fc.lmdb"
+UNITER = Path("uniter") / "train2014" / "feat_numbb36" / "data.mdb"
+UNITER_KEY = b"coco_train2014_000000000010.npz"
 TSV6 = Path("tsv6") / "trainval_resnet101_faster_rcnn_genome_36.tsv"
 
 
@@ -73,7 +75,7 @@ def other_m2_features(out: Path) -> None:
     reseal(out)
 
 
-def lmdb_records(path: Path, note: str, change: Callable[[Any], object]) -> Callable[[Path], None]:
+def lmdb_records(path: Path, note: Path, change: Callable[[Any], object]) -> Callable[[Path], None]:
     """Changes an LMDB, with a note and a manifest that agree on its new size."""
 
     def damage(out: Path) -> None:
@@ -82,13 +84,15 @@ def lmdb_records(path: Path, note: str, change: Callable[[Any], object]) -> Call
             env.begin(write=True) as transaction,
         ):
             change(transaction)
-        changed_file(path, note, lambda data: data)(out)
+        name, size = str(path.relative_to(note.parent)), (out / path).stat().st_size
+        edit_json(str(note), lambda content: content["files"].update({name: size}))(out)
+        reseal(out)
 
     return damage
 
 
 def mmf_records(change: Callable[[Any], object]) -> Callable[[Path], None]:
-    return lmdb_records(MMF, "source.json", change)
+    return lmdb_records(MMF, MMF.parent / "source.json", change)
 
 
 def mmf_pickle_that_runs(transaction: Any) -> None:
@@ -100,7 +104,11 @@ def mmf_pickle_that_runs(transaction: Any) -> None:
 
 
 def captioning_records(change: Callable[[Any], object]) -> Callable[[Path], None]:
-    return lmdb_records(CAPTIONING, "cocobu.source.json", change)
+    return lmdb_records(CAPTIONING, CAPTIONING.parent / "cocobu.source.json", change)
+
+
+def uniter_records(change: Callable[[Any], object]) -> Callable[[Path], None]:
+    return lmdb_records(UNITER, UNITER.parents[1] / "feat_numbb36.source.json", change)
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -157,6 +165,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         captioning_records(lambda transaction: transaction.delete(b"__keys__")),
         "imagecaptioning: .*cocobu_fc.lmdb: its record '__keys__' is not what the other keys give",
     ),
+    "uniter: another image": (
+        uniter_records(lambda writing: writing.put(UNITER_KEY, writing.get(UNITER_KEY.replace(b"10", b"11")))),
+        rf"uniter: .*{UNITER_KEY.decode()}': not the record of {FIRST} in {SHARD.name}: norm_bb, features, conf",
+    ),
+    "uniter: torn": (
+        uniter_records(lambda writing: writing.put(UNITER_KEY, writing.get(UNITER_KEY)[:-4])),
+        "uniter: .*feat_numbb36, key '.*': expected a msgpack map of float16 arrays, got",
+    ),
     "tsv6: a stray": (
         lambda out: (out / "tsv6" / "more.tsv").write_text("x"),
         "stray: .*tsv6/more.tsv: manifest.json does not list it",
@@ -175,10 +191,11 @@ def test_damage_is_named(name: str, full: Path, capsys: pytest.CaptureFixture[st
 
 def test_a_good_output_is_good(full: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, lines = verified(full, capsys)
-    assert (status, lines) == (
-        0,
-        [f"{full}: 15 records in 6 shards, compared with 2 tsv6, 2 m2, 2 mmf, 2 imagecaptioning: nothing wrong"],
-    )
+    counts = {name: 3 if name == "uniter" else 2 for name in OUTPUTS.split(",")}
+    compared = ", ".join(f"{count} {name}" for name, count in counts.items())
+    assert (status, lines) == (0, [f"{full}: 15 records in 6 shards, compared with {compared}: nothing wrong"])
+    (full / UNITER.parent / "lock.mdb").touch()  # as UNITER's own reader leaves it
+    assert verified(full, capsys)[0] == 0
 
 
 def test_rows_that_windows_ended_are_good(full: Path, capsys: pytest.CaptureFixture[str]) -> None:
