@@ -12,7 +12,7 @@ from beam_pipeline.exports import DEFAULT_OUTPUTS, OUTPUTS
 from beam_pipeline.usage import UsageError
 from region_features.lmdb_store.value_codecs import VALUE_CODECS, VOLTA
 from region_features.records.coco import CAPTIONS_FILE, IMAGE_SETS, TEST1K_FILE
-from region_features.records.settings import FLOAT32, PRECISIONS, SelectionRule, check_cpu_precision
+from region_features.records.settings import FLOAT32, PIXEL_LIMIT, PRECISIONS, SelectionRule, check_cpu_precision
 
 GROUPS = INPUT, OUTPUT, NETWORK, BOXES, RUN = ("input", "output", "network", "boxes", "run")
 _IMPORTS = ("import_tsv", "import_lmdb")
@@ -189,7 +189,7 @@ class Config:
         metavar="P",
         type=_share,
     )
-    pixel_limit: int = option(RUN, "larger images are failures, checked before they are decoded", 89_000_000, **_COUNT)
+    pixel_limit: int = option(RUN, "larger images are failures, checked before they are decoded", PIXEL_LIMIT, **_COUNT)
     decode_memory: int = option(
         RUN,
         "memory for the images that a process decodes and resizes at once, about 15 bytes a pixel; a larger image is "

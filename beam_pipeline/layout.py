@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from region_features.records.plan import SHARDS_FOLDER
 from transforms import files
-from transforms.manifest import ANNOTATIONS_FOLDER, FAILURES, MANIFEST, MANIFEST_DIGEST, PLAN, SHARDS_FOLDER
+from transforms.manifest import ANNOTATIONS_FOLDER, FAILURES, MANIFEST, MANIFEST_DIGEST, PLAN
 
 
 @dataclass(frozen=True)

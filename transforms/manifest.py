@@ -11,12 +11,12 @@ import apache_beam as beam
 
 from region_features.records.audit import Audit, audit_shards
 from region_features.records.failure import IMPORT_STAGE, NAME_STAGE, Failure
-from region_features.records.plan import Plan, decode_plan
+from region_features.records.plan import SHARDS_FOLDER, Plan, decode_plan
 from transforms import files
 from transforms.published import read_published
 
 MANIFEST, FAILURES, PLAN = "manifest.json", "failures.jsonl", "plan.jsonl"
-SHARDS_FOLDER, ANNOTATIONS_FOLDER = "tfrecord", "annotations"
+ANNOTATIONS_FOLDER = "annotations"
 # Its own digest stands beside the manifest, as `sha256sum --check` reads it.
 MANIFEST_DIGEST = f"{MANIFEST}.sha256"
 

@@ -10,9 +10,10 @@ from beam_pipeline.output_folder import OutputFolder
 from region_features.background import in_threads
 from region_features.exports.base import FEATURES_FOLDER
 from region_features.formats.listing import LISTING_SUFFIX
+from region_features.records.plan import SHARDS_FOLDER
 from region_features.validation.record import Problem
 from transforms import files
-from transforms.manifest import ANNOTATIONS_FOLDER, MANIFEST, MANIFEST_DIGEST, SHARDS_FOLDER
+from transforms.manifest import ANNOTATIONS_FOLDER, MANIFEST, MANIFEST_DIGEST
 
 _OWN_FOLDERS = (SHARDS_FOLDER, ANNOTATIONS_FOLDER, FEATURES_FOLDER, *(export.name for export in EXPORTS))
 # Remote files up to this size are read too; of larger ones the size alone is compared.

@@ -10,11 +10,17 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from region_features.exports.lmdb import LMDBS_FOLDER
 from region_features.formats.example import ImageExample
 from region_features.lmdb_store.reader import DATA_FILE, LmdbReader
 from region_features.reading.shards import ShardReader
-from region_features.records.plan import SHARD_SUFFIX
+from region_features.records.plan import SHARD_SUFFIX, SHARDS_FOLDER
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
+
+_EXPECTED = (
+    f"expected an LMDB folder (with {DATA_FILE}), a folder of *{SHARD_SUFFIX}, a glob of these, or a run's output "
+    "with either; check the path"
+)
 
 
 class RegionFeatures:
@@ -30,11 +36,12 @@ class RegionFeatures:
     captions. Arrays are writable copies.
 
     Args:
-        path: an LMDB folder (`.../trainval_feat.lmdb`), a folder of TFRecord shards, one shard, or a glob of shards.
+        path: the output of a run, whose shards are read, or its LMDB where it has no shards; an LMDB folder
+            (`.../trainval_feat.lmdb`), a folder of TFRecord shards, one shard, or a glob of shards.
 
     Raises:
         FileNotFoundError: the path names no LMDB and no shard.
-        ValueError: the path is remote, or a shard is damaged or unfinished.
+        ValueError: the path is remote, an output without shards has several LMDBs, or a shard is damaged or unfinished.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -81,16 +88,32 @@ def _open_source(path: str) -> LmdbReader | ShardReader:
     if os.path.isdir(path):
         if os.path.exists(os.path.join(path, DATA_FILE)):
             return LmdbReader(path)
-        pattern = os.path.join(glob.escape(path), f"*{SHARD_SUFFIX}")
-    else:
-        pattern = glob.escape(path) if os.path.exists(path) else path
-    shards = sorted(glob.glob(pattern))
+        shards = _shards_in(path) or _shards_in(os.path.join(path, SHARDS_FOLDER))
+        return ShardReader(shards) if shards else _only_lmdb(path)
+    shards = sorted(glob.glob(glob.escape(path) if os.path.exists(path) else path))
     if not shards:
-        raise FileNotFoundError(
-            f"{path}: expected an LMDB folder (with {DATA_FILE}), a folder of *{SHARD_SUFFIX}, or a glob of them; "
-            "a run's OUT has them as OUT/tfrecord and OUT/resnet101_faster_rcnn_genome_imgfeats/volta/NAME_feat.lmdb"
-        )
+        raise FileNotFoundError(f"{path}: {_EXPECTED}")
     return ShardReader(shards)
+
+
+def _shards_in(folder: str) -> list[str]:
+    return sorted(glob.glob(os.path.join(glob.escape(folder), f"*{SHARD_SUFFIX}")))
+
+
+def _only_lmdb(output: str) -> LmdbReader:
+    """Open the one LMDB of an output without shards.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: there are several.
+    """
+    found = glob.glob(os.path.join(glob.escape(output), LMDBS_FOLDER, "*", DATA_FILE))
+    lmdbs = sorted(os.path.dirname(path) for path in found)
+    if not lmdbs:
+        raise FileNotFoundError(f"{output}: {_EXPECTED}")
+    if len(lmdbs) > 1:
+        raise ValueError(f"{output}: expected shards or one LMDB, found {len(lmdbs)}; name one: {', '.join(lmdbs)}")
+    return LmdbReader(lmdbs[0])
 
 
 def _as_item(image: RegionRecord | ImageExample) -> dict[str, Any]:

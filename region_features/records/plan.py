@@ -15,6 +15,7 @@ from region_features.records.key import lmdb_key
 
 IMAGES_PER_SHARD = 256
 SHARD_SUFFIX = ".tfrecord"
+SHARDS_FOLDER = "tfrecord"  # of an output
 _SHARD_NAME = re.compile(r"(.+)-([0-9]{5,})-of-([0-9]{5,})" + re.escape(SHARD_SUFFIX), re.DOTALL)
 # Of the rows of `encode_plan`.
 _ROW_TYPES = {"set": str, "shard": int, "of": int, "img_id": str, "uri": str, "size": int, "version": str}

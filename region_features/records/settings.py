@@ -7,6 +7,8 @@ from dataclasses import dataclass
 # float32 everywhere; tensor cores that round products to 10 bits; the regions' features computed in 16 bits.
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 FLOAT32 = "float32"
+# Largest width x height: of photographs of any camera, and less than what a decompression bomb claims.
+PIXEL_LIMIT = 89_000_000
 # A CPU has no tensor cores, and no fast float16.
 CPU_PRECISIONS = ("float32", "bfloat16")
 

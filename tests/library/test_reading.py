@@ -110,6 +110,24 @@ def test_items_of_shards_have_captions_and_items_of_lmdbs_have_none(folder: Path
     assert "captions" not in RegionFeatures(folder / LMDB)[TRAIN[0]]
 
 
+def test_an_output_is_read_from_its_shards_or_else_from_its_lmdb(out: Path, tmp_path: Path) -> None:
+    assert RegionFeatures(out).keys == RegionFeatures(out / "tfrecord").keys
+    assert "captions" in RegionFeatures(out)[0]
+    (out / "tfrecord").rename(tmp_path / "moved")
+    lmdbs = out / LMDB.parent
+    with pytest.raises(
+        ValueError, match=r"expected shards or one LMDB, found 2; name one: .*test_feat\.lmdb, "
+    ):
+        RegionFeatures(out)
+    (lmdbs / "test_feat.lmdb").rename(tmp_path / "test_feat.lmdb")
+    features = RegionFeatures(out)
+    assert features.keys == RegionFeatures(out / LMDB).keys and len(features) == 12
+    assert "captions" not in features[0]
+    (out / LMDB).rename(tmp_path / "trainval_feat.lmdb")
+    with pytest.raises(FileNotFoundError, match=r"out: expected an LMDB folder .* or a run's output"):
+        RegionFeatures(out)
+
+
 def test_folders_globs_and_single_shards_are_read_with_and_without_stats(out: Path) -> None:
     assert len(RegionFeatures(out / "tfrecord")) == 15
     train = RegionFeatures(str(out / "tfrecord" / "train2014-*.tfrecord"))

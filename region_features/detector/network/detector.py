@@ -5,9 +5,10 @@ Importing this module registers the network's parts with detectron2.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -15,9 +16,11 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from numpy.typing import NDArray
 
+from region_features.detector.detection import Detection
 from region_features.detector.device import choose_device
 from region_features.detector.device_loss import detect_device_loss
 from region_features.detector.errors import DetectionError
+from region_features.detector.local_images import local_path, prepared_batches
 from region_features.detector.network.config import network_config
 from region_features.detector.network.fused import fold_batch_norm, fuse_cpu_blocks, fuse_cuda_blocks
 from region_features.detector.network.meta_arch import BottomUpAttentionRCNN
@@ -26,6 +29,7 @@ from region_features.detector.precision import arithmetic, check_precision, dtyp
 from region_features.detector.torch_private import has_fused_convolutions
 from region_features.detector.weights.state import Weights
 from region_features.detector.weights.weights_file import read_weights
+from region_features.names import visual_genome
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.region_record import RegionRecord
 from region_features.records.settings import DEFAULT_SELECTION, FLOAT32, SelectionRule
@@ -46,7 +50,10 @@ def build_network(weights: Weights, selection: SelectionRule) -> BottomUpAttenti
 
 
 class Detector:
-    """The network on one device; threads that share it take turns, a batch each."""
+    """The network on one device; threads that share it take turns, a batch each.
+
+    `Detector.load("W.caffemodel")("photo.jpg")` is a `Detection`: record, names, picture.
+    """
 
     def __init__(self, network: BottomUpAttentionRCNN, device: torch.device, precision: str = FLOAT32) -> None:
         """Prepare a loaded network for speed: folded, channels last, convolutions fused.
@@ -122,6 +129,58 @@ class Detector:
             output["error"] if "error" in output else _record(image, next(regions))
             for image, output in zip(images, outputs, strict=True)
         ]
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a text is a sequence of texts too
+        self, images: str | os.PathLike[str], *, exif: bool = False
+    ) -> Detection: ...
+
+    @overload
+    def __call__(
+        self, images: Sequence[str | os.PathLike[str]], *, exif: bool = False
+    ) -> list[Detection | DetectionError | OSError]: ...
+
+    def __call__(
+        self, images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, exif: bool = False
+    ) -> Detection | list[Detection | DetectionError | OSError]:
+        """Find the regions of image files: `detector("photo.jpg")`, `detector(["a.jpg", "b.jpg"])`.
+
+        Args:
+            images: the path of a local file, or a list of paths, which are read in batches.
+            exif: turn images by their EXIF orientation.
+
+        Returns:
+            The regions of the one image; of a list, for each image its regions or the error that says why there are
+            none.
+
+        Raises:
+            DetectionError: the one image cannot be decoded, or the network finds no region in it.
+            OSError: the one image cannot be read.
+            ValueError: a path is an address, which is not fetched.
+            TypeError: something else than paths was given.
+            DeviceLostError: the GPU no longer computes.
+        """
+        if isinstance(images, str | os.PathLike) or not isinstance(images, Iterable):
+            (detection,) = self([images], exif=exif)
+            if isinstance(detection, Exception):
+                raise detection
+            return detection
+        detections: list[Detection | DetectionError | OSError] = []
+        for batch in prepared_batches([local_path(path) for path in images], exif):
+            results = iter(self.detect([image for _, image in batch if isinstance(image, PreparedImage)]))
+            for path, image in batch:
+                result = next(results) if isinstance(image, PreparedImage) else image
+                detections.append(self._detection(path, result, exif))
+        return detections
+
+    def _detection(
+        self, path: str, result: RegionRecord | DetectionError | OSError, exif: bool
+    ) -> Detection | DetectionError | OSError:
+        if isinstance(result, RegionRecord):
+            return Detection(path, result, visual_genome() if visual_genome().fit(result) else None, exif)
+        # The network's reason does not name the file; that of the file does.
+        named = isinstance(result, OSError) or str(result).startswith(path)
+        return result if named else DetectionError(f"{path}: {result}")
 
     def _input(self, image: PreparedImage) -> dict[str, object]:
         pixels, copied = torch.from_numpy(image.pixels), None
