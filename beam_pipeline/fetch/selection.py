@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from beam_pipeline.exports import CAPTIONS, SHARDS
 from beam_pipeline.usage import UsageError
+from region_features.records.plan import SHARDS_FOLDER
 from region_features.records.stats import STATS_SUFFIX
 from transforms.files import TEMP_PREFIX
-from transforms.manifest import ANNOTATIONS_FOLDER, FAILURES, PLAN, SHARDS_FOLDER
+from transforms.manifest import ANNOTATIONS_FOLDER, FAILURES, PLAN
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

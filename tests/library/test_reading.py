@@ -115,9 +115,7 @@ def test_an_output_is_read_from_its_shards_or_else_from_its_lmdb(out: Path, tmp_
     assert "captions" in RegionFeatures(out)[0]
     (out / "tfrecord").rename(tmp_path / "moved")
     lmdbs = out / LMDB.parent
-    with pytest.raises(
-        ValueError, match=r"expected shards or one LMDB, found 2; name one: .*test_feat\.lmdb, "
-    ):
+    with pytest.raises(ValueError, match=r"expected shards or one LMDB, found 2; name one: .*test_feat\.lmdb, "):
         RegionFeatures(out)
     (lmdbs / "test_feat.lmdb").rename(tmp_path / "test_feat.lmdb")
     features = RegionFeatures(out)
