@@ -12,6 +12,7 @@ from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 
+from beam_pipeline.fetch.contents import with_contents
 from beam_pipeline.fetch.selection import ListedFile, is_inside, select_files
 from beam_pipeline.fetch.transfer import PART_PREFIX, fetch_files, find_missing, local_path
 from beam_pipeline.layout import Layout
@@ -83,7 +84,7 @@ def fetch(source: Source, folder: str, outputs: Sequence[str] | None) -> str:
         UsageError: the folder is another's, or there is no such output.
         ValueError, OSError: with one line for the user; what has arrived stays, and the same call goes on.
     """
-    wanted = select_files(source.manifest, outputs)
+    wanted = list(with_contents(source.folder, select_files(source.manifest, outputs)))
     earlier = _read_fetched(folder)
     layout = Layout(folder)
     _write_fetched(folder, source, {*earlier, *(file.path for file in wanted)})
@@ -132,7 +133,7 @@ def _write_fetched(folder: str, source: Source, paths: set[str]) -> None:
 
 def _clean(folder: str, source: Source, wanted: Sequence[ListedFile], earlier: set[str]) -> tuple[set[str], list[str]]:
     """Delete what earlier fetches left that is not of this version; return paths that stay, and those deleted."""
-    current = {file.path: file for file in select_files(source.manifest, None)}
+    current = {file.path: file for file in with_contents(source.folder, select_files(source.manifest, None))}
     others = sorted(earlier - {file.path for file in wanted})
     outdated = {file.path for file in find_missing(folder, [current[path] for path in others if path in current])}
     deleted = []
