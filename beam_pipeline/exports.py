@@ -12,6 +12,7 @@ from region_features.exports.imagecaptioning import ImageCaptioningExport
 from region_features.exports.lmdb import LmdbExport
 from region_features.exports.m2 import M2Export
 from region_features.exports.mmf import MmfExport
+from region_features.exports.openvqa import OpenVqaExport
 from region_features.exports.parquet import ParquetExport
 from region_features.exports.tsv import TsvExport
 from region_features.exports.tsv6 import Tsv6Export
@@ -25,6 +26,7 @@ EXPORTS: tuple[type[Export], ...] = (
     Tsv6Export,
     M2Export,
     MmfExport,
+    OpenVqaExport,
     ImageCaptioningExport,
     UniterExport,
     HardNegativesExport,

@@ -18,7 +18,8 @@ from region_features.exports.merged_lmdb import (
     open_writer,
     write_merged,
 )
-from region_features.formats.imagecaptioning import decode_file, encode_att, encode_box, encode_fc, lmdbdict_records
+from region_features.formats.imagecaptioning import encode_att, encode_box, encode_fc, lmdbdict_records
+from region_features.formats.npz import decode_file
 from region_features.lmdb_store.reader import DATA_FILE
 from region_features.lmdb_store.writer import LmdbItem
 from region_features.records.build_note import BuildNote

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from region_features.formats import REMEDY
 from region_features.formats.pickles import PROTOCOL
 from region_features.records.region_record import RegionRecord
 
@@ -37,15 +36,6 @@ def _npy(array: NDArray[Any]) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array)
     return stream.getvalue()
-
-
-def decode_file(data: bytes, source: str) -> Mapping[str, Any]:
-    """Read the arrays of an npz or npy file by name; ValueError if it is damaged or holds pickled objects."""
-    try:
-        content = np.load(io.BytesIO(data), allow_pickle=False)
-        return {"array": content} if isinstance(content, np.ndarray) else {name: content[name] for name in content}
-    except Exception as error:  # whatever the zip archive or the header stumbles on
-        raise ValueError(f"{source}: expected the bytes of an npz or npy file, got {error!r}; {REMEDY}") from error
 
 
 def lmdbdict_records(keys: Sequence[bytes]) -> Mapping[bytes, bytes]:

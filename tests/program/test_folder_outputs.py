@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,9 +24,10 @@ from tests.samples.damage import FIRST, SHARD, reseal, rewrite, verified
 from tests.samples.fakes import FakeHandler, fake_prepare
 from transforms import files
 
-OUTPUTS = "webdataset,parquet"
+OUTPUTS = "webdataset,parquet,openvqa"
 TAR = Path("webdataset") / "train2014" / "000000.tar"
 TABLE = Path("parquet") / "train2014" / "train2014-00000-of-00002.parquet"
+NPZ = Path("openvqa") / "train2014" / f"{FIRST}.jpg.npz"
 
 
 def run(*flags: object) -> int:
@@ -108,6 +110,22 @@ def edit_table(change: Callable[[list[dict[str, Any]]], object]) -> Callable[[Pa
         relist(out, TABLE)
 
     return damage
+
+
+def edit_npz(**changes: Any) -> Callable[[Path], None]:
+    """Change arrays of a file, with list, note and manifest that agree on the new one."""
+
+    def damage(out: Path) -> None:
+        arrays = dict(np.load(out / NPZ))
+        np.savez(out / NPZ, **{**arrays, **changes})
+        relist(out, NPZ)
+
+    return damage
+
+
+def remove_file(out: Path, path: Path) -> None:
+    (out / path).unlink()
+    relist(out, path)
 
 
 def flip(path: Path) -> Callable[[Path], None]:
@@ -201,6 +219,30 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         edit_table(lambda rows: [row.pop("attrs") for row in rows]),
         rf"parquet: .*{TABLE}, image {FIRST}: not the image of {SHARD.name}: attrs differ",
     ),
+    "an array of a file": (
+        edit_npz(x=np.ones((8, 3), np.float32)),
+        rf"openvqa: .*{NPZ}: not the image {FIRST} of {SHARD.name}: x differ",
+    ),
+    "an array turned": (
+        edit_npz(bbox=np.zeros((4, 3), np.float32)),
+        rf"openvqa: .*{NPZ}: not the image {FIRST} of {SHARD.name}: bbox differ",
+    ),
+    "a file torn": (
+        edit_file(NPZ, lambda data: data[:300]),
+        rf"openvqa: .*{NPZ}: not the image {FIRST} of {SHARD.name}: .*: expected the bytes of an npz or npy file",
+    ),
+    "a pickle in a file": (
+        edit_npz(x=np.array([{}])),
+        rf"openvqa: .*{NPZ}: not the image {FIRST} of .*: expected the bytes of an npz or npy file, got .*pickle",
+    ),
+    "a strange file": (
+        copy_file(NPZ.with_name("x_7.jpg.npz"), NPZ),
+        "openvqa: .*train2014: 1 files are of no image in the shards, x_7.jpg.npz for one",
+    ),
+    "an image lost": (
+        lambda out: remove_file(out, NPZ),
+        rf"openvqa: .*train2014: expected {NPZ.name} for {FIRST} of {SHARD.name}, found none",
+    ),
     "a tar twice": (
         copy_file(TAR.with_name("x.tar"), TAR),
         rf"webdataset: .*x.tar: {FIRST}.json comes a second time",
@@ -220,7 +262,7 @@ def test_damage_is_named(name: str, out: Path, capsys: pytest.CaptureFixture[str
 def test_a_good_output_is_good(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verified(out, capsys) == (
         0,
-        [f"{out}: 15 records in 6 shards, compared with 3 webdataset, 3 parquet: nothing wrong"],
+        [f"{out}: 15 records in 6 shards, compared with 3 openvqa, 3 webdataset, 3 parquet: nothing wrong"],
     )
     relist(out, TAR)
     assert verified(out, capsys)[0] == 0
