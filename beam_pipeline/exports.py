@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from region_features.exports.base import Export
+from region_features.exports.butd_vqa import ButdVqaExport
 from region_features.exports.hard_negatives import HardNegativesExport
 from region_features.exports.imagecaptioning import ImageCaptioningExport
 from region_features.exports.lmdb import LmdbExport
@@ -29,6 +30,7 @@ EXPORTS: tuple[type[Export], ...] = (
     OpenVqaExport,
     ImageCaptioningExport,
     UniterExport,
+    ButdVqaExport,
     HardNegativesExport,
     WebDatasetExport,
     ParquetExport,
