@@ -10,6 +10,7 @@ from typing import Any
 
 from beam_pipeline.exports import DEFAULT_OUTPUTS, OUTPUTS
 from beam_pipeline.usage import UsageError
+from region_features.formats.imagecaptioning import FORMS, LMDB_FORM
 from region_features.lmdb_store.value_codecs import VALUE_CODECS, VOLTA
 from region_features.records.coco import CAPTIONS_FILE, IMAGE_SETS, TEST1K_FILE
 from region_features.records.settings import FLOAT32, PIXEL_LIMIT, PRECISIONS, SelectionRule, check_cpu_precision
@@ -119,6 +120,12 @@ class Config:
     )
     tsv_columns: int = option(OUTPUT, "columns of the TSVs; LXMERT reads the first ten", 13, choices=(10, 13), type=int)
     negatives_pool: int = option(OUTPUT, "images a row of the hard negatives, the row's own first", 100, **_COUNT)
+    imagecaptioning_form: str = option(
+        OUTPUT,
+        "`--outputs imagecaptioning` as three LMDBs, or as three files an image",
+        LMDB_FORM,
+        choices=FORMS,
+    )
     uniter_prefix: str = option(
         OUTPUT,
         "begins the names in UNITER's LMDBs, `nlvr2_` for one; default `coco_` in place of the `COCO_` of COCO's names",

@@ -10,6 +10,7 @@ from region_features.exports.base import Export
 from region_features.exports.butd_vqa import ButdVqaExport
 from region_features.exports.hard_negatives import HardNegativesExport
 from region_features.exports.imagecaptioning import ImageCaptioningExport
+from region_features.exports.imagecaptioning_files import ImageCaptioningFilesExport
 from region_features.exports.lmdb import LmdbExport
 from region_features.exports.m2 import M2Export
 from region_features.exports.mmf import MmfExport
@@ -29,6 +30,7 @@ EXPORTS: tuple[type[Export], ...] = (
     MmfExport,
     OpenVqaExport,
     ImageCaptioningExport,
+    ImageCaptioningFilesExport,
     UniterExport,
     ButdVqaExport,
     HardNegativesExport,
@@ -36,7 +38,8 @@ EXPORTS: tuple[type[Export], ...] = (
     ParquetExport,
 )
 SHARDS, CAPTIONS = "tfrecord", "captions"
-OUTPUTS = (SHARDS, CAPTIONS, *(export.name for export in EXPORTS))
+EXPORT_NAMES = tuple(dict.fromkeys(export.name for export in EXPORTS))
+OUTPUTS = (SHARDS, CAPTIONS, *EXPORT_NAMES)
 DEFAULT_OUTPUTS = (SHARDS, CAPTIONS, LmdbExport.name)
 
 
@@ -47,8 +50,9 @@ def requested_exports(outputs: Sequence[str], flags: Any) -> tuple[Export, ...]:
         outputs: names, of OUTPUTS.
         flags: holds every export's fields as attributes of the same names, as `options.Config` does.
     """
-    return tuple(
+    exports = (
         export(**{field.name: getattr(flags, field.name) for field in dataclasses.fields(export)})  # type: ignore[arg-type]
         for export in EXPORTS
         if export.name in outputs
     )
+    return tuple(export for export in exports if export.requested)

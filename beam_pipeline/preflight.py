@@ -12,7 +12,7 @@ from beam_pipeline.exports import CAPTIONS, DEFAULT_OUTPUTS, EXPORTS, SHARDS, re
 from beam_pipeline.inputs import Inputs, read_captions, read_inputs
 from beam_pipeline.layout import Layout
 from beam_pipeline.output_lock import LOCK_FILES
-from beam_pipeline.provenance import describe_run, read_previous
+from beam_pipeline.provenance import describe_run, kept_entries, read_previous
 from beam_pipeline.usage import UsageError
 from region_features.exports.base import Export, Target
 from region_features.records.coco import ANNOTATION_SUFFIX, CAPTIONS_FILE, TEST1K_ANNOTATION, annotation_files
@@ -128,8 +128,6 @@ def _check(config: Config) -> Job:
         known = {ref.uri for refs in plan.shards.values() for ref in refs}
         known |= {inputs.captions.file.uri} if inputs.captions else set()
         failures = (*failures, *(failure for failure in previous.failures if failure.uri not in known))
-    built = {"annotations" if name == CAPTIONS else name for name in outputs}
-    kept = [entry for entry in previous.kept if entry.section not in built]
     return Job(
         config=config,
         layout=layout,
@@ -140,7 +138,7 @@ def _check(config: Config) -> Job:
         todo=frozenset(key.filename for key in plan.shards if key not in published),
         done=sum(key.num_images for key in published),
         renewed=renewed,
-        provenance=Provenance(described, failures, kept),
+        provenance=Provenance(described, failures, kept_entries(previous, outputs, exports, plan)),
         notes=inputs.notes(config),
         outdated=outdated,
     )

@@ -5,19 +5,20 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from beam_pipeline.config import Config
-from beam_pipeline.exports import SHARDS
+from beam_pipeline.exports import CAPTIONS, SHARDS
 from beam_pipeline.inputs import Inputs
 from beam_pipeline.layout import Layout
 from region_features.detector.detectron2.metadata import object_names
+from region_features.exports.base import Export
 from region_features.records.failure import Failure
 from region_features.records.plan import Plan
 from transforms import files
-from transforms.manifest import FAILURES, MANIFEST, ManifestEntry, Provenance
+from transforms.manifest import ANNOTATIONS_FOLDER, FAILURES, MANIFEST, ManifestEntry, Provenance
 
 _PACKAGES = (
     "apache-beam",
@@ -32,6 +33,19 @@ _PACKAGES = (
 )
 # The parts that only the run that writes the shards knows.
 _OF_SHARDS = ("inputs", "weights", "import", "names", "boxes", "detector_config")
+
+
+def kept_entries(
+    previous: Provenance, outputs: Sequence[str], exports: Sequence[Export], plan: Plan
+) -> list[ManifestEntry]:
+    """Return the entries of the previous manifest for what this run does not build."""
+    sets = list(dict.fromkeys(key.set_name for key in plan.shards))
+    built = {(export.name, target.name) for export in exports for target in export.targets(sets, plan.settings)}
+    return [
+        entry
+        for entry in previous.kept
+        if (entry.section, entry.name) not in built and (entry.section != ANNOTATIONS_FOLDER or CAPTIONS not in outputs)
+    ]
 
 
 def describe_run(config: Config, inputs: Inputs, plan: Plan) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions
 
 from beam_pipeline.dataflow.errors import JobError, describe_error, describe_message, remedy_for
 from beam_pipeline.dataflow.patience import Patience
-from beam_pipeline.exports import EXPORTS
+from beam_pipeline.exports import EXPORT_NAMES
 from transforms.beam_private import DataflowCalls, JobMessage, requests_of_a_submission
 from transforms.metrics import NAMESPACE
 from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN
@@ -24,7 +24,7 @@ REASON_SECONDS = 50.0
 _SUBMISSION_NOTE_SECONDS = 30.0
 _SUBMIT_SECONDS, _WATCH_SECONDS, _CANCEL_SECONDS, _UNREACHABLE_SECONDS = 600.0, 1800.0, 20.0, 15.0
 # Beam counts inferences in the same namespace.
-_SHOWN = (IMAGES_WRITTEN, IMAGES_FAILED, *(f"{export.name}_" for export in EXPORTS))
+_SHOWN = (IMAGES_WRITTEN, IMAGES_FAILED, *(f"{name}_" for name in EXPORT_NAMES))
 _ENDED_WELL, _ENDED = "DONE", ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from beam_pipeline.exports import EXPORTS
+from beam_pipeline.exports import EXPORT_NAMES
 from beam_pipeline.output_folder import OutputFolder, PublishedShard, open_output
 from beam_pipeline.progress import Meter
 from beam_pipeline.summary import counted
@@ -125,7 +125,7 @@ def _check_sets(reports: Sequence[ShardReport]) -> Iterator[Problem]:
 
 def _notes(folder: OutputFolder) -> Iterator[str]:
     if files.is_remote(folder.layout.output) and folder.manifest:
-        remote = [export.name for export in EXPORTS if folder.manifest["files"].get(export.name)]
+        remote = [name for name in EXPORT_NAMES if folder.manifest["files"].get(name)]
         if remote:
             what = f"the outputs {', '.join(remote)} are remote"
             yield f"{what}, and only their sizes were checked; copy OUT to a local disk for more"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from beam_pipeline.exports import EXPORTS
+from beam_pipeline.exports import EXPORT_NAMES
 from beam_pipeline.output_folder import OutputFolder
 from region_features.background import in_threads
 from region_features.exports.base import FEATURES_FOLDER
@@ -15,7 +15,7 @@ from region_features.validation.record import Problem
 from transforms import files
 from transforms.manifest import ANNOTATIONS_FOLDER, MANIFEST, MANIFEST_DIGEST
 
-_OWN_FOLDERS = (SHARDS_FOLDER, ANNOTATIONS_FOLDER, FEATURES_FOLDER, *(export.name for export in EXPORTS))
+_OWN_FOLDERS = (SHARDS_FOLDER, ANNOTATIONS_FOLDER, FEATURES_FOLDER, *EXPORT_NAMES)
 # Remote files up to this size are read too; of larger ones the size alone is compared.
 _SMALL_BYTES = 64 << 20
 

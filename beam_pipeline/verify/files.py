@@ -80,10 +80,13 @@ def check_manifest(output: OutputFolder, audit: Audit) -> Iterator[Problem]:
         elif name in audit.shards and row != audit.shards[name]:
             yield Problem("manifest", f"manifest.json, {name}: expected {dict(audit.shards[name])} (stats), got {row}")
     settings = output.plan.settings if output.plan else {}
+    targets: dict[str, set[str]] = {}
     for export in (kind() for kind in EXPORTS):
-        targets = {target.name for target in export.targets(list(audit.shards_of_set), settings)}
-        for name in manifest["files"].get(export.name, {}).keys() - targets:
-            yield Problem("manifest", f"{name}: listed in manifest.json as {export.name}, and of no set of the plan")
+        names = (target.name for target in export.targets(list(audit.shards_of_set), settings))
+        targets.setdefault(export.name, set()).update(names)
+    for section, known in targets.items():
+        for name in manifest["files"].get(section, {}).keys() - known:
+            yield Problem("manifest", f"{name}: listed in manifest.json as {section}, and of no set of the plan")
 
 
 def check_failures(output: OutputFolder, audit: Audit) -> Iterator[Problem]:

@@ -153,13 +153,19 @@ class Copy:
 class Export(ABC):
     """One format. Fields of a subclass are the flags that it takes, by the same names.
 
-    A subclass is a frozen dataclass whose fields have defaults; it stands in `beam_pipeline.exports.EXPORTS`.
+    A subclass is a frozen dataclass whose fields have defaults; it stands in `beam_pipeline.exports.EXPORTS`. The names
+    of targets do not depend on its fields: commands that look at an output know none of its flags.
     """
 
     name: ClassVar[str]  # as `--outputs` has it
     needs_captions: ClassVar[bool] = False
     uses_captions: ClassVar[bool] = False  # where there are captions, it is built with them
     modules: ClassVar[tuple[str, ...]] = ()  # of the extra `formats`, that building and checking need
+
+    @property
+    def requested(self) -> bool:
+        """Whether its flags ask for this export, where several of one name are forms of a format."""
+        return True
 
     @abstractmethod
     def targets(self, sets: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Target]:

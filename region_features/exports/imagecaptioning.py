@@ -18,7 +18,7 @@ from region_features.exports.merged_lmdb import (
     open_writer,
     write_merged,
 )
-from region_features.formats.imagecaptioning import encode_att, encode_box, encode_fc, lmdbdict_records
+from region_features.formats.imagecaptioning import LMDB_FORM, encode_att, encode_box, encode_fc, lmdbdict_records
 from region_features.formats.npz import decode_file
 from region_features.lmdb_store.reader import DATA_FILE
 from region_features.lmdb_store.writer import LmdbItem
@@ -41,7 +41,14 @@ class ImageCaptioningExport(Export):
     Any other set has `SETbu_att.lmdb` and so on. They are single files, as the program makes them itself.
     """
 
+    imagecaptioning_form: str = LMDB_FORM
+
     name = "imagecaptioning"
+
+    @property
+    def requested(self) -> bool:
+        """Whether this form is asked for."""
+        return self.imagecaptioning_form == LMDB_FORM
 
     def targets(self, sets: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Target]:
         """Name the three LMDBs of each group of sets, which are built together."""

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from region_features.formats.pickles import PROTOCOL
 from region_features.records.region_record import RegionRecord
 
+# How they are stored: three LMDBs, or as many files an image.
+FORMS = LMDB_FORM, FILES_FORM = ("lmdb", "files")
+
 
 def encode_att(record: RegionRecord) -> bytes:
     """Return an npz file with the features (boxes, width) as `feat`."""

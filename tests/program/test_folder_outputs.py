@@ -295,6 +295,21 @@ def test_the_summary_names_the_folder(out: Path, corpus: Path, capsys: pytest.Ca
     assert f"{out}/webdataset/train2014: 7 records in 2 tars, " in capsys.readouterr().out
 
 
+def test_both_forms_of_a_format_stand_side_by_side(out: Path, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--corpus", corpus, "--output", out, "--outputs", "imagecaptioning"]
+    assert run(*flags) == 0 and run(*flags, "--imagecaptioning_form", "files") == 0
+    assert f"{out}/imagecaptioning/cocobu_att: 12 files, " in capsys.readouterr().out
+    listed = json.loads((out / "manifest.json").read_text())["files"]["imagecaptioning"]
+    folders = ["cocobu_att", "cocobu_box", "cocobu_fc", "test2015bu_att", "test2015bu_box", "test2015bu_fc"]
+    assert sorted(listed) == sorted(["cocobu", "test2015bu", *folders])
+    status, lines = verified(out, capsys)
+    assert (status, lines[0].count("8 imagecaptioning")) == (0, 1), lines
+    (out / "imagecaptioning" / "cocobu_fc" / "10.npy").unlink()
+    relist(out, Path("imagecaptioning") / "cocobu_fc" / "10.npy")
+    status, lines = verified(out, capsys)
+    assert status == 1 and re.match(rf"imagecaptioning: .*cocobu_fc: expected 10.npy for {FIRST} of", lines[0])
+
+
 def test_names_that_a_tar_cannot_hold_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_photo(tmp_path / "photos" / f"{'a' * 99}.png", 1)
     flags = ["--images", tmp_path / "photos", "--output", tmp_path / "o", "--outputs"]
