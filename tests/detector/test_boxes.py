@@ -16,27 +16,9 @@ from region_features.detector.network.selection import choose_regions, max_confi
 from region_features.records.settings import SelectionRule
 from tests.detector.conftest import COMMITTED, read_arrays
 from tests.detector.make_goldens import IMAGES, PHOTOS
+from tests.samples.plain_selection import plain_confidence, plain_nms
 
 THIRTY_SIX = SelectionRule(36, 36, 0.2)
-
-
-def plain_nms(boxes: NDArray[Any], threshold: float) -> list[int]:
-    """Suppress boxes that are sorted by score as the original's loop does, number by number."""
-    one = np.float32(1)
-    kept: list[int] = []
-    for i, box in enumerate(boxes):
-        for j in kept:
-            other = boxes[j]
-            width = max(np.float32(0), min(box[2], other[2]) - max(box[0], other[0]) + one)
-            height = max(np.float32(0), min(box[3], other[3]) - max(box[1], other[1]) + one)
-            inter = width * height
-            area = (box[2] - box[0] + one) * (box[3] - box[1] + one)
-            other_area = (other[2] - other[0] + one) * (other[3] - other[1] + one)
-            if float(inter / (other_area + area - inter)) >= threshold:
-                break
-        else:
-            kept.append(i)
-    return kept
 
 
 def random_boxes(seed: int, count: int) -> NDArray[np.float32]:
@@ -119,16 +101,6 @@ def test_comparing_with_the_float32_threshold_equals_comparing_in_double(value: 
     middle = np.float32(least)
     around = [np.nextafter(middle, np.float32(0)), middle, np.nextafter(middle, np.float32(2))]
     assert (torch.from_numpy(np.array(around)) >= least).tolist() == [float(x) >= value for x in around]
-
-
-def plain_confidence(boxes: NDArray[Any], scores: NDArray[Any]) -> NDArray[np.float32]:
-    """Compute each region's confidence by the original's loop over classes."""
-    best = np.zeros(len(boxes), dtype=np.float32)
-    for column in scores.T:
-        order = np.argsort(column, kind="stable")[::-1]
-        rows = order[plain_nms(boxes[order], 0.3)]
-        best[rows] = np.maximum(best[rows], column[rows])
-    return best
 
 
 def confidence_of(boxes: NDArray[np.float32], scores: NDArray[np.float32], floor: float) -> NDArray[np.float32]:

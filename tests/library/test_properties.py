@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -15,7 +15,15 @@ from region_features.formats import safetensors, tfrecord, tsv, volta, volta_arr
 from region_features.formats.boxes import parse_boxes
 from region_features.formats.example import decode_example, encode_example
 from region_features.formats.karpathy import parse_dataset
-from region_features.records.plan import ImageRef, Plan, assign_shards, decode_plan, encode_plan
+from region_features.records.plan import (
+    IMAGES_PER_SHARD,
+    ImageRef,
+    Plan,
+    assign_shards,
+    decode_plan,
+    encode_plan,
+    parse_shard_name,
+)
 from region_features.records.region_record import RegionRecord
 from tests.samples.records import assert_same, make_example, make_record
 
@@ -143,3 +151,30 @@ def test_a_plan_holds_every_image_once_in_key_order_and_survives_its_file(
         sizes = {len(shard) for shard in shards}
         assert max(sizes) - min(sizes) <= 1 and len(shards) <= (num_shards or 1)
     assert decode_plan(encode_plan(plan), "plan") == plan
+
+
+@REPEATABLE
+@given(images=IMAGES, num_shards=st.none() | st.integers(1, 9), data=st.data())
+def test_a_plan_does_not_depend_on_the_order_of_the_listing(
+    images: list[tuple[str, str, int]], num_shards: int | None, data: st.DataObject
+) -> None:
+    refs = [ImageRef(folder, f"x{name}", f"{folder}/{name}.jpg", size, "v") for folder, name, size in images]
+    keys = [(ref.set_name, ref.key) for ref in refs]
+    assume(len(set(keys)) == len(keys))  # such images are refused before
+    shards = assign_shards(refs, num_shards)
+    assert list(assign_shards(data.draw(st.permutations(refs)), num_shards).items()) == list(shards.items())
+    for key, part in shards.items():
+        assert key.num_images == len(part) > 0 and {ref.set_name for ref in part} == {key.set_name}
+        assert parse_shard_name(key.filename) == (key.set_name, key.number, key.of)
+    for folder in {ref.set_name for ref in refs}:
+        numbers = [(key.number, key.of) for key in shards if key.set_name == folder]
+        assert numbers == [(number, len(numbers)) for number in range(len(numbers))]
+
+
+@settings(REPEATABLE, max_examples=30)
+@given(count=st.integers(1, 5 * IMAGES_PER_SHARD))
+def test_by_default_a_set_has_the_fewest_shards_of_the_usual_size(count: int) -> None:
+    shards = assign_shards((ImageRef("a", f"x_{number}", "", 1) for number in range(count)), None)
+    sizes = [len(part) for part in shards.values()]
+    assert max(sizes) <= IMAGES_PER_SHARD and (len(sizes) - 1) * IMAGES_PER_SHARD < count
+    assert sum(sizes) == count and max(sizes) - min(sizes) <= 1
