@@ -31,6 +31,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
-def one_line(error: BaseException) -> str:
-    """Return an error's message without line breaks."""
-    return " ".join(str(error).split())
+def one_line(error: BaseException | str) -> str:
+    """Return a message without line breaks, and with what a terminal would act on escaped."""
+    text = " ".join(str(error).split())
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)

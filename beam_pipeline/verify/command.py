@@ -140,7 +140,7 @@ def problem_lines(problems: Iterable[Problem]) -> Iterator[str]:
     for problem in problems:
         shown[problem.kind] += 1
         if shown[problem.kind] <= _SHOWN_PER_KIND:
-            yield f"{problem.kind}: {' '.join(problem.message.split())}"
+            yield f"{problem.kind}: {one_line(problem.message)}"
     for kind, count in shown.items():
         if count > _SHOWN_PER_KIND:
             yield f"{kind}: and {count - _SHOWN_PER_KIND} more"

@@ -139,7 +139,7 @@ def _retry(attempt: Callable[[], T], reached: Callable[[], int], url: str, note:
 
 
 def _fetch(url: str, part: str, progress: Callable[[int, int | None], None]) -> int | None:
-    begun = _load_description(part, url)
+    begun = load_description(part, url)
     have = _length(part) if begun else 0
     if begun and have == begun.size:
         return begun.size
@@ -239,7 +239,7 @@ def _save_description(part: str, remote: RemoteFile) -> None:
     _description_path(part).write_text(json.dumps(asdict(remote)), encoding="utf-8")
 
 
-def _load_description(part: str, url: str) -> RemoteFile | None:
+def load_description(part: str, url: str) -> RemoteFile | None:
     """Read how the server described `part` when it was begun; None if there is no part, or one of another address."""
     if not os.path.exists(part):
         return None

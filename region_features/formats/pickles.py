@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from region_features.formats import REMEDY
+from region_features.formats.pickle_guard import check_memo
 from region_features.records.region_record import ARRAY_FIELDS
 
 PROTOCOL = 4  # the newest that Python 3.6, VOLTA's own, can load
@@ -71,6 +72,7 @@ def load_restricted(data: bytes, kind: type, expected: str, source: str, admitte
         ValueError: the pickle is damaged, asks for what is not admitted, or holds something else than a `kind`.
     """
     try:
+        check_memo(data)
         value = RestrictedUnpickler(io.BytesIO(data), admitted).load()
     except Exception as error:  # a damaged pickle raises whatever its opcodes stumble on
         raise ValueError(f"{source}: expected {expected}, got {error!r}; {REMEDY}") from error

@@ -6,7 +6,6 @@ N: images of the pool; P: columns of the pool.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Collection, Iterator
 
 import numpy as np
@@ -27,7 +26,7 @@ def check_negatives(npz: bytes, pickled: bytes, images: int, coco_ids: Collectio
     try:
         with np.load(io.BytesIO(npz), allow_pickle=False) as arrays:
             pool, ids = arrays["train_hard_pool"], arrays["train_image_list"]
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except Exception as error:  # numpy parses the header as Python, and raises whatever that stumbles on
         yield _problem(f"hard_negative.npz: expected the arrays of hard negatives, got {error!r}")
         return
     well_formed = pool.ndim == 2 and ids.shape == pool.shape[:1] and pool.dtype == ids.dtype == np.int64
