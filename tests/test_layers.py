@@ -30,6 +30,7 @@ ROOMS = (
     "lmdb_store",
     "validation",
     "negatives",
+    "comparison",
     "exports",
     "reading",
     "__init__",
