@@ -42,6 +42,7 @@ DEV = [
     "hypothesis",
     "msgpack-numpy",
     "mypy",
+    "pycocotools",
     "pytest",
     "pytest-timeout",
     "ruff",

@@ -8,6 +8,7 @@ from typing import Any
 
 from region_features.exports.base import Export
 from region_features.exports.butd_vqa import ButdVqaExport
+from region_features.exports.coco_json import CocoJsonExport
 from region_features.exports.hard_negatives import HardNegativesExport
 from region_features.exports.imagecaptioning import ImageCaptioningExport
 from region_features.exports.imagecaptioning_files import ImageCaptioningFilesExport
@@ -36,6 +37,7 @@ EXPORTS: tuple[type[Export], ...] = (
     HardNegativesExport,
     WebDatasetExport,
     ParquetExport,
+    CocoJsonExport,
 )
 SHARDS, CAPTIONS = "tfrecord", "captions"
 EXPORT_NAMES = tuple(dict.fromkeys(export.name for export in EXPORTS))
