@@ -76,10 +76,12 @@ def compare(path: str, other_path: str, sample: int = SAMPLE) -> Comparison:
     chosen = list(dict.fromkeys(chosen))
     totals, unreadable = Totals(), []
     for pair in _read_pairs(one, other, chosen):
-        if isinstance(pair, str):
-            unreadable.append(pair)
-        else:
+        try:
+            if isinstance(pair, str):
+                raise ValueError(pair)
             totals.add(*pair)
+        except ValueError as error:
+            unreadable.append(str(error))
     if not len(totals):
         raise ValueError(f"{path} and {other_path}: no image could be read; the first: {unreadable[0]}")
     only = sorted(keys - other_keys), sorted(other_keys - keys)

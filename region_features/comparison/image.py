@@ -82,8 +82,22 @@ class ImageComparison:
     equal_edges: int
 
 
+def check_comparable(record: RegionRecord) -> None:
+    """Refuse a record that cannot be measured.
+
+    Raises:
+        ValueError: its image has no size, or a box or feature is not finite.
+    """
+    if min(record.img_h, record.img_w) < 1:
+        size = f"{record.img_w} x {record.img_h}"
+        raise ValueError(f"image {record.img_id}: expected an image of at least 1 x 1 pixels, got {size}")
+    for name in ("boxes", "features"):
+        if not np.isfinite(getattr(record, name)).all():
+            raise ValueError(f"image {record.img_id}: expected finite {name}, got NaN or infinity")
+
+
 def compare_records(one: RegionRecord, other: RegionRecord) -> ImageComparison:
-    """Compare two records of one image; where the widths of their features differ, those are not compared."""
+    """Compare two records of one image, both `check_comparable`; features of different widths are left out."""
     scale = _scale(one, other)
     boxes, others = one.boxes.astype(np.float64), other.boxes.astype(np.float64) / np.tile(scale, 2)
     overlap = overlaps(boxes, others)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from region_features.comparison.image import TWIN, ImageComparison, compare_records
+from region_features.comparison.image import TWIN, ImageComparison, check_comparable, compare_records
 from region_features.comparison.resize import count_fits, edges_of
 from region_features.records.region_record import RegionRecord
 
@@ -59,7 +59,13 @@ class Totals:
         self._heights, self._widths = array("q"), array("q")
 
     def add(self, one: RegionRecord, other: RegionRecord) -> None:
-        """Compare the records of an image and count them."""
+        """Compare the records of an image and count them.
+
+        Raises:
+            ValueError: see `check_comparable`.
+        """
+        check_comparable(one)
+        check_comparable(other)
         image = compare_records(one, other)
         for name, column in self._columns.items():
             column.append(getattr(image, name))

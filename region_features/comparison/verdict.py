@@ -50,10 +50,12 @@ def judge(totals: Totals) -> Verdict:
     """Name what made the records differ.
 
     Raises:
-        ValueError: no image was compared, or no image has boxes on both sides.
+        ValueError: no image was compared, no image has boxes on both sides, or there are no features.
     """
     if not totals.comparable:
         raise ValueError("expected images with boxes on both sides, found none; there is nothing to compare")
+    if set(totals.one.widths) | set(totals.other.widths) == {0}:
+        raise ValueError("expected features, found none on either side; boxes alone do not tell networks apart")
     if set(totals.one.widths) != set(totals.other.widths):
         return Verdict((NETWORK,), (f"features of width {_widths(totals.one)} and {_widths(totals.other)}",))
     # Pictures without colour are the same when red and blue are swapped: they say nothing of what changed the others.
@@ -107,7 +109,7 @@ def _other_units(totals: Totals, changed: Totals) -> Verdict | None:
 
 def _same_boxes(totals: Totals, changed: Totals) -> Verdict | None:
     same, error = totals.of_comparable("same"), totals.quantile("same_error")
-    if same < _ALL or changed.of_comparable("same") < _MOST or error > _PRECISION:
+    if same < _ALL or changed.of_comparable("same") < _MOST or not error <= _PRECISION:
         return None
     reasons = [f"{same:.1%} of the boxes that both could have are the same", _same_features(totals)]
     counts = totals.column("boxes"), totals.column("other_boxes")

@@ -167,6 +167,31 @@ def test_without_a_box_there_is_no_verdict() -> None:
         verdict([make_record("a", boxes=0)], noisy(0))
 
 
+def test_without_features_there_is_no_verdict() -> None:
+    records = [replace(record, features=record.features[:, :0]) for record in some_records()]
+    with pytest.raises(ValueError, match="expected features, found none on either side"):
+        verdict(records, noisy(0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda record: replace(record, img_h=0),
+            "image photo_0: expected an image of at least 1 x 1 pixels, got 640 x 0",
+        ),
+        (lambda record: replace(record, features=record.features * np.float32(np.nan)), "expected finite features"),
+        (lambda record: replace(record, boxes=record.boxes + np.float32(np.inf)), "expected finite boxes"),
+    ],
+)
+def test_a_record_that_cannot_be_measured_is_refused(change: Change, message: str) -> None:
+    (record,) = some_records(1)
+    totals = Totals()
+    with pytest.raises(ValueError, match=message):
+        totals.add(record, change(record))
+    assert len(totals) == 0
+
+
 def test_totals_hold_numbers_only() -> None:
     totals = Totals()
     for record in some_records(3):

@@ -116,6 +116,15 @@ def test_a_damaged_row_is_said_and_the_others_compared(
     assert "left out: 1 that share a key with another image, or are damaged" in out
 
 
+def test_a_record_of_nan_is_said_and_the_others_compared(
+    tmp_path: Path, tsv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = replace(RECORDS[1], features=RECORDS[1].features * np.float32(np.nan))
+    other = write_tsv(tmp_path / "b.tsv", [RECORDS[0], damaged, *RECORDS[2:]])
+    assert main([str(tsv), str(other)]) == 0
+    assert f"unreadable: 1, the first: image {IDS[1]}: expected finite features" in capsys.readouterr().out
+
+
 def test_images_of_other_size_are_counted(tmp_path: Path, tsv: Path, capsys: pytest.CaptureFixture[str]) -> None:
     turned = [replace(record, img_h=record.img_w, img_w=record.img_h) for record in RECORDS]
     main([str(tsv), str(write_tsv(tmp_path / "b.tsv", turned))])
