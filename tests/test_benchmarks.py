@@ -15,7 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import bit_flips, detector, end_to_end, feeding, kills, straight_port
+from benchmarks import bit_flips, detector, end_to_end, exports, feeding, kills, straight_port
 from benchmarks.deviation import deviation, together
 from benchmarks.full_size_weights import caffe_layers, calibrate, random_network, write_caffemodel
 from benchmarks.gpu import busy_between, busy_samples
@@ -148,6 +148,17 @@ def test_the_program_feeds_a_network_that_only_waits(tmp_path: Path) -> None:
         write_photo(tmp_path / "photos" / f"{number}.png", number)
     rate, busy = feeding.measure(tmp_path / "photos", rate=1000)
     assert rate > 0 and busy == pytest.approx(rate / 1000)
+
+
+def test_every_export_is_timed_beside_a_copy_of_its_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--records", "2", "--rounds", "1", "--outputs", "tsv6,butd-vqa", "--dir", str(tmp_path)]
+    assert exports.main(flags) == 0
+    rows = [cells(line) for line in capsys.readouterr().out.splitlines() if line.startswith("| `")]
+    assert [row[0] for row in rows] == ["`tsv6`", "`butd-vqa`"]
+    row_bytes = 36 * (2048 + 4) * 4 * 4 / 3 / 1e3
+    assert float(rows[0][1]) == pytest.approx(row_bytes, rel=0.01)
+    assert all(float(number) > 0 for row in rows for number in row[1:])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_first_fifth_of_the_batches_is_left_out() -> None:
