@@ -15,10 +15,11 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_pipeline.dataflow.errors import GO_ON, JobError
 from beam_pipeline.defects import is_defect
+from beam_pipeline.export_checks import check_packages
 from beam_pipeline.exports import CAPTIONS
 from beam_pipeline.options import parse_args
 from beam_pipeline.output_lock import lock_output
-from beam_pipeline.preflight import Job, check, check_here, check_packages, commit, delete_temporaries
+from beam_pipeline.preflight import Job, check, check_here, commit, delete_temporaries
 from beam_pipeline.process import INTERRUPTED, TERMINATED, Stopped, Terminated, end
 from beam_pipeline.runner import Run, interrupted_message, new_run, watch
 from beam_pipeline.summary import describe_run
@@ -144,7 +145,7 @@ def run_job(run: Run, job: Job, handler: ModelHandler | None = None, prepare_ima
     if handler is None and run.runner is None and job.todo and not job.config.imports:
         check_here(job.config)
     if run.runner is None:
-        check_packages(job)
+        check_packages(job.exports)
     for note in job.notes:
         print(f"note: {note}", file=sys.stderr)
     commit(job)

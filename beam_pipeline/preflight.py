@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from beam_pipeline.config import Config
 from beam_pipeline.environment import how_to_install, missing_modules
+from beam_pipeline.export_checks import check_exports, check_records
 from beam_pipeline.exports import CAPTIONS, DEFAULT_OUTPUTS, EXPORTS, SHARDS, requested_exports
 from beam_pipeline.inputs import Inputs, read_captions, read_inputs
 from beam_pipeline.layout import Layout
 from beam_pipeline.output_lock import LOCK_FILES
 from beam_pipeline.provenance import describe_run, kept_entries, read_previous
 from beam_pipeline.usage import UsageError
-from region_features.exports.base import Export, Target
+from region_features.exports.base import Export
 from region_features.records.coco import ANNOTATION_SUFFIX, CAPTIONS_FILE, TEST1K_ANNOTATION, annotation_files
 from region_features.records.plan import (
     Plan,
@@ -119,8 +120,8 @@ def _check(config: Config) -> Job:
                 f"--outputs {','.join(outputs)}: expected whole shards in {layout.shards}, but {missing or 'all'} are "
                 f"missing or stale; add {SHARDS} to --outputs"
             )
-    _refuse_clashing_exports(exports, plan)
-    _refuse_lost_captions(exports, plan, inputs)
+    check_exports(exports, plan, inputs.captions is not None)
+    check_records(exports, layout, published)
     described, failures = describe_run(config, inputs, plan), inputs.failures
     previous = Provenance({}) if outdated else read_previous(layout)
     if SHARDS not in outputs and plan.shards:
@@ -146,42 +147,6 @@ def _check(config: Config) -> Job:
 
 def _needing_captions(exports: tuple[Export, ...]) -> Iterator[str]:
     return (export.name for export in exports if export.needs_captions)
-
-
-def _refuse_clashing_exports(exports: tuple[Export, ...], plan: Plan) -> None:
-    """Refuse two targets that would be one file, and settings and images that a format cannot hold."""
-    places: dict[tuple[str, str], tuple[str, Target]] = {}
-    sets = list(dict.fromkeys(key.set_name for key in plan.shards))
-    for export in exports:
-        refusal = export.refuse_settings(plan.settings)
-        if refusal:
-            raise UsageError(f"--outputs {export.name}: it {refusal}; leave {export.name} out of --outputs")
-        for target in export.targets(sets, plan.settings):
-            for name in target.names:
-                other, earlier = places.setdefault((target.folder, name), (export.name, target))
-                if earlier is not target:
-                    both = f"{export.name} of {', '.join(target.sets)} and {other} of {', '.join(earlier.sets)}"
-                    raise UsageError(
-                        f"{both} would both be {'/'.join(filter(None, (target.folder, name)))}; rename a folder of the "
-                        f"images, or leave {export.name} out of --outputs"
-                    )
-        for ref in (ref for refs in plan.shards.values() for ref in refs):
-            reason = export.refuse_id(ref.img_id)
-            if reason:
-                raise UsageError(
-                    f"image {ref.uri!r}: the output {export.name} cannot hold {reason}; rename it, or leave "
-                    f"{export.name} out of --outputs"
-                )
-
-
-def _refuse_lost_captions(exports: tuple[Export, ...], plan: Plan, inputs: Inputs) -> None:
-    """Refuse to build from captioned shards, without the captions, what holds more where there are captions."""
-    for export in exports:
-        if export.uses_captions and plan.settings.get("captions_sha256") and not inputs.captions:
-            raise UsageError(
-                f"--outputs {export.name}: the shards were made with captions: expected --captions FILE again, so that "
-                f"{export.name} names the images that have captions and no record"
-            )
 
 
 def _read_plan(layout: Layout) -> Plan | None:
@@ -251,19 +216,6 @@ def check_here(config: Config) -> None:
         check_device(config.device, config.precision)
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def check_packages(job: Job) -> None:
-    """Refuse a local run whose outputs need packages that this machine lacks; other machines refuse for themselves.
-
-    Raises:
-        UsageError: one is missing; names the outputs.
-    """
-    needed = {module: export.name for export in job.exports for module in export.modules}
-    missing = [module for module in missing_modules("formats") if module in needed]
-    if missing:
-        outputs = ",".join(dict.fromkeys(needed[module] for module in missing))
-        raise UsageError(f"--outputs {outputs}: {how_to_install('formats', missing)}")
 
 
 def commit(job: Job) -> None:

@@ -160,6 +160,7 @@ class Export(ABC):
     name: ClassVar[str]  # as `--outputs` has it
     needs_captions: ClassVar[bool] = False
     uses_captions: ClassVar[bool] = False  # where there are captions, it is built with them
+    needs_probabilities: ClassVar[bool] = False  # `cls_prob`, which some imported records lack
     modules: ClassVar[tuple[str, ...]] = ()  # of the extra `formats`, that building and checking need
 
     @property

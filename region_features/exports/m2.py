@@ -48,6 +48,7 @@ class M2Export(Export):
     name = "m2"
     modules = ("h5py",)
     uses_captions = True
+    needs_probabilities = True
 
     def targets(self, sets: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Target]:
         """Name a file after its sets, and that of the missing images."""

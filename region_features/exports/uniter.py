@@ -41,6 +41,7 @@ class UniterExport(Export):
 
     name = "uniter"
     modules = ("msgpack",)
+    needs_probabilities = True
 
     def targets(self, sets: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Target]:
         """Name an LMDB after its set and the rule that chose the boxes."""

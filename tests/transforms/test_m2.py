@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from beam_pipeline.pipeline import main
 from region_features.exports.base import ShardImage
 from region_features.exports.m2 import M2Export
+from region_features.formats.tsv import encode_tsv_row
 from region_features.records.build_note import BuildNote
-from tests.conftest import TINY_WEIGHTS, karpathy_row
+from tests.conftest import TINY_WEIGHTS, karpathy_row, tree_bytes
 from tests.samples.exports import build, export_job, is_current
 from tests.samples.fakes import FakeHandler, fake_prepare
 from tests.samples.lmdbs import TRAIN, VAL, write_set
@@ -152,7 +153,9 @@ def test_a_name_without_a_number_is_refused(tmp_path: Path) -> None:
 def test_a_missing_package_is_one_line_before_any_work(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("beam_pipeline.preflight.missing_modules", lambda extra: ["h5py"] if extra == "formats" else [])
+    monkeypatch.setattr(
+        "beam_pipeline.export_checks.missing_modules", lambda extra: ["h5py"] if extra == "formats" else []
+    )
     out = corpus.parent / "out"
     flags = ["--corpus", str(corpus), "--output", str(out), "--weights", str(TINY_WEIGHTS), "--outputs"]
     assert main([*flags, "tfrecord,m2"], FakeHandler(), fake_prepare) == 2
@@ -193,3 +196,17 @@ def test_a_copy_is_compared_name_by_name(tmp_path: Path) -> None:
         f"{path}: expected a dataset 11_features of {TRAIN[2]} in s, found none",
         f"{path}: 1 datasets are of no image in the shards, 77_features for one",
     ]
+
+
+def test_shards_without_probabilities_are_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "old.tsv"
+    rows.write_bytes(b"".join(encode_tsv_row(make_record(img_id), 10) for img_id in TRAIN))
+    out = tmp_path / "out"
+    assert main(["--import_tsv", str(rows), "--output", str(out), "--outputs", "tfrecord,tsv6"]) == 0
+    before = tree_bytes(out)
+    assert main(["--output", str(out), "--outputs", "tsv6,m2"]) == 2
+    error = capsys.readouterr().err
+    assert f"image {TRAIN[0]}, field cls_prob: the output m2 needs class probabilities" in error
+    assert error.count("\n") == 1 and tree_bytes(out) == before
