@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -33,6 +34,16 @@ def _positive(text: str) -> int:
         value = 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return value
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number over 0, got {text!r}")
     return value
 
 
@@ -133,6 +144,18 @@ class Config:
         metavar="TEXT",
     )
     num_shards: int | None = option(OUTPUT, "shards per set; default about 256 images a shard", **_COUNT)
+    reuse: str | None = option(
+        OUTPUT,
+        "an earlier run's `--output`: each record whose image and settings are the same is taken over, only new and "
+        "changed images are detected",
+        **_DIR,
+    )
+    checksum: bool = option(
+        OUTPUT, "with `--reuse`: compare the content of every image, also where size and time are the same", False
+    )
+    limit: int | None = option(
+        OUTPUT, "take only so many images, evenly spread, for a first try, which the whole run can `--reuse`", **_COUNT
+    )
     overwrite: bool = option(OUTPUT, "delete what an earlier run wrote to `--output`, and start afresh", False)
     weights: str | None = option(
         NETWORK, "the network's weights: a local path, `gs://` or `https://...[#sha256=HEX]`", **_FILE
@@ -205,6 +228,15 @@ class Config:
         metavar="BYTES",
         type=_positive,
     )
+    dry_run: bool = option(
+        RUN, "say what the run would do and cost, and write nothing; needs no weights, and does not read them", False
+    )
+    images_per_second: float | None = option(
+        RUN, "with `--dry_run`: what one worker detects; default as measured on a CPU", metavar="N", type=_amount
+    )
+    price_per_hour: float | None = option(
+        RUN, "with `--dry_run`: price of an hour of one worker", metavar="PRICE", type=_amount
+    )
     retry_failed: bool = option(RUN, "redo the shards that hold failures", False)
     check_shards: bool = option(RUN, "read the finished shards first, and redo those whose checksum differs", False)
     no_wait: bool = option(RUN, "on Dataflow: submit the job and return, status 0, without waiting for its end", False)
@@ -245,7 +277,7 @@ def check_flags(config: Config) -> None:
         raise UsageError(f"expected one of {', '.join(f'--{name}' for name in _SOURCES)}, got {both}; see --help")
     if config.detects and not sources:
         raise UsageError("expected --corpus DIR or --images PATTERN ...: what to read; see --help")
-    if config.detects and config.weights is None and not config.imports:
+    if config.detects and config.weights is None and not config.imports and not config.dry_run:
         raise UsageError("--weights FILE is missing: the network's weights; see docs/weights.md")
     try:
         selection = config.selection
@@ -257,7 +289,17 @@ def check_flags(config: Config) -> None:
         raise UsageError(
             "--boxes: every box given is described: expected no --min_boxes, --max_boxes or --conf_threshold beside it"
         )
+    if config.reuse is not None and os.path.normpath(config.reuse) == os.path.normpath(config.output):
+        raise UsageError(f"--reuse {config.reuse}: expected an earlier output, got --output itself; name another one")
+    for name in ("images_per_second", "price_per_hour"):
+        if getattr(config, name) is not None and not config.dry_run:
+            raise UsageError(f"--{name}: expected --dry_run beside it, which reckons with it")
+    if config.dry_run and not config.detects:
+        raise UsageError("--dry_run: expected tfrecord among --outputs; what is built from whole shards costs little")
+    if config.checksum and config.reuse is None:
+        raise UsageError("--checksum: expected --reuse DIR beside it, whose records it compares")
     for name, value in (
+        ("reuse", config.reuse),
         ("boxes", config.given_boxes),
         ("detector_config", config.detector_config),
         ("exif", config.exif),

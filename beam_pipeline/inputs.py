@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -12,15 +12,15 @@ from beam_pipeline.config import Config
 from beam_pipeline.usage import UsageError
 from region_features.download.http import shown
 from region_features.formats.boxes import parse_boxes
-from region_features.formats.karpathy import check_test1k_ids, parse_dataset, parse_test1k_ids
-from region_features.records.coco import CAPTIONS_FILE, TEST1K_FILE
+from region_features.formats.karpathy import check_test1k_ids, parse_test1k_ids, read_dataset
+from region_features.planning.catalog import BOXES, CAPTIONS, Catalog
+from region_features.records.coco import CAPTIONS_FILE, TEST1K_FILE, TEST_SPLIT
 from region_features.records.detector_config import DetectorConfig
 from region_features.records.failure import Failure
-from region_features.records.plan import find_key_clashes
 from region_features.records.settings import FLOAT32
 from transforms import files
 from transforms.detection import WeightsFacts, check_weights, read_detector_config
-from transforms.input_files import PinnedFile
+from transforms.input_files import HashingStream, PinnedFile
 from transforms.legacy_import import list_lmdb_records, list_tsv_rows
 from transforms.listing import Listing, corpus_folders, list_images
 
@@ -34,33 +34,34 @@ class AnnotationInput:
     """A file that says something of images: captions or given boxes.
 
     Attributes:
+        what: `captions` or `boxes`, as the catalog and the manifest have it.
         file: which, and what it holds.
-        img_ids: the images of its good rows.
+        rows: number of its good rows, each of an image of its own.
         failures: its damaged rows.
     """
 
+    what: str
     file: PinnedFile
-    img_ids: frozenset[str]
+    rows: int
     failures: tuple[Failure, ...]
 
-    def describe(self, what: str, images: Set[str]) -> dict[str, Any]:
+    def describe(self, catalog: Catalog) -> dict[str, Any]:
         """Return its part of the manifest.
 
         Args:
-            what: `captions` or `boxes`.
-            images: img_ids of the run.
+            catalog: the images of the run, and what this file says.
         """
         return {
             "file": self.file.uri,
-            "rows": len(self.img_ids),
+            "rows": self.rows,
             "failed_rows": len(self.failures),
-            f"images_without_{what}": _counted(images - self.img_ids),
-            f"{what}_without_images": _counted(self.img_ids - images),
+            f"images_without_{self.what}": _counted(catalog.images_without(self.what)),
+            f"{self.what}_without_images": _counted(catalog.without_images(self.what)),
         }
 
 
-def _counted(img_ids: Set[str]) -> dict[str, Any]:
-    return {"count": len(img_ids), "img_ids": sorted(img_ids)}
+def _counted(img_ids: list[str]) -> dict[str, Any]:
+    return {"count": len(img_ids), "img_ids": img_ids}
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,17 @@ class Inputs:
     Attributes:
         captions: the captions.
         test1k_ids: the file of the 1K test set's ids.
-        images: what is detected or imported.
+        catalog: the images that are detected or imported, with what the captions and boxes say of them.
+        images: what else is to be said of the images.
         weights: the network's weights.
         detector: the config of another network than bottom-up attention's.
         given_boxes: boxes to describe in place of the network's own.
     """
 
+    catalog: Catalog
     captions: AnnotationInput | None = None
     test1k_ids: PinnedFile | None = None
-    images: Listing = field(default_factory=lambda: Listing((), ()))
+    images: Listing = field(default_factory=Listing)
     weights: WeightsFacts | None = None
     detector: DetectorConfig | None = None
     given_boxes: AnnotationInput | None = None
@@ -113,11 +116,10 @@ class Inputs:
         """Return what the user should know before the run."""
         notes = [*self.images.notes]
         if self.given_boxes:
-            images = {ref.img_id for ref in self.images.refs}
-            missing = len(images - self.given_boxes.img_ids)
+            missing, total = len(self.catalog.images_without(BOXES)), sum(self.catalog.sets().values())
             if missing:
                 where = f"no boxes in {self.given_boxes.file.uri} and will be failures"
-                notes.append(f"{missing} of {len(images)} images have {where}")
+                notes.append(f"{missing} of {total} images have {where}")
         if self.weights and not self.weights.attributes:
             notes.append(
                 f"{shown(config.weights or '')} has no attribute head: attrs, attrs_id and attrs_conf are zeros"
@@ -147,19 +149,37 @@ def read_captions(config: Config) -> Inputs:
         captions = captions or files.join(config.corpus, CAPTIONS_FILE)
         if test1k_ids is None and TEST1K_FILE in present:
             test1k_ids = files.join(config.corpus, TEST1K_FILE)
+    catalog = Catalog()
     if captions is None:
         if test1k_ids:
             raise UsageError(f"--test1k_ids: expected --captions FILE beside it; name {CAPTIONS_FILE}")
-        return Inputs()
-    data = _read(files.read_bytes, captions, "--captions")
-    images, failures = parse_dataset(data, captions)
-    _refuse_damaged_captions(captions, len(images), failures, config.caption_threshold)
+        return Inputs(catalog)
+    described, test_ids = _read(partial(_catalog_captions, catalog=catalog), captions, "--captions")
+    _refuse_damaged_captions(captions, described.rows, described.failures, config.caption_threshold)
     test1k = None
     if test1k_ids:
         id_list = _read(files.read_bytes, test1k_ids, "--test1k_ids")
-        check_test1k_ids(parse_test1k_ids(id_list, test1k_ids), images, test1k_ids)
+        check_test1k_ids(parse_test1k_ids(id_list, test1k_ids), test_ids, test1k_ids)
         test1k = PinnedFile(test1k_ids, hashlib.sha256(id_list).hexdigest())
-    return Inputs(_annotation(captions, data, (image.img_id for image in images), failures), test1k)
+    return Inputs(catalog, described, test1k)
+
+
+def _catalog_captions(uri: str, catalog: Catalog) -> tuple[AnnotationInput, frozenset[int]]:
+    """Read captions into a catalog; return what they are, and the coco ids of split test."""
+    rows, failures, test_ids = 0, [], set()
+    with files.open_stream(uri) as stream:
+        hashing = HashingStream(stream)
+        for image in read_dataset(hashing.read, uri):
+            if isinstance(image, Failure):
+                failures.append(image)
+                continue
+            rows += 1
+            catalog.add_captions(image)
+            if image.split == TEST_SPLIT:
+                test_ids.add(image.coco_id)
+        hashing.drain()
+    file = PinnedFile(uri, hashing.digest.hexdigest())
+    return AnnotationInput(CAPTIONS, file, rows, tuple(failures)), frozenset(test_ids)
 
 
 def _refuse_damaged_captions(uri: str, usable: int, failures: Sequence[Failure], threshold: float) -> None:
@@ -183,38 +203,42 @@ def read_inputs(config: Config, captions: Inputs) -> Inputs:
         UsageError: a file cannot be read, or two images cannot be told apart.
         ValueError: a file is not of its schema; one line.
     """
+    catalog = captions.catalog
     detector = read_detector_config(config.detector_config) if config.detector_config else None
-    given_boxes = _read_given_boxes(config.given_boxes) if config.given_boxes else None
-    if config.import_tsv:
-        images = list_tsv_rows(config.import_tsv)
-    elif config.import_lmdb:
-        images = list_lmdb_records(config.import_lmdb)
-    else:
-        images = list_images(corpus_folders(config.corpus) if config.corpus else config.images)
-    clashes = find_key_clashes(images.refs)
-    if clashes:
-        key, first, second = clashes[0]
-        raise UsageError(
-            f"{first} and {second} would share the LMDB key {key!r} ({len(clashes)} such pairs in all); "
-            "rename one, or put them in folders of their own"
+    given_boxes = _read_given_boxes(config.given_boxes, catalog) if config.given_boxes else None
+    images: Listing
+    if config.imports:
+        imported = (
+            list_tsv_rows(config.import_tsv) if config.import_tsv else list_lmdb_records(config.import_lmdb or "")
         )
+        for ref in imported.refs:
+            catalog.add_image(ref.uri, ref)
+        images = Listing(imported.notes, imported.failures)
+    else:
+        images = list_images(corpus_folders(config.corpus) if config.corpus else config.images, catalog.add_image)
+    clash = catalog.find_clash()
+    if clash:
+        raise UsageError(
+            f"{clash.first} and {clash.second} would share the LMDB key {clash.key.decode()!r} ({clash.pairs} such "
+            "pairs in all); rename one, or put them in folders of their own"
+        )
+    if config.limit:
+        catalog.keep_evenly(config.limit)
     weights = None
-    if config.weights:
+    if config.weights and not config.dry_run:
         weights = _read(partial(check_weights, config=detector), config.weights, "--weights")
-    return Inputs(captions.captions, captions.test1k_ids, images, weights, detector, given_boxes)
+    return Inputs(catalog, captions.captions, captions.test1k_ids, images, weights, detector, given_boxes)
 
 
-def _read_given_boxes(uri: str) -> AnnotationInput:
+def _read_given_boxes(uri: str, catalog: Catalog) -> AnnotationInput:
     data = _read(files.read_bytes, uri, "--boxes")
     images, failures = parse_boxes(data, uri)
     if not images:
         got = failures[0].reason if failures else "an empty file"
         raise UsageError(f'--boxes: expected lines {{"img_id": ..., "boxes": [[x1, y1, x2, y2], ...]}}, got: {got}')
-    return _annotation(uri, data, (image.img_id for image in images), failures)
-
-
-def _annotation(uri: str, data: bytes, img_ids: Iterable[str], failures: Iterable[Failure]) -> AnnotationInput:
-    return AnnotationInput(PinnedFile(uri, hashlib.sha256(data).hexdigest()), frozenset(img_ids), tuple(failures))
+    for image in images:
+        catalog.add_boxes(image)
+    return AnnotationInput(BOXES, PinnedFile(uri, hashlib.sha256(data).hexdigest()), len(images), tuple(failures))
 
 
 def _read(action: Callable[[str], T], path: str, flag: str) -> T:

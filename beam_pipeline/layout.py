@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from region_features.records.plan import SHARDS_FOLDER
 from transforms import files
 from transforms.manifest import ANNOTATIONS_FOLDER, FAILURES, MANIFEST, MANIFEST_DIGEST, PLAN
+from transforms.shard_inputs import InputFiles
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,12 @@ class Layout:
     def provenance(self) -> str:
         """What the manifest says of the run's input, until the manifest is written."""
         return files.join(self.output, f"{files.TEMP_PREFIX}provenance.json")
+
+    @property
+    def inputs(self) -> InputFiles:
+        """What the workers read of the images to do."""
+        names = (f"{files.TEMP_PREFIX}shards.jsonl", f"{files.TEMP_PREFIX}images.jsonl")
+        return InputFiles(*(files.join(self.output, name) for name in names))
 
     @property
     def failures(self) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from beam_pipeline.exports import EXPORTS
 from beam_pipeline.layout import Layout
 from beam_pipeline.usage import UsageError
-from region_features.records.plan import Plan, ShardKey, decode_plan, parse_shard_name
+from region_features.records.coco import ANNOTATION_SUFFIX, TEST1K_ANNOTATION, annotation_files
+from region_features.records.plan import Plan, ShardKey, parse_shard_name
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from region_features.validation.record import Problem
 from transforms import files
-from transforms.manifest import MANIFEST, PLAN
+from transforms.manifest import COUNTS, MANIFEST, PLAN
+from transforms.plans import open_plan
+from transforms.target_files import target_folder, target_paths
 
 T = TypeVar("T")
 
@@ -92,8 +96,8 @@ def open_output(output: str) -> OutputFolder:
     described = {name: name.removesuffix(STATS_SUFFIX) for name in sorted(sizes) if name.endswith(STATS_SUFFIX)}
     return OutputFolder(
         layout=layout,
-        manifest=_read(layout.manifest, "manifest", parse_manifest, problems) if MANIFEST in top else None,
-        plan=_read(layout.plan, "plan", decode_plan, problems) if PLAN in top else None,
+        manifest=_read(layout.manifest, "manifest", _read_manifest, problems) if MANIFEST in top else None,
+        plan=_read(layout.plan, "plan", open_plan, problems) if PLAN in top else None,
         shards=shards,
         stray_stats=tuple(name for name, shard in described.items() if parse_shard_name(shard) and shard not in sizes),
         problems=tuple(problems),
@@ -114,19 +118,23 @@ def _read_stats(layout: Layout, names: list[str], problems: list[Problem]) -> di
     return stats_of
 
 
-def _read(path: str, kind: str, parse: Callable[[bytes, str], T], problems: list[Problem]) -> T | None:
+def _read(path: str, kind: str, read: Callable[[str], T], problems: list[Problem]) -> T | None:
     try:
-        return parse(files.read_bytes(path), path)
+        return read(path)
     except (ValueError, OSError) as error:
         problems.append(Problem(kind, str(error)))
         return None
+
+
+def _read_manifest(path: str) -> Mapping[str, Any]:
+    return parse_manifest(files.read_bytes(path), path)
 
 
 def parse_manifest(data: bytes, path: str) -> Mapping[str, Any]:
     """Parse manifest.json; ValueError names `path` if it is something else."""
     try:
         manifest = json.loads(data)
-        numbers = [manifest["counts"][name] for name in ("in", "written", "failed")]
+        numbers = [manifest["counts"][name] for name in COUNTS]
         rows = [row for section in manifest["files"].values() for row in section.values()]
         sections = [manifest["files"], manifest["sets"], manifest["digests"], *manifest["files"].values(), *rows]
         if not all(isinstance(number, int) for number in numbers) or "status" not in manifest:
@@ -136,3 +144,30 @@ def parse_manifest(data: bytes, path: str) -> Mapping[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: expected a run's manifest, got something else ({error!r})") from error
     return manifest
+
+
+def find_plan(layout: Layout) -> Plan | None:
+    """Open the plan of a folder's run, None where there is none; raises as `open_plan`."""
+    if PLAN not in files.list_folder(layout.output):
+        return None
+    return open_plan(layout.plan)
+
+
+def outdated_files(layout: Layout) -> Iterator[str]:
+    """List what an earlier run wrote, by name: nothing else is ever deleted."""
+    yield from (layout.manifest, layout.manifest_digest, layout.failures)
+    for name in files.list_folder(layout.shards):
+        if parse_shard_name(name.removesuffix(STATS_SUFFIX)):
+            yield files.join(layout.shards, name)
+    for name in (*annotation_files(), TEST1K_ANNOTATION + ANNOTATION_SUFFIX):
+        yield files.join(layout.annotations, name)
+    try:
+        plan = find_plan(layout) or Plan({}, {})
+    except ValueError:
+        plan = Plan({}, {})  # torn: exports of its sets stay, and are built anew where the new run has those sets
+    sets = list(dict.fromkeys(key.set_name for key in plan.shards))
+    for export in (kind() for kind in EXPORTS):
+        for target in export.targets(sets, plan.settings):
+            yield from target_paths(target_folder(layout.output, target), target)
+    # The plan goes last: until then a rerun knows what it is looking at.
+    yield layout.plan

@@ -13,27 +13,31 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
+from beam_pipeline.commit import commit, delete_temporaries
 from beam_pipeline.dataflow.errors import GO_ON, JobError
 from beam_pipeline.defects import is_defect
+from beam_pipeline.dry_run import describe_dry_run
 from beam_pipeline.export_checks import check_packages
 from beam_pipeline.exports import CAPTIONS
 from beam_pipeline.options import parse_args
 from beam_pipeline.output_lock import lock_output
-from beam_pipeline.preflight import Job, check, check_here, commit, delete_temporaries
+from beam_pipeline.preflight import Job, check, check_here
 from beam_pipeline.process import INTERRUPTED, TERMINATED, Stopped, Terminated, end
 from beam_pipeline.runner import Run, interrupted_message, new_run, watch
 from beam_pipeline.summary import describe_run
 from beam_pipeline.usage import UsageError, one_line
 from region_features.records.prepared_image import Prepare
 from transforms import files
-from transforms.annotations import JoinAnnotations, WriteAnnotationFiles
+from transforms.annotations import WriteAnnotationFiles
 from transforms.beam_private import ModelHandler
+from transforms.copied_shards import CopyShards
 from transforms.detection import RegionModelHandler, detect_regions, images_a_batch, preprocessing
 from transforms.exports import BuildExports, ExportRequest
-from transforms.images import LoadImages, read_plan
+from transforms.images import LoadImages
 from transforms.input_files import PinnedFile
 from transforms.legacy_import import ImportRecords
 from transforms.manifest import ANNOTATIONS_FOLDER, AuditShards, ManifestEntry, WriteManifest
+from transforms.shard_inputs import ReadShardInputs
 from transforms.shards import WriteShards
 
 
@@ -48,17 +52,15 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
     """
     config, layout, inputs = job.config, job.layout, job.inputs
     captions = inputs.captions.file if inputs.captions else None
-    given_boxes = inputs.given_boxes.file if inputs.given_boxes else None
     # One hint on all three: steps with different hints do not share a machine, and pixels would be shuffled.
     gpu = {"accelerator": config.accelerator} if config.accelerator else {}
-    published = pipeline | "NoShardsToDo" >> beam.Create([])
-    if job.todo:
-        shards = (
-            pipeline
-            | "Plan" >> beam.Create([layout.plan])
-            | "ReadPlan" >> beam.FlatMap(read_plan, job.todo)  # (img_id, (ShardKey, ImageRef))
-            | "JoinAnnotations" >> JoinAnnotations(captions, given_boxes)  # (ShardKey, [CaptionedImage])
+    published = []
+    if job.work.copies:
+        published.append(
+            pipeline | "CopyShards" >> CopyShards(layout.inputs, layout.shards, job.plan.settings)  # shard name
         )
+    if job.work.to_make:
+        shards = pipeline | "ReadShardInputs" >> ReadShardInputs(layout.inputs)  # (ShardKey, [CaptionedImage])
         if config.imports:
             results = shards | "ImportRecords" >> ImportRecords()  # (ImageItem, RegionRecord | ImageFailure)
         else:
@@ -70,13 +72,13 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
             results = (
                 shards
                 | "LoadImages" >> load.with_resource_hints(**gpu)  # [(ImageItem, Example)]
-                | "DetectRegions"
-                >> detect_regions(handler).with_resource_hints(**gpu)  # (ImageItem, RegionRecord | ImageFailure)
+                | "DetectRegions" >> detect_regions(handler).with_resource_hints(**gpu)  # (ImageItem, Result)
             )
         write = WriteShards(layout.shards, job.plan.settings).with_resource_hints(**gpu)
-        published = results | "WriteShards" >> write  # shard name
+        published.append(results | "WriteShards" >> write)  # shard name
     plan_uri = layout.plan if job.plan.shards else None
-    audit = published | "AuditShards" >> AuditShards(
+    all_published = published | "Published" >> beam.Flatten(pipeline=pipeline)
+    audit = all_published | "AuditShards" >> AuditShards(
         plan_uri, layout.shards, layout.provenance, config.failure_threshold
     )  # Audit
     annotations = (
@@ -111,6 +113,9 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
     silence_beam()
     try:
         config, beam_flags = parse_args(argv)
+        if config.dry_run:
+            print(describe_dry_run(check(config)))
+            return 0
         run = new_run(beam_flags)
         with lock_output(config.output):
             return run_job(run, check(config), handler, prepare_image)
@@ -142,7 +147,7 @@ def run_job(run: Run, job: Job, handler: ModelHandler | None = None, prepare_ima
         UsageError: this machine cannot do it, or the output folder cannot be written.
         Stopped: by Ctrl-C or SIGTERM; the pipeline's thread may still be at work, so the process should end.
     """
-    if handler is None and run.runner is None and job.todo and not job.config.imports:
+    if handler is None and run.runner is None and job.work.to_make and not job.config.imports:
         check_here(job.config)
     if run.runner is None:
         check_packages(job.exports)

@@ -1,37 +1,36 @@
-"""Before any work starts: `check` finds everything that can be wrong and writes nothing, `commit` writes the plan."""
+"""Before any work starts: everything that can be wrong is found, and nothing written."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from beam_pipeline.config import Config
 from beam_pipeline.environment import how_to_install, missing_modules
 from beam_pipeline.export_checks import check_exports, check_records
-from beam_pipeline.exports import CAPTIONS, DEFAULT_OUTPUTS, EXPORTS, SHARDS, requested_exports
+from beam_pipeline.exports import CAPTIONS, DEFAULT_OUTPUTS, SHARDS, requested_exports
 from beam_pipeline.inputs import Inputs, read_captions, read_inputs
 from beam_pipeline.layout import Layout
-from beam_pipeline.output_lock import LOCK_FILES
+from beam_pipeline.output_folder import find_plan, outdated_files
 from beam_pipeline.provenance import describe_run, kept_entries, read_previous
+from beam_pipeline.reuse import Earlier, ShardWork, find_copies, read_earlier
 from beam_pipeline.usage import UsageError
 from region_features.exports.base import Export
-from region_features.records.coco import ANNOTATION_SUFFIX, CAPTIONS_FILE, TEST1K_ANNOTATION, annotation_files
+from region_features.records.coco import CAPTIONS_FILE
+from region_features.records.failure import Failure
 from region_features.records.plan import (
     Plan,
     ShardKey,
-    assign_shards,
-    decode_plan,
     describe_change,
-    encode_plan,
-    parse_shard_name,
 )
-from region_features.records.stats import STATS_SUFFIX, ShardStats
+from region_features.records.stats import ShardStats
 from transforms import files
 from transforms.detection import check_device
-from transforms.manifest import PLAN, Provenance
+from transforms.manifest import Provenance
+from transforms.plans import choose_cut, make_plan, refs_of
 from transforms.published import Published, find_damaged, find_unchanged, read_published
-from transforms.target_files import target_folder, target_paths
 
 
 class AnotherRunError(UsageError):
@@ -53,7 +52,7 @@ class Job:
         exports: what to build from the shards.
         inputs: what the flags name.
         plan: every image by shard.
-        todo: file names of the shards that are still to be made.
+        work: what is to be done for the shards that are still to be made.
         done: images in the shards that are there already.
         renewed: stats of such shards whose images have another time and the same content.
         provenance: what the manifest says whatever happens.
@@ -67,7 +66,7 @@ class Job:
     exports: tuple[Export, ...]
     inputs: Inputs
     plan: Plan
-    todo: frozenset[str]
+    work: ShardWork
     done: int
     renewed: Mapping[ShardKey, ShardStats]
     provenance: Provenance
@@ -100,17 +99,27 @@ def _check(config: Config) -> Job:
     outdated: tuple[str, ...] = ()
     published: Published = {}
     renewed: Published = {}
+    earlier: Earlier | None = None
+    cut: dict[str, list[int]] = {}
     if SHARDS in outputs:
         inputs = read_inputs(config, inputs)
-        plan = Plan(inputs.settings(config), assign_shards(inputs.images.refs, config.num_shards))
+        own = None if config.overwrite else find_plan(layout)
+        settings = inputs.settings(config)
+        if config.dry_run and own:
+            settings["weights_sha256"] = own.settings.get("weights_sha256")
+        earlier = _read_earlier(config, inputs, settings)
+        cut = choose_cut(inputs.catalog, config.num_shards, own or (earlier.plan if earlier else None))
+        plan = make_plan(settings, inputs.catalog, cut)
         if config.overwrite:
-            outdated = tuple(_outdated_files(layout))
+            outdated = tuple(outdated_files(layout))
         else:
-            published, renewed = _find_published(config, layout, plan)
+            published, renewed = _find_published(config, layout, own, plan)
         if config.retry_failed:
             published = {key: stats for key, stats in published.items() if not stats.failures}
     else:
-        plan = _read_plan(layout) or Plan({}, {})
+        plan = find_plan(layout) or Plan({}, {})
+        for ref in refs_of(plan) if inputs.captions else ():
+            inputs.catalog.add_image(ref.uri, ref)
         published = read_published(layout.shards, plan)
         missing = len(plan.shards) - len(published)
         if set(outputs) == {CAPTIONS} and (missing or not plan.shards):
@@ -122,13 +131,14 @@ def _check(config: Config) -> Job:
             )
     check_exports(exports, plan, inputs.captions is not None)
     check_records(exports, layout, published)
+    todo = frozenset(key.filename for key in plan.shards if key not in published)
+    copies = find_copies(earlier, plan, todo)
+    work = ShardWork(inputs.catalog, cut, todo, copies, earlier, inputs.given_boxes is not None)
     described, failures = describe_run(config, inputs, plan), inputs.failures
     previous = Provenance({}) if outdated else read_previous(layout)
     if SHARDS not in outputs and plan.shards:
         described |= previous.described
-        known = {ref.uri for refs in plan.shards.values() for ref in refs}
-        known |= {inputs.captions.file.uri} if inputs.captions else set()
-        failures = (*failures, *(failure for failure in previous.failures if failure.uri not in known))
+        failures = (*failures, *_still_true(previous.failures, inputs, plan))
     return Job(
         config=config,
         layout=layout,
@@ -136,7 +146,7 @@ def _check(config: Config) -> Job:
         exports=exports,
         inputs=inputs,
         plan=plan,
-        todo=frozenset(key.filename for key in plan.shards if key not in published),
+        work=work,
         done=sum(key.num_images for key in published),
         renewed=renewed,
         provenance=Provenance(described, failures, kept_entries(previous, outputs, exports, plan)),
@@ -145,22 +155,35 @@ def _check(config: Config) -> Job:
     )
 
 
+def _still_true(failures: Sequence[Failure], inputs: Inputs, plan: Plan) -> Iterator[Failure]:
+    """Yield an earlier run's failures of rows and names, which this run does not look for."""
+    uris = {failure.uri for failure in failures}
+    found = {ref.uri for ref in refs_of(plan) if ref.uri in uris} if uris else set()
+    found |= {inputs.captions.file.uri} if inputs.captions else set()
+    return (failure for failure in failures if failure.uri not in found)
+
+
+def _read_earlier(config: Config, inputs: Inputs, settings: dict[str, Any]) -> Earlier | None:
+    if config.reuse is None:
+        return None
+    if config.dry_run and settings["weights_sha256"] is None:
+        settings = {name: value for name, value in settings.items() if name != "weights_sha256"}
+    earlier = read_earlier(config.reuse, settings, inputs.catalog, config.checksum)
+    if isinstance(earlier, str):
+        _note(f"no record of --reuse {config.reuse} is taken over: the settings changed: {earlier}")
+        return None
+    return earlier
+
+
 def _needing_captions(exports: tuple[Export, ...]) -> Iterator[str]:
     return (export.name for export in exports if export.needs_captions)
 
 
-def _read_plan(layout: Layout) -> Plan | None:
-    if PLAN not in files.list_folder(layout.output):
-        return None
-    return decode_plan(files.read_bytes(layout.plan), layout.plan)
-
-
-def _find_published(config: Config, layout: Layout, plan: Plan) -> tuple[Published, Published]:
+def _find_published(config: Config, layout: Layout, own: Plan | None, plan: Plan) -> tuple[Published, Published]:
     """Return the stats of the shards that are done, and of those the ones to publish anew."""
-    earlier = _read_plan(layout)
-    _refuse_another_run(layout, earlier, plan)
+    _refuse_another_run(layout, own, plan)
     published = read_published(layout.shards, plan)
-    renewed = find_unchanged(layout.shards, earlier, plan, _note) if earlier else {}
+    renewed = find_unchanged(layout.shards, own, plan, _note) if own else {}
     published |= renewed
     if config.check_shards:
         for key in find_damaged(layout.shards, published):
@@ -177,30 +200,10 @@ def _refuse_another_run(layout: Layout, earlier: Plan | None, plan: Plan) -> Non
     change = describe_change(earlier, plan) if earlier else None
     if change:
         raise AnotherRunError(
-            f"--output {layout.output} holds a run with other settings: {change}; "
-            "choose another --output, or start afresh with --overwrite",
+            f"--output {layout.output} holds another run: {change}; write to another --output (with --reuse "
+            f"{layout.output} it takes over each record that stays the same), or start afresh with --overwrite",
             change,
         )
-
-
-def _outdated_files(layout: Layout) -> Iterator[str]:
-    """List what an earlier run wrote, by name: nothing else is ever deleted."""
-    yield from (layout.manifest, layout.manifest_digest, layout.failures)
-    for name in files.list_folder(layout.shards):
-        if parse_shard_name(name.removesuffix(STATS_SUFFIX)):
-            yield files.join(layout.shards, name)
-    for name in (*annotation_files(), TEST1K_ANNOTATION + ANNOTATION_SUFFIX):
-        yield files.join(layout.annotations, name)
-    try:
-        plan = _read_plan(layout) or Plan({}, {})
-    except ValueError:
-        plan = Plan({}, {})  # torn: exports of its sets stay, and are built anew where the new run has those sets
-    sets = list(dict.fromkeys(key.set_name for key in plan.shards))
-    for export in (kind() for kind in EXPORTS):
-        for target in export.targets(sets, plan.settings):
-            yield from target_paths(target_folder(layout.output, target), target)
-    # The plan goes last: until then a rerun knows what it is looking at.
-    yield layout.plan
 
 
 def check_here(config: Config) -> None:
@@ -216,31 +219,3 @@ def check_here(config: Config) -> None:
         check_device(config.device, config.precision)
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def commit(job: Job) -> None:
-    """Delete what `--overwrite` deletes, then publish the plan: from here on a rerun resumes.
-
-    An earlier manifest goes, since it does not describe this run.
-
-    Raises:
-        UsageError: the output folder cannot be written.
-    """
-    layout = job.layout
-    try:
-        files.delete_files(job.outdated)
-        files.delete_files([layout.manifest, layout.manifest_digest])
-        files.publish_bytes(layout.provenance, [job.provenance.to_json()])
-        for key, stats in job.renewed.items():
-            files.publish_bytes(files.join(layout.shards, key.filename + STATS_SUFFIX), [stats.to_json()])
-        if SHARDS in job.outputs:
-            files.publish_bytes(layout.plan, [encode_plan(job.plan)])
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(f"--output {layout.output}: expected a folder to write to, got: {reason}") from error
-
-
-def delete_temporaries(job: Job) -> None:
-    """Delete what killed attempts left behind; the lock stays until its holder ends."""
-    for folder in (job.layout.output, job.layout.shards, job.layout.annotations):
-        files.delete_temporaries(folder, spare=LOCK_FILES)

@@ -62,6 +62,8 @@ def describe_run(config: Config, inputs: Inputs, plan: Plan) -> dict[str, Any]:
         "settings": plan.settings,
         "versions": {"python": platform.python_version(), **_versions()},
     }
+    if config.reuse:
+        provenance["reuse"] = {"output": config.reuse, "checksum": config.checksum}
     if config.imports:
         provenance["inputs"]["imported"] = config.import_tsv or config.import_lmdb
         provenance["import"] = {"failed_rows": len(inputs.images.failures)}
@@ -69,9 +71,8 @@ def describe_run(config: Config, inputs: Inputs, plan: Plan) -> dict[str, Any]:
         provenance["names"] = {"failed_rows": len(inputs.images.failures)}
     if inputs.weights:
         provenance["weights"] = {"format": inputs.weights.format, "attributes": inputs.weights.attributes}
-    images = {ref.img_id for refs in plan.shards.values() for ref in refs}
     if inputs.given_boxes:
-        provenance["boxes"] = inputs.given_boxes.describe("boxes", images)
+        provenance["boxes"] = inputs.given_boxes.describe(inputs.catalog)
     if inputs.detector:
         provenance["detector_config"] = {
             "file": inputs.detector.source,
@@ -79,7 +80,7 @@ def describe_run(config: Config, inputs: Inputs, plan: Plan) -> dict[str, Any]:
             "object_names": object_names(inputs.detector),
         }
     if captions:
-        provenance["captions"] = captions.describe("captions", images)
+        provenance["captions"] = captions.describe(inputs.catalog)
     return provenance
 
 

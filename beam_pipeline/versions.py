@@ -14,7 +14,7 @@ from beam_pipeline.layout import Layout
 from beam_pipeline.output_folder import parse_manifest
 from transforms import files
 from transforms.beam_private import gcs_client
-from transforms.manifest import MANIFEST
+from transforms.manifest import MANIFEST, PLAN
 from transforms.trees import google_errors, list_subfolders
 
 LATEST, VERSIONS_FOLDER = "latest.json", "versions"
@@ -121,6 +121,10 @@ class Versions:
             return None
         manifest = parse_manifest(files.read_bytes(layout.manifest), layout.manifest)
         return manifest if manifest["status"] == "done" else None
+
+    def has_plan(self, version: str) -> bool:
+        """Return whether a version's run came so far that it has a plan, without which none of its records is known."""
+        return PLAN in files.list_folder(self.folder(version))
 
     @property
     def _remedy(self) -> str:

@@ -79,7 +79,7 @@ def _make_shards(folder: str, records: int) -> None:
     for path in sorted(Path(folder, "shards").iterdir()):
         with path.open("rb") as stream:
             ids = tuple(decode_example(data, path.name).record.img_id for data in read_records(stream, path.name))
-        stats = ShardStats(path.name, {}, "", ids, {}, (), path.stat().st_size, "", "")
+        stats = ShardStats(path.name, {}, "", ids, {}, (), 0, path.stat().st_size, "", "")
         Path(f"{path}{STATS_SUFFIX}").write_bytes(stats.to_json())
 
 

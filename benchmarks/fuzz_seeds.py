@@ -18,7 +18,8 @@ from region_features.formats import example, hard_negatives, safetensors, tfreco
 from region_features.lmdb_store.reader import DATA_FILE
 from region_features.records.build_note import BuildNote
 from region_features.records.failure import Failure
-from region_features.records.plan import ImageRef, Plan, assign_shards, encode_plan
+from region_features.records.plan import ImageRef, ShardKey
+from region_features.records.plan_file import encode_plan
 from region_features.records.region_record import RegionRecord
 from region_features.records.stats import ShardStats
 
@@ -144,7 +145,8 @@ def datasets() -> list[bytes]:
 def plans() -> list[bytes]:
     """Make a plan of two shards."""
     refs = [ImageRef("a", f"x_{number}", f"a/x_{number}.jpg", 7, "v") for number in range(3)]
-    return [encode_plan(Plan({"min_boxes": 10}, assign_shards(refs, 2)))]
+    shards = {ShardKey("a", 0, 2, 1): refs[:1], ShardKey("a", 1, 2, 2): refs[1:]}
+    return [b"".join(encode_plan({"min_boxes": 10}, shards.items()))]
 
 
 FAILURE = Failure("a/x_1.jpg", "x_1", "decode", "damaged")
@@ -152,7 +154,7 @@ FAILURE = Failure("a/x_1.jpg", "x_1", "decode", "damaged")
 
 def stats() -> list[bytes]:
     """Make a shard's stats."""
-    return [ShardStats("s", {"a": 1}, "in", ("x_2",), {"x_2": "ab"}, (FAILURE,), 7, "cd", "AAAAAA==").to_json()]
+    return [ShardStats("s", {"a": 1}, "in", ("x_2",), {"x_2": "ab"}, (FAILURE,), 1, 7, "cd", "AAAAAA==").to_json()]
 
 
 def notes() -> list[bytes]:

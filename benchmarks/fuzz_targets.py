@@ -30,7 +30,7 @@ from region_features.lmdb_store.reader import DATA_FILE, open_lmdb, stored_keys
 from region_features.lmdb_store.value_codecs import VALUE_CODECS, codec_name_of
 from region_features.records.build_note import BuildNote
 from region_features.records.failure import Failure, ImageFailure
-from region_features.records.plan import decode_plan
+from region_features.records.plan_file import read_plan
 from region_features.records.stats import ShardStats
 from region_features.validation.hard_negatives import check_negatives
 from transforms.manifest import Provenance
@@ -194,7 +194,9 @@ TARGETS = {
     ),
     "torch file": Target(_read_weights, fuzz_seeds.torch_files),
     "torch pickle": Target(_read_torch_zip, fuzz_seeds.pickles_within_torch),
-    "captions": Target(lambda data: karpathy.parse_dataset(data, SOURCE), fuzz_seeds.datasets, _JSON, True),
+    "captions": Target(
+        lambda data: list(karpathy.read_dataset(io.BytesIO(data).read, SOURCE)), fuzz_seeds.datasets, _JSON, True
+    ),
     "test1k ids": Target(_ids, lambda: [b"42\n43\n"], _JSON, True),
     "annotations": Target(
         lambda data: decode_annotation_file(data, SOURCE), lambda: [b'{"sentences": ["a"], "id": 4}\n'], ()
@@ -205,7 +207,7 @@ TARGETS = {
         _JSON,
         True,
     ),
-    "plan": Target(lambda data: decode_plan(data, SOURCE), fuzz_seeds.plans, _JSON, True),
+    "plan": Target(lambda data: read_plan(io.BytesIO(data), SOURCE), fuzz_seeds.plans, _JSON, True),
     "stats": Target(lambda data: ShardStats.from_json(data, SOURCE), fuzz_seeds.stats, _JSON, True),
     "failures": Target(Failure.from_lines, lambda: [fuzz_seeds.FAILURE.to_line().encode()], (ValueError, TypeError)),
     "build note": Target(_read_note, fuzz_seeds.notes, _JSON, True),

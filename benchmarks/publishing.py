@@ -19,8 +19,9 @@ from contextlib import contextmanager
 import numpy as np
 
 from benchmarks.full_size_fake import random_record
+from region_features.planning.cut import IMAGES_PER_SHARD
 from region_features.records.item import CaptionedImage, ImageItem
-from region_features.records.plan import IMAGES_PER_SHARD, ImageRef, ShardKey
+from region_features.records.plan import ImageRef, ShardKey
 from transforms.shards import ShardWriter
 
 

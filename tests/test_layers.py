@@ -24,6 +24,7 @@ ROOMS = (
     "drawing",
     "background",
     "formats",
+    "planning",
     "images",
     "download",
     "detector",

@@ -17,6 +17,7 @@ from region_features.detector.errors import DetectionError, DeviceLostError
 from region_features.download.http import shown
 from region_features.records.detector_config import DetectorConfig
 from region_features.records.failure import ImageFailure
+from region_features.records.item import TakenRecord
 from region_features.records.prepared_image import Prepare, PreparedImage
 from region_features.records.region_record import RegionRecord
 from region_features.records.settings import FLOAT32, SelectionRule
@@ -26,8 +27,9 @@ from transforms.input_files import PinnedFile
 from transforms.metrics import NAMESPACE
 from transforms.weights_cache import local_copy, pinned_copy
 
-Example = PreparedImage | ImageFailure
-Prediction = RegionRecord | ImageFailure
+# What the network does not take passes through it.
+Example = PreparedImage | TakenRecord | ImageFailure
+Prediction = RegionRecord | TakenRecord | ImageFailure
 # A GPU waits between batches, so they are larger there; a CPU gains nothing by it.
 _CPU_BATCH, _CUDA_BATCH = 8, 32
 
@@ -132,10 +134,10 @@ def detect_each(detect: Callable[[Sequence[PreparedImage]], Sequence[Any]], batc
 
     Args:
         detect: the detector; gives a record or an exception an image, or raises for the whole batch.
-        batch: images, and failures of earlier stages, which pass through.
+        batch: images, and what passes through: taken records, failures of earlier stages.
 
     Returns:
-        A RegionRecord or an ImageFailure an element, in order.
+        A RegionRecord or an ImageFailure an image, in order, and what passed through.
 
     Raises:
         DeviceLostError: the GPU answers no more, which is no image's fault.

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
 
 from region_features.exports.base import Export, OnProgress, Sources, Target
-from region_features.formats.karpathy import parse_dataset
 from region_features.records.audit import Audit
 from region_features.records.build_note import BuildNote
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms import files, metrics
+from transforms.annotations import read_captions
 from transforms.input_files import PinnedFile
 from transforms.manifest import ManifestEntry
 from transforms.scratch import scratch_folder
@@ -144,7 +145,7 @@ def open_sources(job: ExportJob) -> Sources:
         num_bytes=num_bytes,
         read_shard=_read_or_disown,
         read_ids=_read_ids,
-        read_captions=(lambda: parse_dataset(captions.read(), captions.uri)[0]) if captions else None,
+        read_captions=partial(read_captions, captions) if captions else None,
     )
 
 

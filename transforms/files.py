@@ -167,11 +167,16 @@ def digest_of(path: str) -> dict[str, Any]:
     Raises:
         OSError: it cannot be read.
     """
-    digest, size = hashlib.sha256(), 0
     with as_os_errors(path), open_stream(path) as stream:
-        for chunk in _chunks(stream):
-            digest.update(chunk)
-            size += len(chunk)
+        return digest_of_chunks(_chunks(stream))
+
+
+def digest_of_chunks(chunks: Iterable[bytes]) -> dict[str, Any]:
+    """Return `bytes` and `sha256` of a file's content, given in parts."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        size += len(chunk)
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 

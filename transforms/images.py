@@ -12,15 +12,16 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 from numpy.typing import NDArray
 
-from region_features.images.batches import BatchLoader, ImageBatch
+from region_features.images.batches import BatchLoader, ImageBatch, Loaded
 from region_features.images.decode import decode_image, working_bytes
 from region_features.images.decode_memory import DECODE_MEMORY
 from region_features.records.failure import ImageFailure
 from region_features.records.given_boxes import check_inside
 from region_features.records.item import CaptionedImage, ImageItem
-from region_features.records.plan import ImageRef, ShardKey, decode_plan
+from region_features.records.plan import ImageRef, ShardKey
 from region_features.records.prepared_image import Prepare, PreparedImage
 from transforms import files, shutdown
+from transforms.earlier_records import EarlierShards
 from transforms.input_files import FileState, is_as_listed
 from transforms.quarantine import Trial, begin
 
@@ -45,15 +46,6 @@ class _ImageBatchCoder(beam.coders.Coder):
 
 
 beam.coders.registry.register_coder(ImageBatch, _ImageBatchCoder)
-
-
-def read_plan(plan_uri: str, todo: frozenset[str]) -> Iterator[tuple[str, tuple[ShardKey, ImageRef]]]:
-    """Yield (img_id, (shard, image)) of every planned image whose shard's file name is in `todo`."""
-    plan = decode_plan(files.read_bytes(plan_uri), plan_uri)
-    for key, refs in plan.shards.items():
-        if key.filename in todo:
-            for ref in refs:
-                yield ref.img_id, (key, ref)
 
 
 def read_image(ref: ImageRef, pixel_limit: int, exif: bool = False) -> tuple[str, NDArray[np.uint8]]:
@@ -128,27 +120,39 @@ class _LoadShard(beam.DoFn):
         self._suspects: set[ShardKey] = set()
         self._marks: list[str] = []
         self._trial = Trial()
+        self._earlier = EarlierShards()
 
     def process(self, element: tuple[ShardKey, Iterable[CaptionedImage]]) -> Iterator[ImageBatch]:
-        shard, images = ShardKey(*element[0]), element[1]
+        shard, images = ShardKey(*element[0]), list(element[1])
         if self._loader is None:
             self._loader = BatchLoader(self._load, self._batch_size())
         mark, is_suspect = begin(self._folder, shard)
         self._marks.append(mark)
         if is_suspect:
             self._suspects.add(shard)
+        self._earlier.add(shard.filename, images)
         self._loader.add(shard, images)
         if self._loader.shards > 1:
             shutdown.check()
             yield from self._loader.batches()
 
-    def _load(self, shard: ShardKey, image: CaptionedImage) -> tuple[ImageItem, PreparedImage | ImageFailure]:
+    def _load(self, shard: ShardKey, image: CaptionedImage) -> Loaded:
+        if image.earlier:
+            taken = self._earlier.take(shard.filename, image, image.earlier)
+            if taken and (not image.earlier.sha256 or self._is_same(image, image.earlier.sha256)):
+                return ImageItem(shard, image, taken[0]), taken[1]
         if shard in self._suspects:
             try:
                 self._trial.survive(read_image, image.ref, self._pixel_limit, self._exif)
             except ImageFailure as failure:
                 return ImageItem(shard, image, ""), failure
         return load_item(shard, image, self._prepare, self._pixel_limit, self._exif, self._decode_memory)
+
+    def _is_same(self, image: CaptionedImage, sha256: str) -> bool:
+        try:
+            return _read_encoded(image.ref, self._pixel_limit)[0] == sha256
+        except ImageFailure:
+            return False  # loading it says why
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         while self._loader is not None and self._loader.shards:
@@ -167,6 +171,7 @@ class _LoadShard(beam.DoFn):
     def _close(self) -> None:
         files.delete_files(self._marks)
         self._marks.clear()
+        self._earlier = EarlierShards()
         if self._loader is not None:
             self._loader.close()
             self._loader = None
@@ -174,7 +179,7 @@ class _LoadShard(beam.DoFn):
 
 @dataclass
 class LoadImages(beam.PTransform):
-    """(shard, images) -> batches of (ImageItem, PreparedImage or ImageFailure), each of images of one shard.
+    """(shard, images) -> batches of (ImageItem, PreparedImage | TakenRecord | ImageFailure), each of one shard.
 
     Attributes:
         folder: of the shards, which are marked there as begun.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from zipfile import ZipInfo
 
 from apache_beam.io.filesystem import FileMetadata
@@ -17,6 +18,28 @@ from region_features.download.http import shown
 from transforms import files
 
 UNKNOWN_SIZE = -1
+_CHUNK = 4 << 20
+
+
+class HashingStream:
+    """Hashes and counts what is read from a stream."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+        self.num_bytes = 0
+
+    def read(self, size: int, /) -> bytes:
+        """Read at most `size` bytes."""
+        data = self._stream.read(size)
+        self.digest.update(data)
+        self.num_bytes += len(data)
+        return data
+
+    def drain(self) -> None:
+        """Read to the end."""
+        while self.read(_CHUNK):
+            pass
 
 
 class PinnedFile(NamedTuple):
@@ -35,6 +58,20 @@ class PinnedFile(NamedTuple):
         data = files.read_bytes(self.uri)
         self.compare(hashlib.sha256(data).hexdigest())
         return data
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[HashingStream]:
+        """Open the file, to be read once from its begin.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: at the end of the block: it holds something else than was checked.
+        """
+        with files.open_stream(self.uri) as stream:
+            hashing = HashingStream(stream)
+            yield hashing
+            hashing.drain()
+        self.compare(hashing.digest.hexdigest())
 
     def compare(self, sha256: str) -> None:
         """Raise a ValueError if this is not the hash of the content that was checked."""

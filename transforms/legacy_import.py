@@ -31,7 +31,14 @@ _KEY_MARK = "#key="  # at the first one in a URI the key begins
 _KEY_URI = re.compile(r"(?P<folder>.*?)#key=(?P<key>.*)", re.DOTALL)
 
 
-def list_tsv_rows(patterns: Sequence[str]) -> Listing:
+@dataclass(frozen=True)
+class ImportListing(Listing):
+    """The records of imported files, each an image of the run."""
+
+    refs: tuple[ImageRef, ...] = ()
+
+
+def list_tsv_rows(patterns: Sequence[str]) -> ImportListing:
     """List every row of the TSV files that the patterns name, in COCO's set that the id names, else in the folder's.
 
     An image that comes twice is imported from its first readable row; its other rows are counted in a note. A row that
@@ -75,7 +82,7 @@ def list_tsv_rows(patterns: Sequence[str]) -> Listing:
         reason = f"; the first of {len(failures)} unusable rows: {failures[0].reason}" if failures else ""
         raise ValueError(f"--import_tsv {' '.join(patterns)}: expected rows of a region TSV, found none{reason}")
     notes = (f"{len(repeated)} rows repeat an image and are left out, {repeated[0]} for one",) if repeated else ()
-    return Listing(tuple(refs.values()), notes, tuple(failures))
+    return ImportListing(notes, tuple(failures), tuple(refs.values()))
 
 
 def _tsv_paths(patterns: Sequence[str]) -> Iterator[tuple[str, FileState]]:
@@ -95,7 +102,7 @@ def _read_problem(ref: ImageRef) -> str | None:
     return None
 
 
-def list_lmdb_records(folder: str) -> Listing:
+def list_lmdb_records(folder: str) -> ImportListing:
     """List every image of an LMDB of any form, in COCO's set that the id names, else in that of the LMDB's name.
 
     Only the start of a value is read, for its id. A value that cannot be read, has no id, or lies under the key of
@@ -138,7 +145,7 @@ def list_lmdb_records(folder: str) -> Listing:
     if not refs:
         reason = f"; the first of {len(failures)} unusable values: {failures[0].reason}" if failures else ""
         raise ValueError(f"--import_lmdb {folder}: expected images, found none{reason}")
-    return Listing(tuple(refs), (), tuple(failures))
+    return ImportListing((), tuple(failures), tuple(refs))
 
 
 def read_imported_record(uri: str, lmdbs: dict[str, LmdbReader]) -> RegionRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import ZipInfo
@@ -32,18 +32,20 @@ _MAX_SET_BYTES = 160
 _LONGEST_URI = 8192  # twice Linux's longest path
 
 
+# Takes what the spellings of one path have in common, and the image; returns False for an image that it has already.
+AddImage = Callable[[str, ImageRef], bool]
+
+
 @dataclass(frozen=True)
 class Listing:
-    """The inputs of a run.
+    """What is to be said of the inputs of a run, beside the images.
 
     Attributes:
-        refs: the images.
         notes: what the user should know about the listing, a line each.
         failures: images with unusable names, and rows of imported files that cannot become images.
     """
 
-    refs: tuple[ImageRef, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
 
 
@@ -63,43 +65,42 @@ def corpus_folders(corpus: str) -> list[str]:
     return present
 
 
-def list_images(sources: Sequence[str]) -> Listing:
+def list_images(sources: Sequence[str], add: AddImage) -> Listing:
     """List every image that the sources name, each URI once.
 
     Args:
         sources: glob patterns, folders, .txt files of URIs (one a line), zip archives, single images, or single
             images in an archive, `ARCHIVE.zip!/ENTRY`.
+        add: takes the images.
 
     Raises:
         ValueError: a source names no image, an archive cannot be read, a file system is not installed, or a folder's
             name cannot be part of a shard's.
     """
-    refs: dict[str, ImageRef] = {}
     failures: list[Failure] = []
     notes: list[str] = []
-    repeated: list[str] = []
+    listed = repeated = 0
+    first_repeated = ""
     for source in sources:
         count = 0
         for uri, state in _expand_zips(_expand(source, notes), notes):
             count += 1
-            path = _canonical(uri)
-            if path in refs:
-                repeated.append(uri)
-                continue
             problem = _name_problem(uri)
             if problem:
                 failures.append(Failure(*map(_escaped, (uri, _stem(uri), NAME_STAGE, problem))))
+            elif add(_canonical(uri), _image_ref(uri, state)):
+                listed += 1
             else:
-                refs[path] = _image_ref(uri, state)
+                repeated, first_repeated = repeated + 1, first_repeated or uri
         if not count:
             raise ValueError(f"{source}: expected images, found none; check the path or the pattern")
     if repeated:
-        notes.append(f"{len(repeated)} URIs are listed more than once and read once, {repeated[0]} for one")
+        notes.append(f"{repeated} URIs are listed more than once and read once, {first_repeated} for one")
     if failures:
         notes.append(f"{len(failures)} images have names that cannot be used and are failures: {failures[0].reason}")
-    if not refs:
+    if not listed:
         raise ValueError(f"{' '.join(sources)}: expected images, but none has a usable name: {failures[0].reason}")
-    return Listing(tuple(refs.values()), tuple(notes), tuple(failures))
+    return Listing(tuple(notes), tuple(failures))
 
 
 def set_of_path(path: str) -> str:

@@ -11,14 +11,18 @@ import apache_beam as beam
 
 from region_features.records.audit import Audit, audit_shards
 from region_features.records.failure import IMPORT_STAGE, NAME_STAGE, Failure
-from region_features.records.plan import SHARDS_FOLDER, Plan, decode_plan
+from region_features.records.plan import SHARDS_FOLDER, Plan
 from transforms import files
+from transforms.plans import open_plan, refs_of
 from transforms.published import read_published
 
 MANIFEST, FAILURES, PLAN = "manifest.json", "failures.jsonl", "plan.jsonl"
 ANNOTATIONS_FOLDER = "annotations"
 # Its own digest stands beside the manifest, as `sha256sum --check` reads it.
 MANIFEST_DIGEST = f"{MANIFEST}.sha256"
+
+
+COUNTS = ("in", "written", "failed", "computed", "reused")
 
 
 class ManifestEntry(NamedTuple):
@@ -72,10 +76,12 @@ def audit_folder(
 ) -> Audit:
     """Compare the plan with the shards in `folder`; `published` only makes this step wait for them."""
     del published
-    plan = decode_plan(files.read_bytes(plan_uri), plan_uri) if plan_uri else Plan({}, {})
-    planned = {ref.img_id for refs in plan.shards.values() for ref in refs}
+    plan = open_plan(plan_uri) if plan_uri else Plan({}, {})
     failures = Provenance.read(provenance_uri).failures
-    dropped_rows = [row for row in failures if row.stage in (IMPORT_STAGE, NAME_STAGE) and row.img_id not in planned]
+    dropped = {row.img_id for row in failures if row.stage in (IMPORT_STAGE, NAME_STAGE)}
+    if dropped:
+        dropped.difference_update(ref.img_id for ref in refs_of(plan))
+    dropped_rows = [row for row in failures if row.stage in (IMPORT_STAGE, NAME_STAGE) and row.img_id in dropped]
     return audit_shards(plan, read_published(folder, plan), threshold, dropped_rows)
 
 
@@ -107,7 +113,7 @@ def build_manifest(
         "status": "failed" if audit.error else "done",
         "reason": audit.error,
         **described,
-        "counts": {name: sum(counts[name] for counts in audit.sets.values()) for name in ("in", "written", "failed")},
+        "counts": {name: sum(counts[name] for counts in audit.sets.values()) for name in COUNTS},
         "sets": audit.sets,
         "files": listed,
         "digests": dict(sorted(all_digests.items())),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from region_features.formats.example import ImageExample, encode_example
 from region_features.formats.tfrecord import read_records, write_record
 from region_features.records.failure import Failure, ImageFailure
-from region_features.records.item import ImageItem
+from region_features.records.item import ImageItem, TakenRecord
 from region_features.records.plan import ImageRef, ShardKey, input_digest
 from region_features.records.region_record import RegionRecord
 from region_features.records.stats import ShardStats
@@ -34,10 +34,11 @@ from transforms.publication import encode_crc32c, publish_shard
 # Most records that wait to be written: two batches of a GPU, which then never waits for the writer.
 _MAX_PENDING = 64
 # Counters, which a progress display reads.
-IMAGES_WRITTEN, IMAGES_FAILED = "images_written", "images_failed"
+IMAGES_WRITTEN, IMAGES_FAILED, IMAGES_REUSED = "images_written", "images_failed", "images_reused"
+Result = RegionRecord | TakenRecord | ImageFailure
 
 
-def read_shard(path: str) -> Iterator[bytes]:
+def read_shard(path: str) -> Generator[bytes, None, None]:
     """Read the serialized examples of a shard, in order.
 
     Raises:
@@ -74,6 +75,7 @@ class ShardWriter:
     ids: list[str] = field(default_factory=list)
     image_sha256: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    reused: int = 0
 
     def __post_init__(self) -> None:
         self._path = files.join(self.folder, self.key.filename)
@@ -91,7 +93,7 @@ class ShardWriter:
         self._crc = google_crc32c.extend(self._crc, data)
         return self._stream.write(data)
 
-    def add(self, item: ImageItem, result: RegionRecord | ImageFailure) -> None:
+    def add(self, item: ImageItem, result: Result) -> None:
         """Have one image's record written, or note why it has none; raises what an earlier write raised."""
         ref, captions = item.image.ref, item.image.captions
         self.refs.append(ref)
@@ -100,21 +102,26 @@ class ShardWriter:
         if isinstance(result, ImageFailure):
             self.failures.append(Failure(ref.uri, ref.img_id, result.stage, result.reason))
             return
-        example = ImageExample(
-            record=result,
-            filename=FileSystems.split(ref.uri)[1],
-            sha256=item.sha256,
-            captions=captions.sentences if captions else (),
-            caption_ids=captions.sentence_ids if captions else (),
-            split=captions.split if captions else "",
-        )
         self.ids.append(ref.img_id)
+        example: ImageExample | TakenRecord
+        if isinstance(result, TakenRecord):
+            example = result
+            self.reused += 1
+        else:
+            example = ImageExample(
+                record=result,
+                filename=FileSystems.split(ref.uri)[1],
+                sha256=item.sha256,
+                captions=captions.sentences if captions else (),
+                caption_ids=captions.sentence_ids if captions else (),
+                split=captions.split if captions else "",
+            )
         self._pending.append(self._writer.submit(self._append, example))
         if len(self._pending) > _MAX_PENDING:
             self._pending.popleft().result()
 
-    def _append(self, example: ImageExample) -> None:
-        write_record(self, encode_example(example))
+    def _append(self, example: ImageExample | TakenRecord) -> None:
+        write_record(self, example.data if isinstance(example, TakenRecord) else encode_example(example))
 
     @property
     def is_whole(self) -> bool:
@@ -146,6 +153,7 @@ class ShardWriter:
             ids=tuple(self.ids),
             image_sha256=self.image_sha256,
             failures=tuple(self.failures),
+            reused=len(self.ids) if self.settings.get("imported") else self.reused,
             num_bytes=self._bytes,
             sha256=self._digest.hexdigest(),
             crc32c=encode_crc32c(self._crc),
@@ -174,7 +182,7 @@ class _WriteShard(beam.DoFn):
     def start_bundle(self) -> None:
         self._abandon()
 
-    def process(self, element: tuple[ImageItem, RegionRecord | ImageFailure]) -> Iterator[str]:
+    def process(self, element: tuple[ImageItem, Result]) -> Iterator[str]:
         item, result = element
         if isinstance(result, RegionRecord):
             result = refuse_bad_values(result, item.image.ref.uri)
@@ -187,6 +195,8 @@ class _WriteShard(beam.DoFn):
             )
         self._open.add(item, result)
         count(IMAGES_FAILED if isinstance(result, ImageFailure) else IMAGES_WRITTEN)
+        if isinstance(result, TakenRecord):
+            count(IMAGES_REUSED)
         if self._open.is_whole:
             yield from self._published()
             self._publishing, self._open = self._open.publish(), None
@@ -219,7 +229,7 @@ class _WriteShard(beam.DoFn):
 
 @dataclass
 class WriteShards(beam.PTransform):
-    """(ImageItem, RegionRecord or ImageFailure), a shard's images together and in order -> published shards' names.
+    """(ImageItem, result), a shard's images together and in order -> names of the published shards.
 
     Attributes:
         folder: where the shards go.

@@ -8,14 +8,14 @@ from typing import Any
 
 from beam_pipeline.exports import CAPTIONS
 from beam_pipeline.preflight import Job
-from region_features.records.plan import encode_plan
 from transforms import files
 from transforms.manifest import ANNOTATIONS_FOLDER, PLAN
+from transforms.plans import plan_chunks
 
 # What a manifest holds beside the description of the run: what became of the images, and the files.
 _RESULTS = ("status", "reason", "counts", "sets", "files", "digests")
 # Another release of a package makes no new version, or every upgrade would compute every image.
-_NOT_COMPARED = ("versions",)
+_NOT_COMPARED = ("versions", "reuse")
 
 
 def what_changed(job: Job, manifest: Mapping[str, Any]) -> str | None:
@@ -39,7 +39,7 @@ def what_changed(job: Job, manifest: Mapping[str, Any]) -> str | None:
     for name in sorted({*before, *now} - {*_NOT_COMPARED}):
         if _without_notes(before.get(name)) != _without_notes(now.get(name)):
             return f"the {name} changed"
-    if manifest["digests"].get(PLAN) != files.digest_of_bytes(encode_plan(job.plan)):
+    if manifest["digests"].get(PLAN) != files.digest_of_chunks(plan_chunks(job.plan)):
         return "images came, went or changed"
     for name in sorted({*(outputs := _outputs(job)), *(earlier_outputs := _listed_outputs(job, manifest))}):
         if outputs.get(name) != earlier_outputs.get(name):

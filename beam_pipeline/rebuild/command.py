@@ -96,7 +96,8 @@ def _plan(options: Options, versions: Versions, latest: Latest | None, unfinishe
 
 
 def _check(options: Options, versions: Versions, version: str, earlier: Sequence[str]) -> Attempt:
-    source = earlier[-1] if earlier else None
+    # One that was killed before it had a plan has no records either.
+    source = next((name for name in reversed(earlier) if versions.has_plan(name)), None)
     config, _ = config_of_version(options, versions.folder(version), versions.folder(source) if source else None)
     return Attempt(version, check(config), source)
 

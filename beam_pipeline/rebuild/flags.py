@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,6 +85,8 @@ def config_of_version(options: Options, output: str, reuse: str | None) -> tuple
         UsageError: wrong use, in one line.
     """
     config, beam_flags = parse_args([*options.run_flags, "--output", output])
+    if reuse is not None and not config.imports:  # imported records cost nothing to import again
+        config = dataclasses.replace(config, reuse=reuse)
     if not config.detects:
         raise UsageError(f"--outputs: a version is whole by itself; add {SHARDS} to it")
     return config, beam_flags

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
 
 from beam_pipeline.output_folder import PublishedShard
 from region_features.exports.base import Copy
@@ -15,8 +13,7 @@ from region_features.formats.tfrecord import read_records
 from region_features.validation.captions import CaptionedId
 from region_features.validation.record import Problem, check_record
 from transforms import files
-
-_CHUNK = 4 << 20
+from transforms.input_files import HashingStream
 
 
 @dataclass
@@ -44,21 +41,6 @@ class ShardReport:
     problems: list[Problem] = field(default_factory=list)
 
 
-class _HashingStream:
-    """Hashes and counts what is read from a stream."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.digest = hashlib.sha256()
-        self.num_bytes = 0
-
-    def read(self, size: int, /) -> bytes:
-        data = self._stream.read(size)
-        self.digest.update(data)
-        self.num_bytes += len(data)
-        return data
-
-
 def verify_shard(shard: PublishedShard, path: str, copies: Sequence[Copy], max_boxes: int | None) -> ShardReport:
     """Read a shard once and check everything in it.
 
@@ -71,7 +53,7 @@ def verify_shard(shard: PublishedShard, path: str, copies: Sequence[Copy], max_b
     report = ShardReport(shard.name, shard.set_name)
     try:
         with files.open_stream(path) as stream:
-            hashing = _HashingStream(stream)
+            hashing = HashingStream(stream)
             try:
                 for data in read_records(hashing, shard.name):
                     example = decode_example(data, shard.name)
@@ -82,8 +64,7 @@ def verify_shard(shard: PublishedShard, path: str, copies: Sequence[Copy], max_b
             except ValueError as error:
                 report.whole = False
                 report.problems.append(Problem("shard", str(error)))
-                while hashing.read(_CHUNK):
-                    pass
+                hashing.drain()
     except OSError as error:
         report.whole = False
         report.problems.append(Problem("shard", f"{shard.name}: cannot be read: {error}"))

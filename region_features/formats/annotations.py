@@ -5,13 +5,23 @@ A line is `{"sentences": [...], "id": COCO_ID}`, as VOLTA reads it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO
 
-from region_features.records.coco import ANNOTATION_SUFFIX, TEST1K_ANNOTATION, TEST_SPLIT, annotation_files
+from region_features.records.coco import (
+    ANNOTATION_OF_SPLIT,
+    ANNOTATION_SUFFIX,
+    TEST1K_ANNOTATION,
+    TEST_SPLIT,
+    annotation_files,
+)
 from region_features.records.item import ImageCaptions
 
+_CHUNK = 1 << 20
 # Coco id -> (line number, digest of the sentences).
 AnnotationRows = dict[int, tuple[int, bytes]]
 
@@ -23,27 +33,39 @@ def caption_digest(sentences: Sequence[str]) -> bytes:
 
 
 def encode_annotation_files(
-    images: Sequence[ImageCaptions], test1k_ids: frozenset[int] | None
-) -> dict[str, Iterator[bytes]]:
-    """Return the lines of each annotation file, each split in the order of `images`; `train` comes before `restval`.
+    images: Iterable[ImageCaptions], test1k_ids: frozenset[int] | None
+) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Yield name and content of each annotation file, each split in the order of `images`; `train` before `restval`.
+
+    The lines wait in temporary files, so that memory stays flat.
 
     Args:
         images: the captions of dataset_coco.json, in file order.
         test1k_ids: coco ids of the 1K test set; None to leave out its file.
     """
-    lines = {name: _encode_lines(images, splits) for name, splits in annotation_files().items()}
+    parts = {split: [split] for split in ANNOTATION_OF_SPLIT}
+    files = annotation_files()
     if test1k_ids is not None:
-        test1k_images = [image for image in images if image.coco_id in test1k_ids]
-        lines[TEST1K_ANNOTATION + ANNOTATION_SUFFIX] = _encode_lines(test1k_images, (TEST_SPLIT,))
-    return lines
-
-
-def _encode_lines(images: Sequence[ImageCaptions], splits: Sequence[str]) -> Iterator[bytes]:
-    for split in splits:
+        parts[TEST_SPLIT].append(TEST1K_ANNOTATION)
+        files[TEST1K_ANNOTATION + ANNOTATION_SUFFIX] = [TEST1K_ANNOTATION]
+    with contextlib.ExitStack() as stack:
+        names = dict.fromkeys(name for part in parts.values() for name in part)
+        spools = {name: stack.enter_context(tempfile.TemporaryFile()) for name in names}
         for image in images:
-            if image.split == split:
-                row = {"sentences": image.sentences, "id": image.coco_id}
-                yield (json.dumps(row, ensure_ascii=False) + "\n").encode()
+            row = {"sentences": image.sentences, "id": image.coco_id}
+            line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+            for name in parts[image.split]:
+                if name != TEST1K_ANNOTATION or image.coco_id in (test1k_ids or ()):
+                    spools[name].write(line)
+        for name, splits in files.items():
+            yield name, _contents(spools[split] for split in splits)
+
+
+def _contents(streams: Iterable[BinaryIO]) -> Iterator[bytes]:
+    for stream in streams:
+        stream.seek(0)
+        while chunk := stream.read(_CHUNK):
+            yield chunk
 
 
 def decode_annotation_file(data: bytes, name: str) -> tuple[AnnotationRows, list[str]]:

@@ -2,58 +2,56 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from region_features.formats.json_stream import iter_items
 from region_features.records.coco import ANNOTATION_OF_SPLIT, CAPTIONS_ARCHIVE, CAPTIONS_FILE, TEST_SPLIT
 from region_features.records.failure import Failure
 from region_features.records.item import ImageCaptions
 
 
-def parse_dataset(data: bytes, source: str) -> tuple[list[ImageCaptions], list[Failure]]:
-    """Read dataset_coco.json.
+def read_dataset(read: Callable[[int], bytes], source: str) -> Iterator[ImageCaptions | Failure]:
+    """Read dataset_coco.json row by row, in file order.
 
-    Returns:
-        The images in file order, and a Failure of stage `captions` for each damaged row.
+    Args:
+        read: reads at most so many bytes of the file, none at its end.
+        source: its name.
+
+    Yields:
+        The captions of an image, or a Failure of stage `captions` for a damaged row.
 
     Raises:
         ValueError: the file as a whole does not have Karpathy's schema.
     """
-    try:
-        rows = json.loads(data, object_hook=_drop_tokens)["images"]
-        if not isinstance(rows, list):
-            raise TypeError(f"'images' is a {type(rows).__name__}, not a list")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        got = "none of that name" if isinstance(error, KeyError) else error
-        raise ValueError(
-            f"{source}: expected Karpathy's {CAPTIONS_FILE}, an object with a list 'images', got: {got}; "
-            f"take it from {CAPTIONS_ARCHIVE}.zip"
-        ) from error
-    images: dict[str, ImageCaptions] = {}
+    img_ids: set[str] = set()
     coco_ids: dict[int, int] = {}  # to the number of the row
-    failures = []
-    for number, row in enumerate(rows):
+    for number, row in enumerate(_rows(read, source)):
         try:
             image = _parse_row(row)
-            if image.img_id in images:
+            if image.img_id in img_ids:
                 raise ValueError("filename appears a second time")
             first = coco_ids.setdefault(image.coco_id, number)
             if first != number:
                 raise ValueError(f"field cocoid: {image.coco_id} is that of images[{first}] as well")
-            images[image.img_id] = image
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             problem = f"missing field {error}" if isinstance(error, KeyError) else str(error)
             filename = str(row.get("filename", "")) if isinstance(row, dict) else ""
             reason = f"{source}, images[{number}]: {problem}"
-            failures.append(Failure(source, filename.rpartition(".")[0], "captions", reason))
-    return list(images.values()), failures
+            yield Failure(source, filename.rpartition(".")[0], "captions", reason)
+        else:
+            img_ids.add(image.img_id)
+            yield image
 
 
-def _drop_tokens(row: dict[str, Any]) -> dict[str, Any]:
-    # The tokens are unused, and take half of the memory.
-    row.pop("tokens", None)
-    return row
+def _rows(read: Callable[[int], bytes], source: str) -> Iterator[Any]:
+    try:
+        yield from iter_items(read, "images")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{source}: expected Karpathy's {CAPTIONS_FILE}, an object with a list 'images', got: {error}; "
+            f"take it from {CAPTIONS_ARCHIVE}.zip"
+        ) from error
 
 
 def _parse_row(row: Any) -> ImageCaptions:
@@ -91,9 +89,9 @@ def parse_test1k_ids(data: bytes, source: str) -> frozenset[int]:
     return frozenset(ids)
 
 
-def check_test1k_ids(ids: frozenset[int], images: Iterable[ImageCaptions], source: str) -> None:
-    """Raise a ValueError for ids that are not of split `test`, with their number and the smallest of them."""
-    strangers = ids - {image.coco_id for image in images if image.split == TEST_SPLIT}
+def check_test1k_ids(ids: frozenset[int], test_ids: Iterable[int], source: str) -> None:
+    """Raise a ValueError for ids that are not among those of split `test`, with their number and the smallest."""
+    strangers = ids.difference(test_ids)
     if strangers:
         raise ValueError(
             f"{source}: expected coco ids of split {TEST_SPLIT}, but {len(strangers)} are not in it, "

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from region_features.records.failure import ImageFailure
-from region_features.records.item import CaptionedImage, ImageItem
+from region_features.records.item import CaptionedImage, ImageItem, TakenRecord
 from region_features.records.plan import ShardKey
 from region_features.records.prepared_image import PreparedImage
 
-Loaded = tuple[ImageItem, PreparedImage | ImageFailure]
+Loaded = tuple[ImageItem, PreparedImage | TakenRecord | ImageFailure]
 _THREADS = 8
 
 

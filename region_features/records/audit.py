@@ -12,12 +12,15 @@ from region_features.records.failure import Failure
 from region_features.records.plan import Plan, ShardKey
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 
+# Of a set: images planned, written and failed; records computed and taken over of those written; whole shards.
+_COUNTS = ("in", "written", "failed", "computed", "reused", "shards")
+
 
 @dataclass(frozen=True)
 class Audit:
     """What became of every image of the plan."""
 
-    sets: Mapping[str, Mapping[str, int]]  # set name -> counts `in`, `written`, `failed`, `shards`
+    sets: Mapping[str, Mapping[str, int]]  # set name -> its _COUNTS
     shards: Mapping[str, Mapping[str, Any]]  # file name -> `bytes` and `sha256` of each published shard
     stats: Mapping[str, Mapping[str, Any]]  # file name -> `bytes` and `sha256` of each shard's stats file
     shards_of_set: Mapping[str, tuple[str, ...]]  # set name -> file names of its planned shards, in order
@@ -47,7 +50,7 @@ def audit_shards(
     missing: list[str] = []
     overfull: list[str] = []
     for key, refs in plan.shards.items():
-        counts = sets.setdefault(key.set_name, {"in": 0, "written": 0, "failed": 0, "shards": 0})
+        counts = sets.setdefault(key.set_name, {name: 0 for name in _COUNTS})
         counts["in"] += key.num_images
         shards_of_set[key.set_name] = (*shards_of_set.get(key.set_name, ()), key.filename)
         shard = stats.get(key)
@@ -60,6 +63,8 @@ def audit_shards(
             overfull.append(key.filename)
         counts["written"] += len(shard.ids)
         counts["failed"] += len(shard.failures)
+        counts["computed"] += len(shard.ids) - shard.reused
+        counts["reused"] += shard.reused
         counts["shards"] += 1
         failures.extend(shard.failures)
     error: str | None

@@ -5,27 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, NamedTuple
 
-from region_features.records.coco import lmdb_name
 from region_features.records.key import lmdb_key
 
-IMAGES_PER_SHARD = 256
 SHARD_SUFFIX = ".tfrecord"
 SHARDS_FOLDER = "tfrecord"  # of an output
 _SHARD_NAME = re.compile(r"(.+)-([0-9]{5,})-of-([0-9]{5,})" + re.escape(SHARD_SUFFIX), re.DOTALL)
-# Of the rows of `encode_plan`.
-_ROW_TYPES = {"set": str, "shard": int, "of": int, "img_id": str, "uri": str, "size": int, "version": str}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRef:
-    """One input image: its set (folder), file stem, URI, size in bytes (-1: unknown) and version.
+    """One input image, and what tells whether its record is still true.
 
-    The version is another text once the file changes; empty where that is unknown.
+    Attributes:
+        set_name: its set, the folder it lies in.
+        img_id: its file stem.
+        uri: where it is.
+        size: in bytes, -1 where that is unknown.
+        version: another text once the file changes; empty where that is unknown.
+        captions: digest of its captions, empty where it has none.
+        boxes: digest of the boxes given for it, empty where none are.
     """
 
     set_name: str
@@ -33,6 +35,8 @@ class ImageRef:
     uri: str
     size: int
     version: str = ""
+    captions: str = ""
+    boxes: str = ""
 
     @property
     def key(self) -> bytes:
@@ -73,82 +77,13 @@ class Plan:
         return sum(key.num_images for key in self.shards)
 
 
-def find_key_clashes(refs: Iterable[ImageRef]) -> list[tuple[str, str, str]]:
-    """List pairs of images that would share a key in one LMDB: (key, first URI, second URI).
-
-    Raises:
-        ValueError: an image's id cannot be an LMDB key; the message names the URI.
-    """
-    seen: dict[tuple[str, bytes], str] = {}
-    clashes = []
-    for ref in refs:
-        try:
-            key = ref.key
-        except ValueError as error:
-            raise ValueError(f"{ref.uri}: {error}") from error
-        first = seen.setdefault((lmdb_name(ref.set_name), key), ref.uri)
-        if first != ref.uri:
-            clashes.append((key.decode(), first, ref.uri))
-    return clashes
-
-
-def assign_shards(refs: Iterable[ImageRef], num_shards: int | None) -> dict[ShardKey, tuple[ImageRef, ...]]:
-    """Sort each set by LMDB key and cut it into shards of equal size, give or take one image.
-
-    `num_shards` is per set, at most one per image; None means the fewest shards of at most IMAGES_PER_SHARD.
-    """
-    shards = {}
-    ordered = sorted(refs, key=lambda ref: (ref.set_name, ref.key))
-    for set_name, group in groupby(ordered, key=lambda ref: ref.set_name):
-        images = tuple(group)
-        total = len(images)
-        of = min(num_shards or -(-total // IMAGES_PER_SHARD), total)
-        for number in range(of):
-            part = images[number * total // of : (number + 1) * total // of]
-            shards[ShardKey(set_name, number, of, len(part))] = part
-    return shards
-
-
 def input_digest(refs: Sequence[ImageRef]) -> str:
     """Return the hex SHA-256 of what a plan says of a shard's images, which changes when an image does."""
     digest = hashlib.sha256()
     for ref in refs:
-        digest.update(json.dumps([ref.img_id, ref.uri, ref.size, ref.version]).encode())
+        row = [ref.img_id, ref.uri, ref.size, ref.version, ref.captions, ref.boxes]
+        digest.update(json.dumps(row).encode())
     return digest.hexdigest()
-
-
-def encode_plan(plan: Plan) -> bytes:
-    """Encode a plan as JSON lines: the settings, then one line per image."""
-    lines = [json.dumps({"settings": dict(plan.settings)}, sort_keys=True)]
-    for key, refs in plan.shards.items():
-        for ref in refs:
-            row = {"set": ref.set_name, "shard": key.number, "of": key.of}
-            row |= {"img_id": ref.img_id, "uri": ref.uri, "size": ref.size, "version": ref.version}
-            lines.append(json.dumps(row))
-    return ("\n".join(lines) + "\n").encode()
-
-
-def decode_plan(data: bytes, source: str) -> Plan:
-    """Decode what `encode_plan` wrote; a ValueError names `source`, the file, if it is no plan."""
-    groups: dict[tuple[str, int, int], list[ImageRef]] = {}
-    try:
-        header, *rows = data.decode().splitlines()
-        settings = json.loads(header)["settings"]
-        if not isinstance(settings, dict):
-            raise ValueError(f"settings that are a {type(settings).__name__}")
-        for line in rows:
-            row = json.loads(line)
-            for name, kind in _ROW_TYPES.items():
-                if type(row[name]) is not kind:
-                    raise ValueError(f"{name} that is a {type(row[name]).__name__}")
-            ref = ImageRef(row["set"], row["img_id"], row["uri"], row["size"], row["version"])
-            groups.setdefault((row["set"], row["shard"], row["of"]), []).append(ref)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"{source}: expected the plan of an earlier run, got something else ({error}); "
-            "start afresh with --overwrite or choose another --output"
-        ) from error
-    return Plan(settings, {ShardKey(*group, len(refs)): tuple(refs) for group, refs in groups.items()})
 
 
 def describe_change(old: Plan, new: Plan) -> str | None:
@@ -156,13 +91,35 @@ def describe_change(old: Plan, new: Plan) -> str | None:
     for name in sorted({*old.settings, *new.settings}):
         before, now = (plan.settings.get(name, "the default") for plan in (old, new))
         if before != now:
-            return f"{name} was {before}, now it is {now}"
-    old_uris, new_uris = (
-        {(ref.set_name, ref.uri) for refs in plan.shards.values() for ref in refs} for plan in (old, new)
-    )
-    if old_uris != new_uris:
-        changed = min(old_uris ^ new_uris)[1]
-        return f"{len(new_uris - old_uris)} images are new and {len(old_uris - new_uris)} are gone, {changed} for one"
+            return f"the settings changed: {name} was {before}, now it is {now}"
+    added, gone, example = _count_differences(_images(old), _images(new))
+    if example:
+        return f"the images changed: {added} new, {gone} gone, {example} for one"
     if list(old.shards) != list(new.shards):
         return f"the images were cut into {len(old.shards)} shards, now it would be {len(new.shards)}"
     return None
+
+
+def _images(plan: Plan) -> Iterator[tuple[str, bytes, str]]:
+    return ((ref.set_name, ref.key, ref.uri) for refs in plan.shards.values() for ref in refs)
+
+
+def _count_differences(
+    old: Iterator[tuple[str, bytes, str]], new: Iterator[tuple[str, bytes, str]]
+) -> tuple[int, int, str]:
+    """Compare two ascending lists: what is in the second alone, in the first alone, and an example."""
+    added = gone = 0
+    example = ""
+    before, now = next(old, None), next(new, None)
+    while before or now:
+        if before == now:
+            before, now = next(old, None), next(new, None)
+            continue
+        if before is None or (now is not None and now < before):
+            assert now is not None
+            added, example = added + 1, example or now[2]
+            now = next(new, None)
+        else:
+            gone, example = gone + 1, example or before[2]
+            before = next(old, None)
+    return added, gone, example

@@ -22,6 +22,7 @@ class ShardStats:
     ids: tuple[str, ...]  # img_ids of the records, in file order
     image_sha256: Mapping[str, str]  # img_id -> hex digest of the encoded image, where one was read, of failures too
     failures: tuple[Failure, ...]  # the planned images without a record, in LMDB key order
+    reused: int  # records that an earlier run computed
     num_bytes: int
     sha256: str  # hex digest of the shard
     crc32c: str  # of the shard, base64 as object stores show it

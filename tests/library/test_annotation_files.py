@@ -26,7 +26,7 @@ IMAGES = [
 
 
 def encoded(test1k_ids: frozenset[int] | None) -> dict[str, bytes]:
-    return {name: b"".join(lines) for name, lines in encode_annotation_files(IMAGES, test1k_ids).items()}
+    return {name: b"".join(lines) for name, lines in encode_annotation_files(IMAGES, test1k_ids)}
 
 
 def test_images_keep_the_order_of_the_dataset_with_train_before_restval() -> None:

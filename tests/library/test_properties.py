@@ -14,17 +14,11 @@ from hypothesis.extra.numpy import arrays
 from region_features.formats import safetensors, tfrecord, tsv, volta, volta_arrays
 from region_features.formats.boxes import parse_boxes
 from region_features.formats.example import decode_example, encode_example
-from region_features.formats.karpathy import parse_dataset
-from region_features.records.plan import (
-    IMAGES_PER_SHARD,
-    ImageRef,
-    Plan,
-    assign_shards,
-    decode_plan,
-    encode_plan,
-    parse_shard_name,
-)
+from region_features.planning.cut import IMAGES_PER_SHARD
+from region_features.records.plan import ImageRef, Plan, parse_shard_name
 from region_features.records.region_record import RegionRecord
+from tests.samples.captions import parse_dataset
+from tests.samples.plans import assign_shards, decode_plan, encode_plan
 from tests.samples.records import assert_same, make_example, make_record
 
 # Characters that a file's name may hold, of every plane; a slash ends a name.

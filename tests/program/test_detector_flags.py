@@ -38,7 +38,7 @@ def test_given_boxes_are_shuffled_with_the_ids_and_stay_out_of_the_graph(tmp_pat
         for transform in graph.components.transforms.values()
         if transform.spec.urn == common_urns.primitives.GROUP_BY_KEY.urn
     }
-    assert "JoinAnnotations" in shuffles and not shuffles & {"LoadImages", "DetectRegions", "WriteShards"}
+    assert "ReadShardInputs" in shuffles and not shuffles & {"LoadImages", "DetectRegions", "WriteShards"}
     assert b"1.2345" not in graph.SerializeToString()
 
 

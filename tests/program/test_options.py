@@ -105,7 +105,8 @@ def test_no_flag_of_ours_is_also_beams() -> None:
     parser = Parser(add_help=False, conflict_handler="resolve")
     add_beam_flags(parser)
     assert len(parser.flags) > 100
-    assert not set(FLAGS) & set(parser.flags)
+    # Beam's own --dry_run serves the tests of its runners alone.
+    assert set(FLAGS) & set(parser.flags) == {"--dry_run"}
 
 
 def test_the_page_of_flags_is_what_the_flags_say() -> None:

@@ -15,9 +15,10 @@ import pytest
 from google.api_core.exceptions import NotFound, PreconditionFailed
 
 from beam_pipeline import output_lock
+from beam_pipeline.commit import delete_temporaries
 from beam_pipeline.output_lock import LOCK, Lease, lock_output
 from beam_pipeline.pipeline import main
-from beam_pipeline.preflight import Job, delete_temporaries
+from beam_pipeline.preflight import Job
 from beam_pipeline.usage import UsageError
 from tests.conftest import ROOT, TINY_WEIGHTS, write_photo
 from tests.samples.fakes import FakeHandler, fake_prepare

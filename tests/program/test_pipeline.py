@@ -74,7 +74,7 @@ def test_a_corpus_becomes_shards_lmdbs_captions_and_a_manifest(
 
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["status"] == "done"
-    assert manifest["counts"] == {"in": 15, "written": 15, "failed": 0}
+    assert manifest["counts"] == {"in": 15, "written": 15, "failed": 0, "computed": 15, "reused": 0}
     assert manifest["captions"]["captions_without_images"]["img_ids"] == ["COCO_val2014_000000000777"]
     assert manifest["captions"]["images_without_captions"]["count"] == 4
     assert (out / "failures.jsonl").read_text() == ""
@@ -93,7 +93,7 @@ def test_rerun_changes_nothing_and_other_settings_are_refused(
     assert "min_boxes was 36, now it is 10" in capsys.readouterr().err
     write_photo(corpus / "images" / "val2014" / "COCO_val2014_000000000200.jpg", 200)
     assert run("--corpus", corpus, "--output", out) == 2
-    assert "1 images are new and 0 are gone" in capsys.readouterr().err
+    assert "the images changed: 1 new, 0 gone" in capsys.readouterr().err
     assert tree_bytes(out) == before
     assert run("--corpus", corpus, "--output", out, "--overwrite") == 0
     assert len(read_lmdb(out / VOLTA / "trainval_feat.lmdb")) == 13

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
+from region_features.planning.cut import IMAGES_PER_SHARD, kept_cut
 from region_features.records.coco import lmdb_name
 from region_features.records.plan import (
-    IMAGES_PER_SHARD,
     ImageRef,
     Plan,
     ShardKey,
-    assign_shards,
-    decode_plan,
     describe_change,
-    encode_plan,
-    find_key_clashes,
     input_digest,
     parse_shard_name,
 )
+from tests.samples.plans import assign_shards, catalog_of, decode_plan, encode_plan
 
 
 def ref(img_id: str, set_name: str = "photos", size: int = 10) -> ImageRef:
@@ -58,6 +56,27 @@ def test_every_image_lies_in_one_shard_and_shards_are_of_one_size(total: int, nu
 def test_default_shard_holds_at_most_256_images() -> None:
     assert [len(part) for part in assign_shards(refs(257), None).values()] == [128, 129]
     assert len(assign_shards(refs(256), None)) == 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "sizes"),
+    [
+        (range(10, 20), [5, 5]),  # as it was
+        ([1, *range(10, 20), 21, 22], [6, 7]),  # the ends grow
+        (range(15, 20), [5]),  # the first is gone
+        (range(10, 14), [4]),
+        ([], []),
+        (range(15, 15 + 512), [512]),  # within twice the usual size
+        (range(15, 15 + 513), [171, 171, 171]),
+    ],
+)
+def test_new_images_go_to_the_shards_in_whose_ranges_they_lie(keys: Sequence[int], sizes: list[int]) -> None:
+    assert kept_cut([b"%06d" % key for key in keys], [b"000010", b"000015"], [5, 5]) == sizes
+
+
+def test_a_shard_of_many_images_is_cut_anew_when_it_is_twice_as_large() -> None:
+    assert kept_cut([b"%06d" % key for key in range(2000)], [b"000000"], [1000]) == [2000]
+    assert kept_cut([b"%06d" % key for key in range(2001)], [b"000000"], [1000]) == [667, 667, 667]
 
 
 def test_shards_do_not_depend_on_the_order_of_the_input() -> None:
@@ -126,23 +145,27 @@ def test_train_and_val_images_share_one_lmdb_and_other_sets_have_their_own(set_n
     ],
 )
 def test_images_with_one_key_in_one_lmdb_clash(first: ImageRef, second: ImageRef, key: str) -> None:
-    assert find_key_clashes([ref("other"), first, ref("more"), second]) == [(key, first.uri, second.uri)]
+    assert catalog_of([ref("other"), first, ref("more"), second]).find_clash() == (
+        key.encode(),
+        *sorted([first.uri, second.uri]),
+        1,
+    )
 
 
 def test_equal_keys_of_different_lmdbs_do_not_clash() -> None:
     images = [ref("a_7"), ref("b_7", "train2014"), ref("c_7", "test2015"), ref("d_7", "other"), ref("7a"), ref("٧")]
-    assert find_key_clashes(images) == []
+    assert catalog_of(images).find_clash() is None
 
 
-def test_every_clash_is_listed() -> None:
-    clashes = find_key_clashes([ref("a_1"), ref("b_1"), ref("c_1"), ref("a_2"), ref("b_2")])
-    assert [key for key, _, _ in clashes] == ["1", "1", "2"]
+def test_every_clash_is_counted() -> None:
+    clash = catalog_of([ref("a_1"), ref("b_1"), ref("c_1"), ref("a_2"), ref("b_2")]).find_clash()
+    assert clash == (b"1", "photos/a_1.jpg", "photos/c_1.jpg", 3)
 
 
 @pytest.mark.parametrize("img_id", ["keys", "", "x" * 512])
 def test_an_image_that_cannot_have_a_key_is_named(img_id: str) -> None:
     with pytest.raises(ValueError, match=r"photos/.*\.jpg: "):
-        find_key_clashes([ref("fine"), ref(img_id)])
+        catalog_of([ref("fine"), ref(img_id)])
 
 
 HOSTILE = ["50%", "a b", "käse", "line\u2028break", 'quo"te', "back\\slash", "[1]*?", "new\nline", "emoji😀", "tab\t"]
@@ -207,9 +230,9 @@ def test_a_run_with_the_same_plan_may_resume() -> None:
     [
         (plan_of(refs(3), min_boxes=10), plan_of(refs(3)), "min_boxes was 10, now it is 36"),
         (plan_of(refs(3)), plan_of(refs(3), extra="x"), "extra was the default, now it is x"),
-        (plan_of(refs(3)), plan_of(refs(4)), "1 images are new and 0 are gone, photos/COCO_photos_000000000003.jpg"),
-        (plan_of(refs(4)), plan_of(refs(3)), "0 images are new and 1 are gone"),
-        (plan_of(refs(3, "a")), plan_of(refs(3, "b")), "3 images are new and 3 are gone"),
+        (plan_of(refs(3)), plan_of(refs(4)), "1 new, 0 gone, photos/COCO_photos_000000000003.jpg"),
+        (plan_of(refs(4)), plan_of(refs(3)), "0 new, 1 gone"),
+        (plan_of(refs(3, "a")), plan_of(refs(3, "b")), "3 new, 3 gone"),
         (plan_of(refs(4), 2), plan_of(refs(4), 3), "cut into 2 shards, now it would be 3"),
     ],
 )

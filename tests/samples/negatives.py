@@ -46,7 +46,7 @@ def write_captions(path: Path, numbers: list[int]) -> str:
 def write_whole_shard(path: Path, records: list[RegionRecord]) -> str:
     write_shard(path, records)
     ids = tuple(record.img_id for record in records)
-    stats = ShardStats(path.name, {}, "", ids, {}, (), path.stat().st_size, "", "")
+    stats = ShardStats(path.name, {}, "", ids, {}, (), 0, path.stat().st_size, "", "")
     Path(f"{path}{STATS_SUFFIX}").write_bytes(stats.to_json())
     return str(path)
 

@@ -33,7 +33,7 @@ def butd_job(folder: Path, boxes_of: dict[str, int], set_name: str = "train2014"
     """Records with these numbers of boxes, and the stats that tell how many there are."""
     folder.mkdir(exist_ok=True)
     shard = write_shard(folder / "shard", [make_record(img_id, boxes=boxes) for img_id, boxes in boxes_of.items()])
-    stats = ShardStats("shard", {}, "", tuple(boxes_of), {}, (), os.path.getsize(shard), "", "")
+    stats = ShardStats("shard", {}, "", tuple(boxes_of), {}, (), 0, os.path.getsize(shard), "", "")
     Path(shard + STATS_SUFFIX).write_bytes(stats.to_json())
     return export_job(ButdVqaExport(), folder / "out", {set_name: (shard,)})
 

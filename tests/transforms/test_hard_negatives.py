@@ -34,7 +34,7 @@ def test_both_files_hold_scikit_learns_neighbours_in_caption_order(tmp_path: Pat
     sizes = {name: os.path.getsize(os.path.join(job.output, name)) for name in FILES[:2]}
     trained = sum(1 for number in range(300) if number in ids)
     assert job.captions
-    captioned = len(train_images(read_captions(job.captions)))
+    captioned = len(train_images((image.img_id, image) for image in read_captions(job.captions)))
     assert result == {
         "negatives_pool": 100,
         "images": trained,
@@ -169,7 +169,7 @@ def test_images_without_boxes_are_zeros(tmp_path: Path) -> None:
     full = [record_of(number) for number in (3, 4)]
     job = job_of(tmp_path, [bare[:1], full, bare[1:]], [4, 3, 2, 1])
     assert job.captions
-    images = train_images(read_captions(job.captions))
+    images = train_images((image.img_id, image) for image in read_captions(job.captions))
     means = hard_negatives.read_mean_features(open_sources(job), images, ignore)
     np.testing.assert_array_equal(means.features, [*means_of([4, 3]), *np.zeros((2, 24), np.float32)])
     assert build(job)["images"] == 4

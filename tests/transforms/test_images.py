@@ -19,12 +19,11 @@ from PIL import Image
 from region_features.records.failure import ImageFailure
 from region_features.records.given_boxes import GivenBoxes, no_boxes
 from region_features.records.item import CaptionedImage, ImageItem
-from region_features.records.plan import ImageRef, Plan, ShardKey, assign_shards, encode_plan
+from region_features.records.plan import ImageRef, ShardKey
 from region_features.records.prepared_image import PreparedImage
 from tests.conftest import write_photo
 from tests.samples.fakes import fake_prepare
-from transforms import files
-from transforms.images import LoadImages, load_item, read_image, read_plan
+from transforms.images import LoadImages, load_item, read_image
 
 LIMIT = 10**6
 
@@ -236,16 +235,3 @@ def test_batches_survive_a_runner_that_does_not_fuse(tmp_path: Path) -> None:
             shards | LoadImages(str(tmp_path), fake_prepare, LIMIT, lambda: 2) | beam.Reshuffle() | beam.Map(summary)
         )
         assert_that(batches, equal_to([[("0", "30"), ("1", "30")], [("2", "30")]]))
-
-
-def test_the_plan_is_read_for_the_shards_to_do(tmp_path: Path) -> None:
-    refs = [captioned(str(number)).ref for number in range(5)]
-    shards = assign_shards(refs, 2)
-    path = str(tmp_path / "plan.jsonl")
-    files.publish_bytes(path, [encode_plan(Plan({}, shards))])
-    first, second = shards
-    assert list(read_plan(path, frozenset([second.filename]))) == [
-        (ref.img_id, (second, ref)) for ref in shards[second]
-    ]
-    assert len(list(read_plan(path, frozenset([first.filename, second.filename])))) == 5
-    assert list(read_plan(path, frozenset())) == []

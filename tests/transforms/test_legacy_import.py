@@ -18,7 +18,7 @@ from region_features.lmdb_store.reader import LmdbReader
 from region_features.lmdb_store.value_codecs import VALUE_CODECS
 from region_features.records.failure import ImageFailure
 from region_features.records.item import CaptionedImage
-from region_features.records.plan import assign_shards
+from tests.samples.plans import assign_shards
 from tests.samples.records import assert_same, make_record
 from transforms.legacy_import import list_lmdb_records, list_tsv_rows, read_imported_record, read_imported_shard
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from region_features.records.plan import ImageRef, find_key_clashes
-from transforms.listing import corpus_folders, list_images
+from region_features.records.plan import ImageRef
+from tests.samples.listing import listed
+from tests.samples.plans import catalog_of
+from transforms.listing import corpus_folders
 
 NAMES = [
     "a b.jpg",
@@ -41,13 +43,13 @@ def touch(*names: str | Path, size: int = 3) -> None:
 
 
 def uris(*sources: str) -> list[str]:
-    return [ref.uri for ref in list_images(sources).refs]
+    return [ref.uri for ref in listed(sources).refs]
 
 
 def test_a_folders_images_are_sorted_and_its_other_files_noted(here: Path) -> None:
     touch("photos/b.jpg", "photos/a.JPG", "photos/c.jpeg", "photos/d.PnG", "photos/notes.doc", "photos/.hidden.jpg")
     touch("photos/deeper/e.jpg", "photos/f.webp", "photos/g.TIFF", "photos/noext")
-    listing = list_images(["photos"])
+    listing = listed(["photos"])
     names = ["a.JPG", "b.jpg", "c.jpeg", "d.PnG", "f.webp", "g.TIFF"]
     assert [ref.uri for ref in listing.refs] == [f"photos/{name}" for name in names]
     assert listing.refs[0] == replace(listing.refs[0], set_name="photos", img_id="a", uri="photos/a.JPG", size=3)
@@ -57,7 +59,7 @@ def test_a_folders_images_are_sorted_and_its_other_files_noted(here: Path) -> No
 @pytest.mark.parametrize("source", ["photos", "photos/", "./photos", "{here}/photos", "../here/photos"])
 def test_the_set_is_the_folders_name_in_every_spelling(here: Path, source: str) -> None:
     touch("photos/a.jpg")
-    (ref,) = list_images([source.format(here=here)]).refs
+    (ref,) = listed([source.format(here=here)]).refs
     assert (ref.set_name, ref.img_id, ref.size) == ("photos", "a", 3)
     assert os.path.samefile(ref.uri, "photos/a.jpg")
 
@@ -65,7 +67,7 @@ def test_the_set_is_the_folders_name_in_every_spelling(here: Path, source: str) 
 def test_the_working_directory_is_a_set(here: Path) -> None:
     touch("a.jpg", "b.jpg")
     for sources in (["."], ["a.jpg", "b.jpg"], ["*.jpg"]):
-        assert [(ref.set_name, ref.img_id) for ref in list_images(sources).refs] == [("here", "a"), ("here", "b")]
+        assert [(ref.set_name, ref.img_id) for ref in listed(sources).refs] == [("here", "a"), ("here", "b")]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,14 +76,14 @@ def test_file_names_that_look_like_patterns_are_taken_literally(here: Path, name
     assert uris(f"photos/{name}") == [f"photos/{name}"]
     assert f"photos/{name}" in uris("photos")
     Path("list.txt").write_text(f"photos/{name}\n")
-    (ref,) = list_images(["list.txt"]).refs
+    (ref,) = listed(["list.txt"]).refs
     assert (ref.uri, ref.img_id, ref.size) == (f"photos/{name}", name.removesuffix(".jpg"), 3)
 
 
 @pytest.mark.parametrize("folder", ["[a]", "p*", "a b", "käse", "100%"])
 def test_folders_that_look_like_patterns_are_taken_literally(here: Path, folder: str) -> None:
     touch(f"{folder}/x.jpg", "a/stranger.jpg", "pq/stranger.jpg")
-    assert [(ref.set_name, ref.uri) for ref in list_images([folder]).refs] == [(folder, f"{folder}/x.jpg")]
+    assert [(ref.set_name, ref.uri) for ref in listed([folder]).refs] == [(folder, f"{folder}/x.jpg")]
     assert uris(f"{folder}/x.jpg") == [f"{folder}/x.jpg"]
 
 
@@ -95,7 +97,7 @@ def test_patterns_are_expanded_in_order_across_folders(here: Path) -> None:
 def test_a_list_file_may_have_a_byte_order_mark_and_blank_lines(here: Path) -> None:
     touch("photos/a.jpg", "photos/b c.jpg", size=7)
     Path("list.TXT").write_bytes("\ufeffphotos/a.jpg\r\n\r\n   \r\n  photos/b c.jpg  \r\nphotos/gone.jpg".encode())
-    assert [(ref.uri, ref.size) for ref in list_images(["list.TXT"]).refs] == [
+    assert [(ref.uri, ref.size) for ref in listed(["list.TXT"]).refs] == [
         ("photos/a.jpg", 7),
         ("photos/b c.jpg", 7),
         ("photos/gone.jpg", -1),
@@ -111,21 +113,21 @@ def test_a_list_file_has_no_comments(here: Path) -> None:
 def test_an_image_in_a_list_file_needs_no_extension(here: Path) -> None:
     touch("photos/000123", "photos/v1.2")
     Path("list.txt").write_text("photos/000123\nphotos/v1.2\nphotos/.jpg\n")
-    assert [ref.img_id for ref in list_images(["list.txt"]).refs] == ["000123", "v1", ".jpg"]
+    assert [ref.img_id for ref in listed(["list.txt"]).refs] == ["000123", "v1", ".jpg"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\r\n  \n", b"\xef\xbb\xbf"])
 def test_an_empty_list_file_is_an_error(here: Path, content: bytes) -> None:
     Path("list.txt").write_bytes(content)
     with pytest.raises(ValueError, match=r"list\.txt: expected images, found none"):
-        list_images(["list.txt"])
+        listed(["list.txt"])
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\xff\xfe", "photos/é.jpg\n".encode("latin-1"), b"\xff\xfea\0"])
 def test_a_list_file_that_is_not_utf8_is_an_error(here: Path, content: bytes) -> None:
     Path("list.txt").write_bytes(content)
     with pytest.raises(ValueError, match=r"--images list\.txt: expected a UTF-8 text file of URIs, got: "):
-        list_images(["list.txt"])
+        listed(["list.txt"])
 
 
 def test_a_list_file_that_cannot_be_read_is_an_error(here: Path) -> None:
@@ -133,12 +135,12 @@ def test_a_list_file_that_cannot_be_read_is_an_error(here: Path) -> None:
     Path("folder.txt").mkdir()
     for source, words in (("gone.txt", "No such file"), ("fifo.txt", "special file"), ("folder.txt", "a directory")):
         with pytest.raises(ValueError, match=f"--images {source}: expected a UTF-8 text file.*{words}"):
-            list_images([source])
+            listed([source])
 
 
 def test_a_line_with_a_nul_byte_is_a_missing_image(here: Path) -> None:
     Path("list.txt").write_bytes(b"photos/a\0b.jpg\n")
-    assert [ref.size for ref in list_images(["list.txt"]).refs] == [-1]
+    assert [ref.size for ref in listed(["list.txt"]).refs] == [-1]
 
 
 @pytest.mark.parametrize("source", ["*.jpg", "photos/*.gif", "empty", "[", "photos/[!a]*"])
@@ -146,17 +148,17 @@ def test_a_source_without_images_is_an_error(here: Path, source: str) -> None:
     touch("photos/a.jpg")
     Path("empty").mkdir()
     with pytest.raises(ValueError, match=r"expected images, found none; check the path or the pattern"):
-        list_images(["photos", source])
+        listed(["photos", source])
 
 
 def test_a_missing_image_is_listed(here: Path) -> None:
-    assert list_images(["photos/gone.jpg"]).refs == (ImageRef("photos", "gone", "photos/gone.jpg", -1),)
+    assert listed(["photos/gone.jpg"]).refs == (ImageRef("photos", "gone", "photos/gone.jpg", -1),)
 
 
 def test_a_repeated_uri_is_listed_once_with_a_note(here: Path) -> None:
     touch("photos/a.jpg", "photos/b.jpg")
     Path("list.txt").write_text("photos/a.jpg\nphotos/b.jpg\nphotos/a.jpg\nphotos/a.jpg\n")
-    listing = list_images(["list.txt", "photos"])
+    listing = listed(["list.txt", "photos"])
     assert [ref.uri for ref in listing.refs] == ["photos/a.jpg", "photos/b.jpg"]
     assert listing.notes == ("4 URIs are listed more than once and read once, photos/a.jpg for one",)
 
@@ -164,7 +166,7 @@ def test_a_repeated_uri_is_listed_once_with_a_note(here: Path) -> None:
 @pytest.mark.parametrize("second", ["./photos/a.jpg", "photos//a.jpg", "photos/./a.jpg", "{here}/photos/a.jpg"])
 def test_two_spellings_of_one_path_are_one_image(here: Path, second: str) -> None:
     touch("photos/a.jpg")
-    listing = list_images(["photos/a.jpg", second.format(here=here)])
+    listing = listed(["photos/a.jpg", second.format(here=here)])
     assert [ref.uri for ref in listing.refs] == ["photos/a.jpg"]
     assert len(listing.notes) == 1
 
@@ -173,7 +175,7 @@ def test_a_path_through_a_link_keeps_its_own_identity(here: Path) -> None:
     touch("real/deep/x.jpg", "real/a.jpg", "a.jpg", size=5)
     touch("a.jpg", size=9)
     os.symlink("real/deep", "link")
-    assert [ref.size for ref in list_images(["link/../a.jpg", "a.jpg"]).refs] == [5, 9]
+    assert [ref.size for ref in listed(["link/../a.jpg", "a.jpg"]).refs] == [5, 9]
 
 
 def test_links_are_listed_beside_their_targets(here: Path) -> None:
@@ -181,41 +183,35 @@ def test_links_are_listed_beside_their_targets(here: Path) -> None:
     os.symlink("a.jpg", "photos/link.jpg")
     os.symlink("nowhere", "photos/dangling.jpg")
     os.symlink("../elsewhere", "photos/folder")
-    assert [(ref.img_id, ref.size) for ref in list_images(["photos"]).refs] == [("a", 5), ("dangling", -1), ("link", 5)]
+    assert [(ref.img_id, ref.size) for ref in listed(["photos"]).refs] == [("a", 5), ("dangling", -1), ("link", 5)]
     os.symlink("photos", "set_of_links")
-    assert {ref.set_name for ref in list_images(["set_of_links"]).refs} == {"set_of_links"}
+    assert {ref.set_name for ref in listed(["set_of_links"]).refs} == {"set_of_links"}
 
 
 def test_folders_and_special_files_named_like_images_are_listed(here: Path) -> None:
     touch("photos/a.jpg")
     Path("photos/folder.jpg").mkdir()
     os.mkfifo("photos/fifo.png")
-    assert [(ref.img_id, ref.size) for ref in list_images(["photos"]).refs] == [("a", 3), ("fifo", -1), ("folder", -1)]
+    assert [(ref.img_id, ref.size) for ref in listed(["photos"]).refs] == [("a", 3), ("fifo", -1), ("folder", -1)]
 
 
 def test_folders_of_one_name_are_one_set_whose_key_clashes_are_found(here: Path) -> None:
     touch("one/photos/a.jpg", "two/photos/b.jpg", "two/photos/a.png")
-    refs = list_images(["one/photos", "two/photos"]).refs
+    refs = listed(["one/photos", "two/photos"]).refs
     assert {ref.set_name for ref in refs} == {"photos"}
-    assert find_key_clashes(refs) == [("a", "one/photos/a.jpg", "two/photos/a.png")]
+    assert catalog_of(refs).find_clash() == (b"a", "one/photos/a.jpg", "two/photos/a.png", 1)
 
 
 def test_ids_that_differ_by_leading_zeros_clash(here: Path) -> None:
     touch("photos/7.jpg", "photos/007.jpg", "photos/a_08.jpg", "photos/b_8.JPG", "photos/70.jpg")
-    clashes = {
-        (key, frozenset((first, second))) for key, first, second in find_key_clashes(list_images(["photos"]).refs)
-    }
-    assert clashes == {
-        ("7", frozenset(("photos/7.jpg", "photos/007.jpg"))),
-        ("8", frozenset(("photos/a_08.jpg", "photos/b_8.JPG"))),
-    }
+    assert catalog_of(listed(["photos"]).refs).find_clash() == (b"7", "photos/007.jpg", "photos/7.jpg", 2)
 
 
 def test_an_image_whose_name_no_record_can_have_is_a_failure(here: Path) -> None:
     touch("photos/a.jpg", "photos/keys.jpg")
     Path(os.fsdecode(b"photos/caf\xe9_12.jpg")).write_bytes(b"x")
     for source in ("photos", "photos/*.jpg"):
-        listing = list_images([source])
+        listing = listed([source])
         assert [ref.img_id for ref in listing.refs] == ["a"]
         assert sorted((failure.uri, failure.stage) for failure in listing.failures) == [
             ("photos/caf\\udce9_12.jpg", "name"),
@@ -225,39 +221,39 @@ def test_an_image_whose_name_no_record_can_have_is_a_failure(here: Path) -> None
         assert "expected a path that is valid Unicode" in reasons and "which names the key list" in reasons
         assert any("2 images have names that cannot be used" in note for note in listing.notes)
     with pytest.raises(ValueError, match=r"none has a usable name.*which names the key list"):
-        list_images(["photos/keys.jpg"])
+        listed(["photos/keys.jpg"])
 
 
 def test_a_loop_of_links_is_an_image_that_cannot_be_read(here: Path) -> None:
     touch("photos/a.jpg")
     Path("photos/b.jpg").symlink_to("b.jpg")
-    assert [(ref.img_id, ref.size) for ref in list_images(["photos"]).refs] == [("a", 3), ("b", -1)]
+    assert [(ref.img_id, ref.size) for ref in listed(["photos"]).refs] == [("a", 3), ("b", -1)]
 
 
 def test_a_folder_name_too_long_for_its_shards_names_is_an_error(here: Path) -> None:
     touch("p" * 160 + "/a.jpg", "p" * 161 + "/a.jpg")
-    assert len(list_images(["p" * 160]).refs) == 1
+    assert len(listed(["p" * 160]).refs) == 1
     with pytest.raises(ValueError, match="expected a folder name of at most 160 bytes"):
-        list_images(["p" * 161])
+        listed(["p" * 161])
 
 
 def test_an_ignored_name_that_is_not_unicode_is_escaped_in_the_note(here: Path) -> None:
     touch("photos/a.jpg")
     Path(os.fsdecode(b"photos/caf\xe9.doc")).write_bytes(b"x")
-    (note,) = list_images(["photos"]).notes
+    (note,) = listed(["photos"]).notes
     assert note.encode().endswith(b"caf\\udce9.doc for one")
 
 
 def test_a_folder_with_the_temporary_prefix_is_an_error(here: Path) -> None:
     touch(".tmp-photos/a.jpg")
     with pytest.raises(ValueError, match=r"\.tmp-photos/a\.jpg: expected another folder name"):
-        list_images([".tmp-photos"])
+        listed([".tmp-photos"])
 
 
 def test_an_unknown_file_system_is_an_error(here: Path) -> None:
     for source in ("http://example.org/a.jpg", "nosuch://bucket/folder"):
         with pytest.raises(ValueError, match="Unable to get filesystem"):
-            list_images([source])
+            listed([source])
 
 
 def test_a_corpus_may_lack_some_of_its_folders(here: Path) -> None:
@@ -267,7 +263,7 @@ def test_a_corpus_may_lack_some_of_its_folders(here: Path) -> None:
     assert corpus_folders("coco") == ["coco/images/val2014"]
     touch("coco/images/train2014/COCO_train2014_000000000009.jpg")
     assert corpus_folders("coco/") == ["coco/images/train2014", "coco/images/val2014"]
-    refs = list_images(corpus_folders("coco")).refs
+    refs = listed(corpus_folders("coco")).refs
     assert [(ref.set_name, ref.img_id) for ref in refs] == [
         ("train2014", "COCO_train2014_000000000009"),
         ("val2014", "COCO_val2014_000000000042"),
@@ -284,5 +280,5 @@ def test_a_corpus_may_lack_some_of_its_folders(here: Path) -> None:
 def test_a_list_file_that_is_no_list_is_refused_in_one_short_line(here: Path, content: bytes, words: str) -> None:
     Path("list.txt").write_bytes(content)
     with pytest.raises(ValueError, match=r"--images list\.txt: expected a UTF-8 text file of URIs") as raised:
-        list_images(["list.txt"])
+        listed(["list.txt"])
     assert words in str(raised.value) and len(str(raised.value)) < 300

@@ -16,8 +16,9 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from region_features.records.audit import Audit, audit_shards, excess_failures
 from region_features.records.failure import Failure
-from region_features.records.plan import ImageRef, Plan, ShardKey, assign_shards, encode_plan, input_digest
+from region_features.records.plan import ImageRef, Plan, ShardKey, input_digest
 from region_features.records.stats import STATS_SUFFIX, ShardStats
+from tests.samples.plans import assign_shards, encode_plan
 from transforms import files
 from transforms.manifest import (
     AuditShards,
@@ -56,6 +57,7 @@ def stats_of(plan: Plan, failing: dict[str, str] | None = None) -> dict[ShardKey
             ids=tuple(ref.img_id for ref in refs if ref.img_id not in failing),
             image_sha256={ref.img_id: "ab" for ref in refs},
             failures=tuple(failure_of(ref, failing[ref.img_id]) for ref in refs if ref.img_id in failing),
+            reused=0,
             num_bytes=100 + key.number,
             sha256=f"sha of {key.filename}",
             crc32c="",

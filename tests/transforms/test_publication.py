@@ -22,7 +22,7 @@ from transforms.shards import _WriteShard
 
 NAME = "photos-00000-of-00001.tfrecord"
 STEPS = ("delete", "rename", "stats", "compare")
-STATS = ShardStats(NAME, {}, "", (), {}, (), 9, "", "")
+STATS = ShardStats(NAME, {}, "", (), {}, (), 0, 9, "", "")
 
 
 class Crashed(BaseException):

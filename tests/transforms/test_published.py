@@ -68,6 +68,7 @@ def test_stats_come_back_as_they_were() -> None:
         ("a", "ä"),
         {"a": "sha a", 'quo"te': "sha of it"},
         (failure,),
+        1,
         12,
         "sha",
         "crc",
@@ -76,7 +77,7 @@ def test_stats_come_back_as_they_were() -> None:
     assert ShardStats.from_json(data, "stats") == stats
     assert ShardStats.from_json(data, "stats").to_json() == data
     assert b'"counts": {\n  "written": 2,\n  "failed": 1\n }' in data
-    empty = ShardStats("x.tfrecord", {}, "", (), {}, (), 0, "", "")
+    empty = ShardStats("x.tfrecord", {}, "", (), {}, (), 0, 0, "", "")
     assert ShardStats.from_json(empty.to_json(), "stats") == empty
 
 
@@ -102,9 +103,9 @@ WRONG_TYPES = (
         b'{"counts": {}, "ids": [], "failures": []}',
         b'{"counts": {}, "ids": [], "failures": [{"uri": "a"}]}',
         b'{"counts": {}, "ids": null, "failures": []}',
-        ShardStats("x", {}, "", (), {}, (), 0, "", "").to_json()[:-10],
-        ShardStats("x", {}, "", (), {}, (), 0, "", "").to_json().replace(b'"shard"', b'"shart"'),
-        *(ShardStats("x", {}, "", (), {}, (), 0, "", "").to_json().replace(*change) for change in WRONG_TYPES),
+        ShardStats("x", {}, "", (), {}, (), 0, 0, "", "").to_json()[:-10],
+        ShardStats("x", {}, "", (), {}, (), 0, 0, "", "").to_json().replace(b'"shard"', b'"shart"'),
+        *(ShardStats("x", {}, "", (), {}, (), 0, 0, "", "").to_json().replace(*change) for change in WRONG_TYPES),
         b"\xff",
     ],
 )

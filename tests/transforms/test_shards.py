@@ -120,6 +120,7 @@ def test_a_shard_holds_what_went_in(tmp_path: Path) -> None:
         ids=("photos_00", "photos_02", "photos_03"),
         image_sha256={f"photos_0{index}": f"{index:064x}" for index in range(4)},
         failures=(Failure("in put/photos_01.jpg", "photos_01", "decode", "the file is empty"),),
+        reused=0,
         num_bytes=path.stat().st_size,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         crc32c=encode_crc32c(google_crc32c.value(path.read_bytes())),

@@ -20,11 +20,11 @@ from region_features.images.zip_archive import split_zip_uri
 from region_features.records.failure import ImageFailure
 from region_features.records.plan import ImageRef
 from tests.conftest import write_photo
+from tests.samples.listing import listed
 from tests.samples.program import run
 from tests.samples.zips import patched, with_directory_field, zip_bytes, zip_folder
 from transforms import files
 from transforms.images import read_image
-from transforms.listing import list_images
 
 LIMIT = 10**6
 
@@ -92,7 +92,7 @@ def test_an_archives_images_are_sorted_and_its_other_files_noted(here: Path) -> 
         (name, b"" if name.endswith("/") else name.encode()) for name in [*names, "__MACOSX/b/._1.jpg", "ä😀.jpg"]
     ]
     Path("photos.zip").write_bytes(zip_bytes(entries))
-    listing = list_images(["photos.zip"])
+    listing = listed(["photos.zip"])
     assert listing.refs == (
         entry("b", "1", "b/1.PNG"),
         entry("b", "2", "b/2.jpg"),
@@ -116,16 +116,16 @@ def test_archives_are_found_by_name_pattern_and_list(here: Path) -> None:
         (["part2.zip!/set/2.jpg"], both[1:]),
         (["list.txt"], [both[1], "photos/9.jpg", both[0], "part1.zip!/set/gone[1].jpg"]),
     ):
-        assert [ref.uri for ref in list_images(sources).refs] == expected
-    assert [ref.size for ref in list_images(["list.txt"]).refs][2:] == [2, -1]
-    assert list_images(["part1.zip!/set/[1].jpg"]).refs[0].size == -1
-    assert list_images(["part1.zip", "./part1.zip"]).notes[0].startswith("1 URIs are listed more than once")
+        assert [ref.uri for ref in listed(sources).refs] == expected
+    assert [ref.size for ref in listed(["list.txt"]).refs][2:] == [2, -1]
+    assert listed(["part1.zip!/set/[1].jpg"]).refs[0].size == -1
+    assert listed(["part1.zip", "./part1.zip"]).notes[0].startswith("1 URIs are listed more than once")
 
 
 def test_existing_paths_that_look_like_entries_are_taken_literally(here: Path) -> None:
     write_photo(here / "a.zip!" / "1.png", 1)
     write_photo(here / "b.zip" / "2.png", 2)
-    refs = list_images(["a.zip!", "b.zip", "a.zip!/1.png"]).refs
+    refs = listed(["a.zip!", "b.zip", "a.zip!/1.png"]).refs
     assert [(ref.set_name, ref.uri) for ref in refs] == [("a.zip!", "a.zip!/1.png"), ("b.zip", "b.zip/2.png")]
     for ref in refs:
         assert read_image(ref, LIMIT)[1].shape == (30, 40, 3)
@@ -146,10 +146,10 @@ def test_an_unreadable_archive_is_an_error_when_it_is_listed(here: Path) -> None
             Path(name).write_bytes(data)
         for source in (name, f"{name}!/set/1.jpg"):
             with pytest.raises(ValueError, match=f"{name}: expected a zip archive, got: .*{words}"):
-                list_images([source])
+                listed([source])
     Path("none.zip").write_bytes(zip_bytes([("notes.txt", b"x")]))
     with pytest.raises(ValueError, match=r"none\.zip: expected images, found none"):
-        list_images(["none.zip"])
+        listed(["none.zip"])
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -178,7 +178,7 @@ def test_entries_with_long_extra_fields_and_at_the_end_are_read(here: Path) -> N
 
 def test_of_entries_of_one_name_the_last_is_read(here: Path) -> None:
     Path("p.zip").write_bytes(zip_bytes([("s/1.png", b"old"), ("s/1.png", b"newer")]))
-    (ref,) = list_images(["p.zip"]).refs
+    (ref,) = listed(["p.zip"]).refs
     assert ref.size == 5 and files.read_bytes(ref.uri) == b"newer"
 
 
@@ -199,7 +199,7 @@ def test_a_damaged_entry_is_the_failure_of_its_image(here: Path) -> None:
         (packed[:60] + b"\xff\xff\xff" + packed[63:], "damaged zip entry: "),
     ):
         Path("p.zip").write_bytes(data)
-        list_images(["p.zip"])
+        listed(["p.zip"])
         stage, reason = failure_of("p.zip!/s/1.png")
         assert stage == "read" and words in reason, reason
     Path("p.zip").write_bytes(stored)

@@ -12,9 +12,9 @@ from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.filesystems import FileSystems
 from google.cloud.storage.fileio import BlobReader
 
+from tests.samples.listing import listed
 from tests.samples.zips import zip_bytes
 from transforms import files
-from transforms.listing import list_images
 
 
 class Blob:
@@ -62,10 +62,10 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Blob]]:
 def test_a_remote_zip_is_read_in_small_ranges(bucket: dict[str, Blob]) -> None:
     photos = {f"set/{number}.png": np.random.default_rng(number).bytes(100_000) for number in range(300)}
     bucket["gs://b/p.zip"] = blob = Blob(zip_bytes(photos.items()))
-    listing = list_images(["gs://b/p.zip"])
+    listing = listed(["gs://b/p.zip"])
     assert [ref.set_name for ref in listing.refs] == ["set"] * 300
-    assert [ref.uri for ref in list_images(["gs://b/p*"]).refs] == [ref.uri for ref in listing.refs]
-    assert list_images(["gs://b/p.zip!/set/7.png"]).refs[0].size == 100_000
+    assert [ref.uri for ref in listed(["gs://b/p*"]).refs] == [ref.uri for ref in listing.refs]
+    assert listed(["gs://b/p.zip!/set/7.png"]).refs[0].size == 100_000
     for number in (250, 3, 299, 120):
         blob.fetched.clear()
         assert files.read_bytes(f"gs://b/p.zip!/set/{number}.png") == photos[f"set/{number}.png"]
@@ -75,10 +75,10 @@ def test_a_remote_zip_is_read_in_small_ranges(bucket: dict[str, Blob]) -> None:
 def test_a_replaced_remote_zip_is_read_again_after_the_next_listing(bucket: dict[str, Blob]) -> None:
     for content in (b"one", b"other"):
         bucket["gs://b/p.zip"] = Blob(zip_bytes([("s/1.png", content)]))
-        (ref,) = list_images(["gs://b/p.zip"]).refs
+        (ref,) = listed(["gs://b/p.zip"]).refs
         assert files.read_bytes(ref.uri) == content
 
 
 def test_a_remote_zip_that_is_missing_is_an_error(bucket: dict[str, Blob]) -> None:
     with pytest.raises(ValueError, match=r"gs://b/gone\.zip: expected a zip archive, got: 404 gs://b/gone\.zip"):
-        list_images(["gs://b/gone.zip"])
+        listed(["gs://b/gone.zip"])

@@ -1,0 +1,40 @@
+"""What a checked run writes before its graph starts, and deletes when it has ended."""
+
+from __future__ import annotations
+
+from beam_pipeline.exports import SHARDS
+from beam_pipeline.output_lock import LOCK_FILES
+from beam_pipeline.preflight import Job
+from beam_pipeline.usage import UsageError
+from region_features.records.stats import STATS_SUFFIX
+from transforms import files
+from transforms.plans import plan_chunks
+
+
+def commit(job: Job) -> None:
+    """Delete what `--overwrite` deletes, then publish the plan: from here on a rerun resumes.
+
+    An earlier manifest goes, since it does not describe this run.
+
+    Raises:
+        UsageError: the output folder cannot be written.
+    """
+    layout = job.layout
+    try:
+        files.delete_files(job.outdated)
+        files.delete_files([layout.manifest, layout.manifest_digest])
+        files.publish_bytes(layout.provenance, [job.provenance.to_json()])
+        for key, stats in job.renewed.items():
+            files.publish_bytes(files.join(layout.shards, key.filename + STATS_SUFFIX), [stats.to_json()])
+        if SHARDS in job.outputs:
+            job.work.publish(layout.inputs)
+            files.publish_bytes(layout.plan, plan_chunks(job.plan))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"--output {layout.output}: expected a folder to write to, got: {reason}") from error
+
+
+def delete_temporaries(job: Job) -> None:
+    """Delete what killed attempts left behind; the lock stays until its holder ends."""
+    for folder in (job.layout.output, job.layout.shards, job.layout.annotations):
+        files.delete_temporaries(folder, spare=LOCK_FILES)

@@ -1,0 +1,1 @@
+"""From listed images and their annotations to the plan of a run, sorted and joined on disk."""

@@ -1,0 +1,185 @@
+"""The images of a run and what is said of them, in a temporary SQLite database: memory stays flat."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from region_features.records.coco import lmdb_name
+from region_features.records.given_boxes import GivenBoxes
+from region_features.records.item import ImageCaptions
+from region_features.records.plan import ImageRef
+
+CAPTIONS, BOXES = "captions", "boxes"
+_CACHE_KIB = 64 << 10
+_SCHEMA = """
+    CREATE TABLE images (
+        place TEXT UNIQUE, lmdb TEXT, key BLOB, set_name TEXT, img_id TEXT, uri TEXT, size INTEGER, version TEXT
+    );
+    CREATE TABLE captions (img_id TEXT, digest TEXT, row TEXT);
+    CREATE TABLE boxes (img_id TEXT, digest TEXT, row TEXT);
+    CREATE TABLE earlier (
+        set_name TEXT, img_id TEXT, uri TEXT, size INTEGER, version TEXT, captions TEXT, boxes TEXT,
+        shard INTEGER, position INTEGER, sha256 TEXT
+    );
+"""
+# Made once the rows are there, which takes less than to keep an index while they come.
+_INDICES = """
+    CREATE INDEX IF NOT EXISTS in_order ON images (set_name, key);
+    CREATE INDEX IF NOT EXISTS images_by_id ON images (img_id);
+    CREATE INDEX IF NOT EXISTS captions_by_id ON captions (img_id);
+    CREATE INDEX IF NOT EXISTS boxes_by_id ON boxes (img_id);
+    CREATE INDEX IF NOT EXISTS earlier_by_id ON earlier (set_name, img_id);
+"""
+_ROW = "i.set_name, i.img_id, i.uri, i.size, i.version, ifnull(c.digest, ''), ifnull(b.digest, '')"
+
+
+class Clash(NamedTuple):
+    """Two images that would share a key in one LMDB, and how many such pairs there are."""
+
+    key: bytes
+    first: str
+    second: str
+    pairs: int
+
+
+class EarlierImage(NamedTuple):
+    """An image of an earlier run, and where its record is: number of the shard, place in it, SHA-256 of the image."""
+
+    ref: ImageRef
+    shard: int
+    position: int
+    sha256: str
+
+
+class CatalogRow(NamedTuple):
+    """An image, with what an earlier run has of it.
+
+    Attributes:
+        captions: JSON of coco_id, split, sentences and their ids; None if it has none.
+        boxes: JSON of the given boxes and their problem; None if none are given.
+    """
+
+    ref: ImageRef
+    captions: str | None
+    boxes: str | None
+    earlier: EarlierImage | None
+
+
+class Catalog:
+    """Images with their captions and given boxes, to be added first and asked for then.
+
+    The database is a file without a name in the folder for temporary files (`TMPDIR`), about 1 kB an image.
+    """
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._indexed = False
+        self._db.executescript(
+            f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-{_CACHE_KIB}; {_SCHEMA} BEGIN;"
+        )
+
+    def add_image(self, place: str, ref: ImageRef) -> bool:
+        """Add an image; return False for one whose place is there already.
+
+        Args:
+            place: what two spellings of one path have in common.
+            ref: the image.
+
+        Raises:
+            ValueError: its id cannot be an LMDB key; names the URI.
+        """
+        try:
+            key = ref.key
+        except ValueError as error:
+            raise ValueError(f"{ref.uri}: {error}") from error
+        row = (place, lmdb_name(ref.set_name), key, ref.set_name, ref.img_id, ref.uri, ref.size, ref.version)
+        return self._db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row).rowcount > 0
+
+    def add_captions(self, captions: ImageCaptions) -> None:
+        """Add the captions of an image; each img_id comes once."""
+        told = [captions.split, captions.sentences, captions.sentence_ids]
+        self._add(CAPTIONS, captions.img_id, told, [captions.coco_id, *told])
+
+    def add_boxes(self, boxes: GivenBoxes) -> None:
+        """Add the boxes given for an image; each img_id comes once."""
+        row = [boxes.boxes.tolist(), boxes.problem]
+        self._add(BOXES, boxes.img_id, row, row)
+
+    def _add(self, table: str, img_id: str, told: list[Any], row: list[Any]) -> None:
+        digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
+        self._db.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", (img_id, digest, json.dumps(row)))
+
+    def add_earlier(self, image: EarlierImage) -> None:
+        """Add an image of an earlier run; each img_id of a set comes once."""
+        ref = image.ref
+        row = (ref.set_name, ref.img_id, ref.uri, ref.size, ref.version, ref.captions, ref.boxes, *image[1:])
+        self._db.execute("INSERT INTO earlier VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def keep_evenly(self, count: int) -> None:
+        """Drop all images but `count`, which lie evenly spread over the order of all."""
+        self._query(
+            "DELETE FROM images WHERE rowid NOT IN (SELECT id FROM (SELECT rowid AS id, "
+            "row_number() OVER (ORDER BY set_name, key) - 1 AS number, count(*) OVER () AS total FROM images) "
+            "WHERE total <= ?1 OR (number * ?1) / total <> ((number - 1) * ?1) / total OR number = 0)",
+            count,
+        )
+
+    def find_clash(self) -> Clash | None:
+        """Return the first two images that would share a key in one LMDB."""
+        groups = "FROM images GROUP BY lmdb, key HAVING count(*) > 1"
+        row = self._query(f"SELECT key, min(uri), max(uri) {groups} ORDER BY lmdb, key LIMIT 1").fetchone()
+        if row is None:
+            return None
+        (pairs,) = self._query(f"SELECT sum(n - 1) FROM (SELECT count(*) AS n {groups})").fetchone()
+        return Clash(row[0], row[1], row[2], pairs)
+
+    def sets(self) -> dict[str, int]:
+        """Return the number of images of each set, in the order of their names."""
+        return dict(self._query("SELECT set_name, count(*) FROM images GROUP BY set_name ORDER BY set_name"))
+
+    def keys(self, set_name: str) -> Iterator[bytes]:
+        """Yield the LMDB keys of a set, ascending."""
+        return (row[0] for row in self._query("SELECT key FROM images WHERE set_name = ? ORDER BY key", set_name))
+
+    def refs(self) -> Iterator[ImageRef]:
+        """Yield all images, in order of set and LMDB key, with the digests of what is said of them."""
+        return (ImageRef(*row) for row in self._joined(_ROW))
+
+    def rows(self) -> Iterator[CatalogRow]:
+        """Yield all images in the same order, with what is said of them and their records of an earlier run."""
+        earlier = "e.set_name, e.img_id, e.uri, e.size, e.version, e.captions, e.boxes, e.shard, e.position, e.sha256"
+        join = "LEFT JOIN earlier e ON e.set_name = i.set_name AND e.img_id = i.img_id"
+        for row in self._joined(f"{_ROW}, c.row, b.row, {earlier}", join):
+            known = EarlierImage(ImageRef(*row[9:16]), *row[16:]) if row[9] is not None else None
+            yield CatalogRow(ImageRef(*row[:7]), row[7], row[8], known)
+
+    def _joined(self, columns: str, join: str = "") -> Iterable[tuple[Any, ...]]:
+        return self._query(
+            f"SELECT {columns} FROM images i LEFT JOIN captions c ON c.img_id = i.img_id "
+            f"LEFT JOIN boxes b ON b.img_id = i.img_id {join} ORDER BY i.set_name, i.key"
+        )
+
+    def images_without(self, table: str) -> list[str]:
+        """Return the img_ids, sorted, of images that `captions` or `boxes` says nothing of."""
+        return self._ids(f"SELECT DISTINCT img_id FROM images i WHERE {self._no_row(table)}")
+
+    def without_images(self, table: str) -> list[str]:
+        """Return the img_ids, sorted, of captions or boxes whose image is not there."""
+        return self._ids(f"SELECT img_id FROM {table} i WHERE {self._no_row('images')}")
+
+    @staticmethod
+    def _no_row(table: str) -> str:
+        return f"NOT EXISTS (SELECT 1 FROM {table} t WHERE t.img_id = i.img_id)"
+
+    def _ids(self, query: str) -> list[str]:
+        return [row[0] for row in self._query(f"{query} ORDER BY img_id")]
+
+    def _query(self, query: str, *values: Any) -> sqlite3.Cursor:
+        if not self._indexed:
+            self._db.executescript(_INDICES)
+            self._indexed = True
+        return self._db.execute(query, values)
