@@ -168,7 +168,7 @@ def test_a_plan_does_not_depend_on_the_order_of_the_listing(
 @settings(REPEATABLE, max_examples=30)
 @given(count=st.integers(1, 5 * IMAGES_PER_SHARD))
 def test_by_default_a_set_has_the_fewest_shards_of_the_usual_size(count: int) -> None:
-    shards = assign_shards((ImageRef("a", f"x_{number}", "", 1) for number in range(count)), None)
+    shards = assign_shards((ImageRef("a", f"x_{number}", f"{number}.jpg", 1) for number in range(count)), None)
     sizes = [len(part) for part in shards.values()]
     assert max(sizes) <= IMAGES_PER_SHARD and (len(sizes) - 1) * IMAGES_PER_SHARD < count
     assert sum(sizes) == count and max(sizes) - min(sizes) <= 1

@@ -71,8 +71,8 @@ def test_a_perfect_run_accounts_for_every_image() -> None:
     audit = audit_shards(plan, stats_of(plan), 0.0)
     assert audit.error is None and audit.failures == ()
     assert audit.sets == {
-        "train2014": {"in": 7, "written": 7, "failed": 0, "shards": 2},
-        "val2014": {"in": 5, "written": 5, "failed": 0, "shards": 2},
+        "train2014": {"in": 7, "written": 7, "failed": 0, "computed": 7, "reused": 0, "shards": 2},
+        "val2014": {"in": 5, "written": 5, "failed": 0, "computed": 5, "reused": 0, "shards": 2},
     }
     assert audit.shards["val2014-00001-of-00002.tfrecord"] == {
         "bytes": 101,
@@ -97,7 +97,7 @@ def test_a_missing_shard_names_a_lost_image() -> None:
     assert audit.error is not None
     assert "2 of 6 images are neither written nor failed, photos/photos_2.jpg for one" in audit.error
     assert "run the same command again" in audit.error
-    assert audit.sets["photos"] == {"in": 6, "written": 4, "failed": 0, "shards": 2}
+    assert audit.sets["photos"] == {"in": 6, "written": 4, "failed": 0, "computed": 4, "reused": 0, "shards": 2}
 
 
 def test_an_image_that_its_shard_forgot_is_named() -> None:
@@ -223,7 +223,7 @@ def test_the_manifest_sums_the_sets() -> None:
     ]
     manifest = build_manifest(audit, FIXED, entries, {"plan.jsonl": {"bytes": 7}})
     assert manifest["status"] == "done" and manifest["reason"] is None
-    assert manifest["counts"] == {"in": 7, "written": 6, "failed": 1}
+    assert manifest["counts"] == {"in": 7, "written": 6, "failed": 1, "computed": 6, "reused": 0}
     assert list(manifest["files"]["annotations"]) == ["a.jsonl", "b.jsonl"]
     assert manifest["files"]["lmdb"] == {"trainval_feat.lmdb": {"records": 6, "paths": ["x/data.mdb"]}}
     assert manifest["digests"]["x/data.mdb"] == {"bytes": 9} and manifest["digests"]["plan.jsonl"] == {"bytes": 7}
@@ -267,7 +267,7 @@ def test_the_last_steps_read_the_folder_and_write_the_same_manifest_again(tmp_pa
     data = run_last_steps(tmp_path, 0.5)
     manifest = json.loads(data)
     assert manifest["status"] == "done"
-    assert manifest["counts"] == {"in": 7, "written": 6, "failed": 1}
+    assert manifest["counts"] == {"in": 7, "written": 6, "failed": 1, "computed": 6, "reused": 0}
     assert manifest["files"]["annotations"] == {"train_ann.jsonl": {"bytes": 5, "paths": []}}
     assert manifest["files"]["lmdb"] == {"trainval_feat.lmdb": {"records": 6, "paths": []}}
     lines = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").open()]
