@@ -33,7 +33,13 @@ def test_a_bucket_gets_the_same_files_as_a_local_disk(bucket: str, tmp_path: Pat
     assert len(compared) == 3  # two shards and an LMDB
     for name in compared:
         assert remote_files[name] == local_files[name]
-    assert json.loads(remote_files["manifest.json"])["counts"] == {"in": 8, "written": 7, "failed": 1}
+    assert json.loads(remote_files["manifest.json"])["counts"] == {
+        "in": 8,
+        "written": 7,
+        "failed": 1,
+        "computed": 7,
+        "reused": 0,
+    }
 
     assert main([*remote, "--output", f"{bucket}/out", *flags], FakeHandler(), fake_prepare) == 0
     assert download(f"{bucket}/out") == remote_files

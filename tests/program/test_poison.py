@@ -78,7 +78,13 @@ def test_the_image_that_kills_is_a_failure_after_two_deaths(photos: Path, tmp_pa
     (failure,) = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
     assert (failure["img_id"], failure["stage"]) == ("photo_7", "decode")
     assert failure["reason"] == "the process that decoded it alone died, after 2 runs had died at its shard"
-    assert json.loads((out / "manifest.json").read_text())["counts"] == {"in": 12, "written": 11, "failed": 1}
+    assert json.loads((out / "manifest.json").read_text())["counts"] == {
+        "in": 12,
+        "written": 11,
+        "failed": 1,
+        "computed": 11,
+        "reused": 0,
+    }
     assert not list((out / "tfrecord").glob(".tmp-*"))
 
 
