@@ -20,7 +20,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadat
 from apache_beam.io.filesystems import FileSystems
 
 from region_features.images.zip_archive import ZipArchives, local_state, split_zip_uri
-from transforms.beam_private import open_for_random_reads
+from transforms.beam_private import gcs_client, open_for_random_reads
 from transforms.durable import rename_whole, sync_file, sync_folder
 from transforms.remote_errors import as_os_errors
 
@@ -230,6 +230,8 @@ def list_folder(folder: str) -> dict[str, int]:
     """Return name -> bytes of the files directly in `folder`; empty where there is no such folder."""
     if is_remote(folder):
         prefix = folder.rstrip("/") + "/"
+        if prefix.startswith("gs://"):
+            return _list_bucket(prefix)
         return {entry.path[len(prefix) :]: entry.size_in_bytes for entry in match(prefix + "*")}
     if not os.path.isdir(folder):
         return {}
@@ -240,6 +242,16 @@ def list_folder(folder: str) -> dict[str, int]:
                 if entry.is_file():
                     sizes[entry.name] = entry.stat().st_size
     return sizes
+
+
+def _list_bucket(prefix: str) -> dict[str, int]:
+    """List the objects directly below `gs://BUCKET/.../`; Beam would list those in all folders below, too."""
+    bucket, _, inner = prefix.removeprefix("gs://").partition("/")
+    try:
+        blobs = gcs_client().list_blobs(bucket, prefix=inner, delimiter="/")
+        return {blob.name[len(inner) :]: blob.size for blob in blobs if blob.name != inner}
+    except Exception as error:  # Google's client has its own kinds of errors
+        raise OSError(f"{prefix}: cannot be listed: {error}; check the path, and that you may read it") from error
 
 
 def delete_files(paths: Iterable[str]) -> None:
