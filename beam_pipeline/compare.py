@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from beam_pipeline.picture_trials import try_pictures
 from beam_pipeline.process import run_command
 from beam_pipeline.progress import Meter
 from beam_pipeline.summary import counted
@@ -51,13 +52,17 @@ class Comparison:
     verdict: Verdict
 
 
-def compare(path: str, other_path: str, sample: int = SAMPLE) -> Comparison:
+def compare(
+    path: str, other_path: str, sample: int = SAMPLE, images: Sequence[str] = (), weights: str = ""
+) -> Comparison:
     """Compare the records of two files or folders.
 
     Args:
         path: A, as `open_records` takes it.
         other_path: B.
         sample: how many images to compare, evenly spread over the keys; 0 for all.
+        images: where some of the images are, to try how they were prepared; needs `weights`.
+        weights: of the network that may have made A or B.
 
     Raises:
         ValueError: one cannot be read, or they have no image in common.
@@ -85,7 +90,12 @@ def compare(path: str, other_path: str, sample: int = SAMPLE) -> Comparison:
     if not len(totals):
         raise ValueError(f"{path} and {other_path}: no image could be read; the first: {unreadable[0]}")
     only = sorted(keys - other_keys), sorted(other_keys - keys)
-    return Comparison((path, other_path), (one, other), only, len(common), totals, unreadable, judge(totals))
+    verdict = judge(totals)
+    if images:
+        from region_features.comparison.trials import settle
+
+        verdict = settle(verdict, *try_pictures(one, other, common, images, weights))
+    return Comparison((path, other_path), (one, other), only, len(common), totals, unreadable, verdict)
 
 
 def _read_pairs(one: Records, other: Records, keys: Sequence[str]) -> Iterator[tuple[RegionRecord, RegionRecord] | str]:
@@ -223,13 +233,19 @@ def main(argv: Sequence[str]) -> int:
         help="compare N images, evenly spread over those that both have; 0: all (default: %(default)s)",
     )
     parser.add_argument(
+        "--images", nargs="+", default=[], metavar="PATTERN", help="some of the images: try how they were prepared"
+    )
+    parser.add_argument("--weights", default="", metavar="FILE", help="the network to try it with")
+    parser.add_argument(
         "--json", metavar="FILE", help="write the numbers to FILE, too; -: to the output, for the table"
     )
     try:
         args = parser.parse_args(argv)
         if args.sample < 0:
             raise UsageError(f"--sample {args.sample}: expected a number from 0")
-        comparison = compare(args.one, args.other, args.sample)
+        if bool(args.images) != bool(args.weights):
+            raise UsageError("--images and --weights: expected both or none; the images are tried with the network")
+        comparison = compare(args.one, args.other, args.sample, args.images, args.weights)
         text = json.dumps(report(comparison), indent=2) + "\n"
         if args.json and args.json != "-":
             files.publish_bytes(args.json, [text.encode()])

@@ -20,7 +20,7 @@ EDGE_TOLERANCE = 0.02  # pixels
 
 WHOLE_SIDE, LAST_PIXEL = "boxes clipped to the image's side", "boxes clipped to the image's last pixel"
 # Short and long side: of the original, of detectron2's configs, and between.
-_RULES = ((600, 1000), (800, 1333), (600, 1333), (480, 800), (640, 1067), (800, 1000))
+RULES = ((600, 1000), (800, 1333), (600, 1333), (480, 800), (640, 1067), (800, 1000))
 
 
 class Edges(NamedTuple):
@@ -48,7 +48,7 @@ def scale_of(height: int, width: int, short: int, long: int) -> float:
 def expected_edges(height: int, width: int) -> Mapping[str, Edges]:
     """Return, for each known rule by its name (`resized to 600/1000`), where boxes at an image's edges end."""
     expected = {}
-    for short, long in _RULES:
+    for short, long in RULES:
         scale = scale_of(height, width, short, long)
         expected[f"resized to {short}/{long}"] = Edges(
             *((np.round(side * scale) - 1) / scale for side in (width, height))

@@ -209,7 +209,7 @@ def _other_pixels(totals: Totals, changed: Totals) -> Verdict:
     if (error < _SWAP and not mixed) or (coloured >= _COLOURED and turned < 0.2):
         reasons.append("weights that were trained a little further look the same")
         return Verdict((PIXELS,), tuple(reasons))
-    reasons.append("the files alone do not tell which")
+    reasons.append("the files alone do not tell which; --images and --weights do")
     return Verdict((SWAPPED, PIXELS, f"{NETWORK} trained from the same one"), tuple(reasons))
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from region_features.comparison.totals import Totals
+from region_features.comparison.trials import Trial, Way, errors_of, settle
 from region_features.comparison.verdict import Verdict, judge
 from region_features.detector import Detector
-from region_features.detector.preprocess import prepare
+from region_features.detector.preprocess import PIXEL_MEANS, prepare
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.settings import SelectionRule
 from tests.samples.detector_variants import (
@@ -121,7 +122,7 @@ CASES: dict[str, tuple[Callable[[Side], Records], str, str]] = {
     "no means": (
         lambda side: records(side.network, side.images, prepare_with((0.0, 0.0, 0.0))),
         "RGB and BGR swapped, or other resize or means, or other network trained from the same one",
-        "the files alone do not tell which",
+        "the files alone do not tell which; --images and --weights do",
     ),
     "anchor order": (
         lambda side: side.with_anchors_of_other_order(),
@@ -149,3 +150,41 @@ def test_without_grey_pictures_a_swap_is_one_of_the_causes_that_fit(side: Side) 
     found = verdict(side.records, records(side.network, coloured, swapped))
     assert found.causes[0] == "RGB and BGR swapped"
     assert len(found.causes) > 1
+
+
+@pytest.mark.parametrize(
+    ("channels", "means", "size", "text"),
+    [
+        ("BGR", PIXEL_MEANS, (600, 1000), "same network"),
+        ("RGB", PIXEL_MEANS[::-1], (600, 1000), "RGB and BGR swapped"),
+        ("BGR", (103.53, 116.28, 123.675), (600, 1000), "other resize or means"),
+        ("BGR", (0.0, 0.0, 0.0), (600, 1000), "other resize or means"),
+        ("BGR", PIXEL_MEANS, (480, 800), "other resize or means"),
+    ],
+)
+def test_trying_the_ways_to_prepare_a_picture_finds_the_one(
+    side: Side, channels: str, means: tuple[float, float, float], size: tuple[int, int], text: str
+) -> None:
+    name = "photo_000"
+    images, way = {name: side.images[name]}, Way(channels, means, size)
+    made = records(side.network, images, way.prepare)
+    original, trial = (Trial.of([errors_of(side.network, found[name], images[name])]) for found in (side.records, made))
+    assert trial.best == way and trial.errors[way] < 1e-5
+    settled = settle(verdict(side.records, made), original, trial)
+    assert settled.text == text
+    assert f"B was prepared as {way}" in settled.reasons[-1]
+
+
+def test_another_networks_record_fits_no_way(side: Side) -> None:
+    name = "photo_001"
+    made = records(detector(shuffle), {name: side.images[name]})
+    trial = Trial.of([errors_of(side.network, made[name], side.images[name])])
+    assert not trial.fits
+    assert str(trial).startswith("fits none of 17 ways with these weights; the nearest, ")
+    assert settle(Verdict(("other network",), ()), trial, trial).text == "other network"
+
+
+def test_a_picture_of_another_size_is_refused(side: Side) -> None:
+    record = side.records["photo_000"]
+    with pytest.raises(ValueError, match="expected boxes of an image of 120 x 900 pixels, got 36 boxes of one of 900"):
+        errors_of(side.network, record, side.images["photo_001"])

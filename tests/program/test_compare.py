@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from beam_pipeline.compare import main
+from region_features.detector.preprocess import prepare
 from region_features.formats.tsv import encode_tsv_row
 from region_features.records.region_record import RegionRecord
-from tests.conftest import write_photo
+from tests.conftest import TINY_WEIGHTS, write_photo
+from tests.samples.detector_variants import detector, pictures, records, swapped
 from tests.samples.exports import build
 from tests.samples.lmdbs import lmdb_job
 from tests.samples.program import run
@@ -139,6 +142,8 @@ def test_images_of_other_size_are_counted(tmp_path: Path, tsv: Path, capsys: pyt
         (["{tsv}", "gs://bucket/out"], "gs://bucket/out: expected a local path"),
         (["{tsv}", "{other}"], "expected images that both have, found none; their LMDB keys are '1' and 'b'"),
         (["{tsv}", "{tsv}", "--sample", "-1"], "--sample -1: expected a number from 0"),
+        (["{tsv}", "{tsv}", "--images", "photos"], "--images and --weights: expected both or none"),
+        (["{tsv}", "{tsv}", "--images", "{other}", "--weights", "w"], "expected images of A and B, found none"),
         (["{tsv}", "{torn}"], "no image could be read; the first: "),
     ],
 )
@@ -152,3 +157,20 @@ def test_wrong_use_is_one_line_and_status_2(
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1
     assert captured.err.startswith("compare: ") and message in captured.err
+
+
+def test_pictures_and_weights_say_how_each_side_was_prepared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = dict(list(pictures().items())[:2])
+    network = detector()
+    for name, prepare_one in (("a", prepare), ("b", swapped)):
+        write_tsv(tmp_path / f"{name}.tsv", records(network, images, prepare_one).values())
+    for name, image in images.items():
+        Image.fromarray(image[:, :, ::-1]).save(tmp_path / f"{name}.png")
+    sides = [str(tmp_path / "a.tsv"), str(tmp_path / "b.tsv")]
+    assert main([*sides, "--images", str(tmp_path / "*.png"), "--weights", str(TINY_WEIGHTS)]) == 1
+    out = capsys.readouterr().out
+    assert read_verdict(out) == "RGB and BGR swapped"
+    assert "tried on 2 images: A was prepared as BGR, means 102.98, 115.947, 122.772, resized to 600/1000" in out
+    assert "B was prepared as RGB, means 102.98, 115.947, 122.772, resized to 600/1000" in out
