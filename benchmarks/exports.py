@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from beam_pipeline.exports import EXPORTS
 from benchmarks.lmdb_build import generate_shards, run_apart
+from region_features.exports.base import Export
 
 _SET = "test2015"
 _BLOCK = 8 << 20
@@ -42,29 +43,35 @@ class Timing(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Generate the shards, build each export in turns, print the table."""
-    names = [export.name for export in EXPORTS if not export.needs_captions]
+    kinds = [kind for kind in EXPORTS if not kind.needs_captions]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--outputs", default=",".join(names), help="which exports; default all that need no captions")
+    parser.add_argument(
+        "--outputs",
+        default=",".join(kind.name for kind in kinds),
+        help="which exports; default all that need no captions",
+    )
     parser.add_argument("--dir", help="folder for shards and outputs; removed afterwards (default: a temporary one)")
     arguments = parser.parse_args(argv)
-    chosen = [name for name in names if name in arguments.outputs.split(",")]
-    measured: dict[str, list[Timing]] = {name: [] for name in chosen}
+    chosen = [kind for kind in kinds if kind.name in arguments.outputs.split(",")]
+    measured: dict[type[Export], list[Timing]] = {kind: [] for kind in chosen}
     with tempfile.TemporaryDirectory(dir=arguments.dir) as folder:
         run_apart(_make_shards, folder, arguments.records)
         for _ in range(arguments.rounds):
-            for name, timings in measured.items():
-                timings.append(run_apart(partial(_time, name), folder, arguments.records))
+            for kind, timings in measured.items():
+                timings.append(run_apart(partial(_time, kind), folder, arguments.records))
     print("| export | kB a record | files | records/s | plain copy, records/s | CPU, ms a record | peak, MiB |")
     print("|---|---|---|---|---|---|---|")
-    for name, timings in measured.items():
+    for kind, timings in measured.items():
         size, files = timings[0].bytes / arguments.records / 1e3, timings[0].files
         build, copy, cpu = (statistics.median(column) for column in list(zip(*timings, strict=True))[2:5])
         rates = (
             f"{arguments.records / build:.0f} | {arguments.records / copy:.0f} | {cpu / arguments.records * 1e3:.1f}"
         )
-        print(f"| `{name}` | {size:.0f} | {files} | {rates} | {max(timing.peak_mib for timing in timings):.0f} |")
+        peak = max(timing.peak_mib for timing in timings)
+        form = f", {kind.__name__}" if [other.name for other in kinds].count(kind.name) > 1 else ""
+        print(f"| `{kind.name}`{form} | {size:.0f} | {files} | {rates} | {peak:.0f} |")
     print(f"load {os.getloadavg()[0]:.1f} at the end")
     return 0
 
@@ -83,10 +90,10 @@ def _make_shards(folder: str, records: int) -> None:
         Path(f"{path}{STATS_SUFFIX}").write_bytes(stats.to_json())
 
 
-def _time(name: str, folder: str, records: int) -> Timing:
+def _time(kind: type[Export], folder: str, records: int) -> Timing:
     from transforms.exports import ExportJob, build_export
 
-    (export,) = (kind() for kind in EXPORTS if kind.name == name)
+    export = kind()
     shards = tuple(str(path) for path in sorted(Path(folder, "shards").glob("*.tfrecord")))
     output = Path(folder, "out")
     os.sync()

@@ -151,10 +151,11 @@ def test_the_program_feeds_a_network_that_only_waits(tmp_path: Path) -> None:
 
 
 def test_every_export_is_timed_beside_a_copy_of_its_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--records", "2", "--rounds", "1", "--outputs", "tsv6,butd-vqa", "--dir", str(tmp_path)]
+    flags = ["--records", "2", "--rounds", "1", "--outputs", "tsv6,butd-vqa,imagecaptioning", "--dir", str(tmp_path)]
     assert exports.main(flags) == 0
     rows = [cells(line) for line in capsys.readouterr().out.splitlines() if line.startswith("| `")]
-    assert [row[0] for row in rows] == ["`tsv6`", "`butd-vqa`"]
+    forms = [f"`imagecaptioning`, ImageCaptioning{form}Export" for form in ("", "Files")]
+    assert sorted(row[0] for row in rows) == sorted(["`tsv6`", "`butd-vqa`", *forms])
     row_bytes = 36 * (2048 + 4) * 4 * 4 / 3 / 1e3
     assert float(rows[0][1]) == pytest.approx(row_bytes, rel=0.01)
     assert all(float(number) > 0 for row in rows for number in row[1:])
