@@ -12,7 +12,7 @@ import numpy as np
 from beam_pipeline.class_names import choose_names
 from beam_pipeline.draw import DrawRequest, draw_image
 from beam_pipeline.output_folder import OutputFolder, PublishedShard, open_output
-from beam_pipeline.summary import describe_exports, readable_size
+from beam_pipeline.summary import describe_exports, describe_health, readable_size
 from beam_pipeline.usage import Parser, UsageError, one_line
 from region_features.formats.example import ImageExample, decode_example
 from region_features.names import ClassNames
@@ -55,6 +55,7 @@ def describe_output(folder: OutputFolder) -> Iterator[str]:
             yield f"annotations/{name}: {readable_size(size)}"
     if manifest:
         yield from describe_exports(manifest, folder.layout)
+        yield from describe_health(manifest)
     if manifest and "captions" in manifest:
         captions = manifest["captions"]
         yield (

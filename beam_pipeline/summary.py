@@ -7,6 +7,7 @@ from typing import Any
 
 from beam_pipeline.exports import EXPORTS
 from beam_pipeline.layout import Layout
+from region_features.health.verdict import health_lines
 from transforms import files
 from transforms.target_files import target_folder
 
@@ -38,7 +39,14 @@ def describe_run(manifest: Mapping[str, Any], layout: Layout) -> str:
             lines.append(f"{layout.failures}: {failed_rows} {what}")
     if manifest["counts"]["failed"]:
         lines.append(f"{layout.failures}: {manifest['counts']['failed']} failed, with the reasons")
+    lines.extend(describe_health(manifest))
     return "\n".join(lines)
+
+
+def describe_health(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Say whether the records look as the trained network gives them; nothing where there are none."""
+    if "health" in manifest:
+        yield from health_lines(manifest["health"], "detector_config_sha256" in manifest.get("settings", {}))
 
 
 def describe_exports(manifest: Mapping[str, Any], layout: Layout) -> Iterator[str]:

@@ -27,9 +27,11 @@ EXPECTED_SKIPS = (
     ("tests/detector/test_parity.py", NO_RECORDINGS),
     ("tests/detector/test_stages.py", NO_RECORDINGS),
     ("tests/detector/test_stages.py", NO_ONEDNN),
+    ("tests/library/test_health.py", NO_RECORDINGS),
     ("tests/library/test_names.py", NO_RECORDINGS),
     ("tests/library/test_tsv.py", NO_RECORDINGS),
     ("tests/library/test_volta.py", NO_RECORDINGS),
+    ("tests/program/test_health.py", NO_RECORDINGS),
     ("tests/transforms/test_legacy_import.py", NO_RECORDINGS),
 )
 

@@ -30,6 +30,7 @@ ROOMS = (
     "detector",
     "lmdb_store",
     "validation",
+    "health",
     "negatives",
     "comparison",
     "exports",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
+from region_features.health.verdict import describe_health
 from region_features.records.audit import Audit, audit_shards
 from region_features.records.failure import IMPORT_STAGE, NAME_STAGE, Failure
 from region_features.records.plan import SHARDS_FOLDER, Plan
@@ -109,10 +110,12 @@ def build_manifest(
     for entry in sorted(entries, key=lambda entry: entry[:2]):
         listed.setdefault(entry.section, {})[entry.name] = {**entry.row, "paths": sorted(entry.digests)}
         all_digests |= entry.digests
+    settings = described.get("settings", {})
     return {
         "status": "failed" if audit.error else "done",
         "reason": audit.error,
         **described,
+        **({"health": describe_health(audit.health, settings)} if audit.health.images else {}),
         "counts": {name: sum(counts[name] for counts in audit.sets.values()) for name in COUNTS},
         "sets": audit.sets,
         "files": listed,

@@ -19,8 +19,9 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from region_features.formats.example import ImageExample, encode_example
+from region_features.formats.example import ImageExample, decode_example, encode_example
 from region_features.formats.tfrecord import read_records, write_record
+from region_features.health.measure import HealthMeter, is_sampled
 from region_features.records.failure import Failure, ImageFailure
 from region_features.records.item import ImageItem, TakenRecord
 from region_features.records.plan import ImageRef, ShardKey, input_digest
@@ -85,6 +86,7 @@ class ShardWriter:
         self._bytes = self._crc = 0
         self._writer = ThreadPoolExecutor(1)
         self._pending: deque[Future[None]] = deque()
+        self._health = HealthMeter()
 
     def write(self, data: bytes) -> int:
         """Take bytes of the shard, for `write_record`."""
@@ -102,6 +104,7 @@ class ShardWriter:
         if isinstance(result, ImageFailure):
             self.failures.append(Failure(ref.uri, ref.img_id, result.stage, result.reason))
             return
+        sampled = is_sampled(len(self.ids), self.key.num_images)
         self.ids.append(ref.img_id)
         example: ImageExample | TakenRecord
         if isinstance(result, TakenRecord):
@@ -116,12 +119,16 @@ class ShardWriter:
                 caption_ids=captions.sentence_ids if captions else (),
                 split=captions.split if captions else "",
             )
-        self._pending.append(self._writer.submit(self._append, example))
+        self._pending.append(self._writer.submit(self._append, example, sampled))
         if len(self._pending) > _MAX_PENDING:
             self._pending.popleft().result()
 
-    def _append(self, example: ImageExample | TakenRecord) -> None:
-        write_record(self, example.data if isinstance(example, TakenRecord) else encode_example(example))
+    def _append(self, example: ImageExample | TakenRecord, sampled: bool) -> None:
+        data = example.data if isinstance(example, TakenRecord) else encode_example(example)
+        write_record(self, data)
+        if sampled:
+            decoded = decode_example(data, self._path) if isinstance(example, TakenRecord) else example
+            self._health.add(decoded.record)
 
     @property
     def is_whole(self) -> bool:
@@ -157,6 +164,7 @@ class ShardWriter:
             num_bytes=self._bytes,
             sha256=self._digest.hexdigest(),
             crc32c=encode_crc32c(self._crc),
+            health=self._health.sample(),
         )
         publish_shard(self._temporary, self._path, stats)
         quarantine.end(self.folder, self.key)

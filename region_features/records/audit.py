@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from region_features.records.failure import Failure
+from region_features.records.health_sample import NO_SAMPLE, HealthSample, add_samples
 from region_features.records.plan import Plan, ShardKey
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 
@@ -26,6 +27,7 @@ class Audit:
     shards_of_set: Mapping[str, tuple[str, ...]]  # set name -> file names of its planned shards, in order
     failures: tuple[Failure, ...]  # the images that gave no record
     error: str | None  # why the run failed, None where it did not
+    health: HealthSample = NO_SAMPLE  # of records of all published shards
 
     def source_digest(self, sets: Iterable[str]) -> str:
         """Return a hex digest of the content of some sets' shards."""
@@ -81,11 +83,12 @@ def audit_shards(
     else:
         error = excess_failures([*failures, *dropped_rows], plan.num_images + len(dropped_rows), threshold)
     sizes = {shard.shard: {"bytes": shard.num_bytes, "sha256": shard.sha256} for shard in stats.values()}
+    health = add_samples(stats[key].health for key in plan.shards if key in stats)
     stats_digests = {}
     for shard in stats.values():
         data = shard.to_json()
         stats_digests[shard.shard + STATS_SUFFIX] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    return Audit(sets, sizes, stats_digests, shards_of_set, tuple(failures), error)
+    return Audit(sets, sizes, stats_digests, shards_of_set, tuple(failures), error, health)
 
 
 def excess_failures(failures: Sequence[Failure], total: int, threshold: float) -> str | None:

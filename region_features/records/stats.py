@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from region_features.records.failure import Failure
+from region_features.records.health_sample import NO_SAMPLE, HealthSample
 
 STATS_SUFFIX = ".stats.json"
 
@@ -26,6 +27,7 @@ class ShardStats:
     num_bytes: int
     sha256: str  # hex digest of the shard
     crc32c: str  # of the shard, base64 as object stores show it
+    health: HealthSample = NO_SAMPLE  # of records spread evenly over the shard
 
     def to_json(self) -> bytes:
         """Encode the stats file."""
@@ -40,7 +42,8 @@ class ShardStats:
             del row["counts"]
             ids = tuple(row.pop("ids"))
             failures = tuple(Failure(**item) for item in row.pop("failures"))
-            stats = cls(ids=ids, failures=failures, **row)
+            health = HealthSample.from_row(row.pop("health", {}))
+            stats = cls(ids=ids, failures=failures, health=health, **row)
             stats._check_types()
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(

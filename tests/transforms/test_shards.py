@@ -22,6 +22,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from region_features.formats.example import ImageExample, decode_example, encode_example
 from region_features.formats.tfrecord import read_records
+from region_features.health.measure import measure
 from region_features.records.failure import Failure, ImageFailure
 from region_features.records.plan import input_digest
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
@@ -124,6 +125,7 @@ def test_a_shard_holds_what_went_in(tmp_path: Path) -> None:
         num_bytes=path.stat().st_size,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         crc32c=encode_crc32c(google_crc32c.value(path.read_bytes())),
+        health=measure(result for _, result in made if isinstance(result, RegionRecord)),
     )
 
 
