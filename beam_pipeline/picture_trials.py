@@ -11,6 +11,7 @@ from region_features.images.decode import decode_image
 from region_features.reading.sources import Records
 from region_features.records.failure import ImageFailure
 from region_features.records.key import lmdb_key
+from region_features.records.plan import ImageRef
 from region_features.records.settings import PIXEL_LIMIT
 from transforms import files
 from transforms.listing import list_images
@@ -44,19 +45,27 @@ def try_pictures(
     from region_features.comparison.trials import Trial, errors_of
     from region_features.detector import Detector
 
-    listed = {lmdb_key(ref.img_id).decode(): ref.uri for ref in list_images(images).refs}
-    keys = sorted(listed.keys() & set(common))
-    if not keys:
-        raise UsageError(f"--images {' '.join(images)}: expected images of A and B, found none among {len(listed)}")
+    usable = set(common)
+    uris: dict[str, str] = {}
+
+    def add(_: str, ref: ImageRef) -> bool:
+        key = lmdb_key(ref.img_id).decode()
+        if key in usable:
+            uris.setdefault(key, ref.uri)
+        return True
+
+    list_images(images, add)
+    if not uris:
+        raise UsageError(f"--images {' '.join(images)}: expected images that A and B have, found others only")
     with local_copy(weights) as path:
         network = Detector.load(path)
     errors, problem = [], ""
-    for key in keys:
+    for key in sorted(uris):
         try:
-            pixels = decode_image(files.read_bytes(listed[key]), PIXEL_LIMIT)
+            pixels = decode_image(files.read_bytes(uris[key]), PIXEL_LIMIT)
             errors.append([errors_of(network, side.read(key), pixels) for side in (one, other)])
         except (ValueError, OSError, ImageFailure) as error:
-            problem = f"{listed[key]}: {error}"
+            problem = f"{uris[key]}: {error}"
         if len(errors) == _IMAGES:
             break
     if not errors:

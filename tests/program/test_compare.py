@@ -143,7 +143,10 @@ def test_images_of_other_size_are_counted(tmp_path: Path, tsv: Path, capsys: pyt
         (["{tsv}", "{other}"], "expected images that both have, found none; their LMDB keys are '1' and 'b'"),
         (["{tsv}", "{tsv}", "--sample", "-1"], "--sample -1: expected a number from 0"),
         (["{tsv}", "{tsv}", "--images", "photos"], "--images and --weights: expected both or none"),
-        (["{tsv}", "{tsv}", "--images", "{other}", "--weights", "w"], "expected images of A and B, found none"),
+        (
+            ["{tsv}", "{tsv}", "--images", "{other}", "--weights", "w"],
+            "expected images that A and B have, found others only",
+        ),
         (["{tsv}", "{torn}"], "no image could be read; the first: "),
     ],
 )
