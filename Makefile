@@ -39,7 +39,6 @@ lint: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python tools/flags_page.py docs/flags.md
-	$(BIN)/python tools/template_metadata.py deploy/template/metadata.json
 
 # In an environment of its own, so that the list holds what the project needs and nothing else.
 sbom: $(READY)

@@ -60,8 +60,8 @@ def _check_bucket(options: PipelineOptions, flag: str, name: str) -> None:
         raise UsageError(f"{flag}: expected a bucket, there is none of that name; make it, or name another") from error
     except (Forbidden, Unauthorized) as error:
         raise UsageError(
-            f"{flag}: no access to the bucket ({describe_error(error)}); grant roles/storage.admin on it, or log in: "
-            f"{_LOG_IN}"
+            f"{flag}: no access to the bucket ({describe_error(error)}); grant roles/storage.objectUser and "
+            f"roles/storage.legacyBucketReader on it, or log in: {_LOG_IN}"
         ) from error
     except (GoogleAPICallError, RetryError, RequestException) as error:
         raise UsageError(f"{flag}: the storage service does not answer ({describe_error(error)}); try again") from error

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from beam_pipeline.config import Config
+from beam_pipeline.exports import OUTPUTS
 from beam_pipeline.options import flag_name
 from beam_pipeline.usage import UsageError, one_line
 
@@ -19,6 +20,7 @@ _COUNT, _SHARE, _ANYTHING = r"[1-9][0-9]*", r"0(\.[0-9]+)?|1(\.0*)?|\.[0-9]+", r
 _REMOTE, _REMOTE_OR_WEB = r"gs://[^/]+/.+", r"(gs|https)://.+"
 # The launcher's machine is gone with its disk; other paths of the same flags are of no use in a template.
 _PATTERNS = {"output": r"gs://[^/]+(/.*)?", "weights": _REMOTE_OR_WEB, "detector_config": _ANYTHING}
+_PATTERNS["outputs"] = "({0})(,({0}))*".format("|".join(OUTPUTS))
 _BY_METAVAR = {"N": _COUNT, "BYTES": _COUNT, "P": _SHARE, "DIR": _REMOTE, "FILE": _REMOTE}
 _REQUIRED = ("output",)
 # What a template decides by itself: it starts a job and does not wait.

@@ -83,7 +83,7 @@ def test_a_bucket_that_may_not_be_seen_names_the_role(monkeypatch: pytest.Monkey
 
     flags = [*ANONYMOUS, "--temp_location=gs://bucket/tmp"]
     monkeypatch.setattr(access, "gcs_client", fail_with(Forbidden("nobody may")))
-    assert "no access to the bucket (403 nobody may); grant roles/storage.admin" in refusal(flags)
+    assert "no access to the bucket (403 nobody may); grant roles/storage.objectUser and" in refusal(flags)
     monkeypatch.setattr(access, "gcs_client", fail_with(RetryError("Timeout of 20.0s exceeded", None)))
     assert "the storage service does not answer (RetryError: Timeout of 20.0s exceeded" in refusal(flags)
 

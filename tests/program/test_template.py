@@ -26,7 +26,11 @@ WITHOUT_PARAMETER = {"no_wait", "on_interrupt"}
 # A value that a user may give, and one that the pattern must refuse before a machine is started, for each metavar.
 VALUES = {"N": ("12", "0"), "BYTES": ("1000", "-1"), "P": ("0.25", "2"), "DIR": ("gs://b/d", "/tmp/d")}
 VALUES |= {"FILE": ("gs://b/f", "file.json"), "SOURCE": ("gs://b/a,gs://b/c/*.jpg", "")}
-OWN_VALUES = {"outputs": ("tfrecord,lmdb", ""), "output": ("gs://b/o", "out"), "weights": ("https://h/w", "w.pth")}
+OWN_VALUES = {
+    "outputs": ("tfrecord,lmdb", "tfrecord,other"),
+    "output": ("gs://b/o", "out"),
+    "weights": ("https://h/w", "w.pth"),
+}
 OWN_VALUES["detector_config"] = ("COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml", "")
 
 
