@@ -13,6 +13,7 @@ from region_features.formats.example import decode_example
 from region_features.records.plan import Plan
 from region_features.records.region_record import RegionRecord
 from transforms import files
+from transforms.plans import refs_of
 from transforms.published import Published
 from transforms.shards import read_shard
 
@@ -45,7 +46,8 @@ def _refuse_clashing_exports(exports: Sequence[Export], plan: Plan) -> None:
                         f"{both} would both be {'/'.join(filter(None, (target.folder, name)))}; rename a folder of the "
                         f"images, or leave {export.name} out of --outputs"
                     )
-        for ref in (ref for refs in plan.shards.values() for ref in refs):
+        holds_any_id = type(export).refuse_id is Export.refuse_id
+        for ref in () if holds_any_id else refs_of(plan):
             reason = export.refuse_id(ref.img_id)
             if reason:
                 raise UsageError(

@@ -48,6 +48,8 @@ def temp_name(path: str) -> str:
 
 def split_zip(uri: str) -> tuple[str, str] | None:
     """Split a URI `ARCHIVE.zip!/ENTRY`; None for any other, and for a local file of such a name."""
+    if "!/" not in uri:
+        return None
     return split_zip_uri(uri) if is_remote(uri) or not os.path.lexists(uri) else None
 
 

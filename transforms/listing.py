@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from zipfile import ZipInfo
 
@@ -105,8 +106,14 @@ def list_images(sources: Sequence[str], add: AddImage) -> Listing:
 
 def set_of_path(path: str) -> str:
     """Return the name of a file's folder, which is the image set of the files in it."""
-    folder = os.path.dirname(path if files.is_remote(path) else os.path.abspath(path))
-    return os.path.basename(folder) or IMAGES_FOLDER
+    folder = os.path.dirname(path)
+    return os.path.basename(folder if files.is_remote(path) else _absolute(folder, os.getcwd())) or IMAGES_FOLDER
+
+
+@lru_cache(1024)
+def _absolute(folder: str, here: str) -> str:
+    """Return the absolute path of a folder; most images have that of the image before."""
+    return os.path.abspath(os.path.join(here, folder))
 
 
 def expand_pattern(pattern: str) -> Iterator[tuple[str, FileState]]:
@@ -210,7 +217,10 @@ def _is_folder(path: str) -> bool:
 
 def _canonical(uri: str) -> str:
     """Spell `a.jpg`, `./a.jpg` and the absolute path alike; `..` stays, since it may follow a link."""
-    return uri if files.is_remote(uri) else str(Path(uri).absolute())
+    if files.is_remote(uri):
+        return uri
+    path = os.path.join(os.getcwd(), uri)
+    return str(Path(path)) if "//" in path or "/." in path else path  # seldom, and Path takes most of a listing's time
 
 
 def _image_ref(uri: str, state: FileState) -> ImageRef:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from region_features.planning.catalog import Catalog
 from region_features.planning.cut import equal_cut, kept_cut
 from region_features.records.plan import ImageRef, Plan, ShardKey
-from region_features.records.plan_file import encode_plan, read_plan
+from region_features.records.plan_file import encode_plan, read_plan, write_plan
 from transforms import files
 
 
@@ -49,10 +49,7 @@ def make_plan(settings: Mapping[str, Any], catalog: Catalog, cut: Mapping[str, S
         cut: sizes of the shards of each set.
     """
     local = _temporary()
-    for line in encode_plan(settings, cut_images(catalog.refs(), cut)):
-        local.write(line)
-    local.seek(0)
-    return read_plan(local, "the plan")
+    return write_plan(local, settings, cut_images(catalog.refs(), cut))
 
 
 def cut_images(images: Iterator[Any], cut: Mapping[str, Sequence[int]]) -> Iterator[tuple[ShardKey, Iterator[Any]]]:

@@ -101,17 +101,17 @@ class Catalog:
 
     def add_captions(self, captions: ImageCaptions) -> None:
         """Add the captions of an image; each img_id comes once."""
-        told = [captions.split, captions.sentences, captions.sentence_ids]
-        self._add(CAPTIONS, captions.img_id, told, [captions.coco_id, *told])
+        row = [captions.coco_id, captions.split, captions.sentences, captions.sentence_ids]
+        self._add(CAPTIONS, captions.img_id, row)
 
     def add_boxes(self, boxes: GivenBoxes) -> None:
         """Add the boxes given for an image; each img_id comes once."""
-        row = [boxes.boxes.tolist(), boxes.problem]
-        self._add(BOXES, boxes.img_id, row, row)
+        self._add(BOXES, boxes.img_id, [boxes.boxes.tolist(), boxes.problem])
 
-    def _add(self, table: str, img_id: str, told: list[Any], row: list[Any]) -> None:
-        digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
-        self._db.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", (img_id, digest, json.dumps(row)))
+    def _add(self, table: str, img_id: str, row: list[Any]) -> None:
+        text = json.dumps(row)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:32]
+        self._db.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", (img_id, digest, text))
 
     def add_earlier(self, image: EarlierImage) -> None:
         """Add an image of an earlier run; each img_id of a set comes once."""

@@ -36,7 +36,8 @@ class PlanFile(Mapping[ShardKey, tuple[ImageRef, ...]]):
     def __getitem__(self, key: ShardKey) -> tuple[ImageRef, ...]:
         offset, length = self._places[key]
         self._stream.seek(offset)
-        return tuple(_decode_row(line)[1] for line in self._stream.read(length).splitlines())
+        rows = map(json.loads, self._stream.read(length).splitlines())
+        return tuple(_image_ref(row) for row in rows)  # their types were checked when the file was opened
 
     def __iter__(self) -> Iterator[ShardKey]:
         return iter(self._places)
@@ -49,6 +50,22 @@ def encode_plan(settings: Mapping[str, Any], shards: Iterable[tuple[ShardKey, It
     """Return the lines of a plan's file."""
     header = (json.dumps({"settings": dict(settings)}, sort_keys=True) + "\n").encode()
     return chain([header], (encode_row(key, ref) for key, refs in shards for ref in refs))
+
+
+def write_plan(
+    stream: BinaryIO, settings: Mapping[str, Any], shards: Iterable[tuple[ShardKey, Iterable[ImageRef]]]
+) -> Plan:
+    """Write a plan into an empty file, from which its images are read later on."""
+    places: dict[ShardKey, tuple[int, int]] = {}
+    lines = encode_plan(settings, ())
+    offset = sum(map(stream.write, lines))
+    for key, refs in shards:
+        begin = offset
+        for ref in refs:
+            offset += stream.write(encode_row(key, ref))
+        places[key] = begin, offset - begin
+    stream.flush()
+    return Plan(settings, PlanFile(stream, places))
 
 
 def encode_row(key: ShardKey, ref: ImageRef) -> bytes:
@@ -104,5 +121,8 @@ def _decode_row(line: bytes) -> tuple[tuple[str, int, int], ImageRef]:
     for name, kind in _ROW_TYPES.items():
         if type(row[name]) is not kind:
             raise ValueError(f"{name} that is a {type(row[name]).__name__}")
-    ref = ImageRef(row["set"], row["img_id"], row["uri"], row["size"], row["version"], row["captions"], row["boxes"])
-    return (row["set"], row["shard"], row["of"]), ref
+    return (row["set"], row["shard"], row["of"]), _image_ref(row)
+
+
+def _image_ref(row: Mapping[str, Any]) -> ImageRef:
+    return ImageRef(row["set"], row["img_id"], row["uri"], row["size"], row["version"], row["captions"], row["boxes"])
