@@ -37,7 +37,7 @@ ROOMS = (
     "reading",
     "__init__",
 )
-HEAVY = ("torch", "torchvision", "detectron2", "tensorflow", "lmdb", "cv2", "PIL", "simplejpeg")
+HEAVY = ("torch", "torchvision", "detectron2", "tensorflow", "lmdb", "cv2", "PIL", "simplejpeg", "h5py", "msgpack")
 FILES = [path.relative_to(ROOT) for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
 
 
