@@ -34,11 +34,16 @@ from transforms.published import Published, find_damaged, find_unchanged, read_p
 
 
 class AnotherRunError(UsageError):
-    """The output holds a run of other settings or images; `change` names the first difference."""
+    """The output holds a run of other settings or images.
 
-    def __init__(self, message: str, change: str) -> None:
+    Attributes:
+        change: the first difference.
+        settings: of the run that was to be made.
+    """
+
+    def __init__(self, message: str, change: str, settings: Mapping[str, Any]) -> None:
         super().__init__(message)
-        self.change = change
+        self.change, self.settings = change, settings
 
 
 @dataclass(frozen=True)
@@ -203,6 +208,7 @@ def _refuse_another_run(layout: Layout, earlier: Plan | None, plan: Plan) -> Non
             f"--output {layout.output} holds another run: {change}; write to another --output (with --reuse "
             f"{layout.output} it takes over each record that stays the same), or start afresh with --overwrite",
             change,
+            plan.settings,
         )
 
 

@@ -14,7 +14,7 @@ from beam_pipeline.layout import Layout
 from beam_pipeline.output_folder import parse_manifest
 from transforms import files
 from transforms.beam_private import gcs_client
-from transforms.manifest import MANIFEST, PLAN
+from transforms.manifest import MANIFEST, MANIFEST_DIGEST, PLAN
 from transforms.trees import google_errors, list_subfolders
 
 LATEST, VERSIONS_FOLDER = "latest.json", "versions"
@@ -115,9 +115,9 @@ class Versions:
         return parse_manifest(data, path)
 
     def find_manifest(self, version: str) -> Mapping[str, Any] | None:
-        """Return the manifest of a version whose run went well, None of any other."""
+        """Return the manifest of a version whose run went well and wrote its last file, None of any other."""
         layout = Layout(self.folder(version))
-        if MANIFEST not in files.list_folder(layout.output):
+        if not {MANIFEST, MANIFEST_DIGEST} <= files.list_folder(layout.output).keys():
             return None
         manifest = parse_manifest(files.read_bytes(layout.manifest), layout.manifest)
         return manifest if manifest["status"] == "done" else None

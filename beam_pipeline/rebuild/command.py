@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from beam_pipeline.commit import delete_temporaries
+from beam_pipeline.dry_run import describe_dry_run
 from beam_pipeline.output_lock import LOCK_FILES, lock_output
 from beam_pipeline.pipeline import run_job, silence_beam
 from beam_pipeline.preflight import AnotherRunError, Job, check
@@ -13,6 +15,7 @@ from beam_pipeline.process import Stopped, end
 from beam_pipeline.rebuild.change import what_changed
 from beam_pipeline.rebuild.cleaning import delete_versions, outdated_versions
 from beam_pipeline.rebuild.flags import Options, config_of_version, parse_options
+from beam_pipeline.rebuild.source import choose_source, settings_of
 from beam_pipeline.runner import new_run
 from beam_pipeline.usage import UsageError, one_line
 from beam_pipeline.versions import Latest, Versions
@@ -53,30 +56,35 @@ def rebuild(options: Options, handler: ModelHandler | None = None, prepare_image
         Stopped: by Ctrl-C or SIGTERM.
     """
     versions = Versions(options.root)
-    _, beam_flags = config_of_version(options, versions.folder("new"), None)  # wrong flags are refused before all else
+    config, beam_flags = config_of_version(options, versions.folder("new"), None)  # refuses wrong flags before all else
+    if config.dry_run:
+        latest = versions.read_latest()
+        print(describe_dry_run(_plan(options, versions, latest, _unfinished(versions, latest)).job))
+        return 0
     run = new_run(beam_flags)
     with lock_output(options.root, "ROOT "):
         files.delete_temporaries(options.root, spare=LOCK_FILES)
         latest = versions.read_latest()
         manifest = versions.read_manifest(latest) if latest else None
-        unfinished = [name for name in versions.names() if latest is None or name > latest.version]
+        unfinished = _unfinished(versions, latest)
         attempt = _plan(options, versions, latest, unfinished)
         change = what_changed(attempt.job, manifest) if manifest else "the first version"
-        if latest and change is None:
-            print(f"{options.root}: nothing changed since version {latest.version}, which stays the latest")
-            delete_versions(versions, unfinished, _note)
-            _delete_outdated(options, versions, latest.version)
-            return 0
-        _note(f"version {attempt.version}: {change}")
+        if latest and change is None and not options.checksum:
+            return _end_unchanged(options, versions, latest, unfinished)
+        _note(f"version {attempt.version}: {change or 'every image is compared'}")
         given_up = [name for name in unfinished if name not in (attempt.version, attempt.source)]
         delete_versions(versions, given_up, _note)
         with lock_output(versions.folder(attempt.version), ""):
             whole = versions.find_manifest(attempt.version)
-            # A rebuild that ended between its run and latest.json.
-            is_done = whole is not None and what_changed(attempt.job, whole) is None
-            status = 0 if is_done else run_job(run, attempt.job, handler, prepare_image)
+            status = 0
+            if whole is not None and what_changed(attempt.job, whole) is None:
+                delete_temporaries(attempt.job)  # a rebuild ended between its manifest and latest.json
+            else:
+                status = run_job(run, attempt.job, handler, prepare_image)
         if status:
             return status
+        if latest and change is None and _computed(versions, attempt.version) == 0:
+            return _end_unchanged(options, versions, latest, [*unfinished, attempt.version])
         versions.replace_latest(attempt.version, latest)
         print(f"{options.root}: version {attempt.version} is the latest")
         delete_versions(versions, [name for name in unfinished if name == attempt.source], _note)
@@ -84,20 +92,39 @@ def rebuild(options: Options, handler: ModelHandler | None = None, prepare_image
     return 0
 
 
+def _unfinished(versions: Versions, latest: Latest | None) -> list[str]:
+    """List the versions that were begun after the latest whole one."""
+    return [name for name in versions.names() if latest is None or name > latest.version]
+
+
+def _end_unchanged(options: Options, versions: Versions, latest: Latest, unfinished: Sequence[str]) -> int:
+    print(f"{options.root}: nothing changed since version {latest.version}, which stays the latest")
+    delete_versions(versions, dict.fromkeys(unfinished), _note)
+    _delete_outdated(options, versions, latest.version)
+    return 0
+
+
+def _computed(versions: Versions, version: str) -> int | None:
+    """Return how many records of a whole version were computed, and not taken over."""
+    manifest = versions.find_manifest(version)
+    return manifest["counts"]["computed"] if manifest else None
+
+
 def _plan(options: Options, versions: Versions, latest: Latest | None, unfinished: Sequence[str]) -> Attempt:
     """Check the run that goes on with the newest unfinished version, else that of a new one."""
     names = [*([latest.version] if latest else []), *unfinished]
+    settings = None
     if unfinished:
+        source = choose_source(versions, names[:-1], settings_of(versions, names[-1]))
         try:
-            return _check(options, versions, unfinished[-1], names[:-1])
+            return _check(options, versions, names[-1], source)
         except AnotherRunError as error:
-            _note(f"the unfinished version {unfinished[-1]} cannot go on: {error.change}")
-    return _check(options, versions, versions.new_name(), names)
+            _note(f"the unfinished version {names[-1]} cannot go on: {error.change}")
+            settings = error.settings
+    return _check(options, versions, versions.new_name(), choose_source(versions, names, settings))
 
 
-def _check(options: Options, versions: Versions, version: str, earlier: Sequence[str]) -> Attempt:
-    # One that was killed before it had a plan has no records either.
-    source = next((name for name in reversed(earlier) if versions.has_plan(name)), None)
+def _check(options: Options, versions: Versions, version: str, source: str | None) -> Attempt:
     config, _ = config_of_version(options, versions.folder(version), versions.folder(source) if source else None)
     return Attempt(version, check(config), source)
 

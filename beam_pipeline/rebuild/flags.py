@@ -24,10 +24,18 @@ _REFUSED = {
 
 @dataclass(frozen=True)
 class Options:
-    """The command line: the folder of the versions, how many to keep (None: all), and the flags of a run."""
+    """The command line.
+
+    Attributes:
+        root: the folder of the versions.
+        keep_versions: how many to keep, None for all.
+        checksum: whether the content of every image is compared with that of the latest version.
+        run_flags: the flags of a run.
+    """
 
     root: str
     keep_versions: int | None
+    checksum: bool
     run_flags: tuple[str, ...]
 
 
@@ -56,6 +64,12 @@ def parse_options(argv: Sequence[str]) -> Options:
         help="delete all but the N newest whole versions, the latest among them (default: all stay); one that a lease "
         "or a run holds stays",
     )
+    parser.add_argument(
+        "--checksum",
+        action="store_true",
+        help="read every image and compare its content, also where size and time are the same; there is a new version "
+        "only if one differs",
+    )
     for flag in _REFUSED:
         parser.add_argument(flag, nargs="?", const="", help=argparse.SUPPRESS)
     if argv and argv[0].startswith("-") and argv[0] not in ("-h", "--help"):
@@ -64,7 +78,7 @@ def parse_options(argv: Sequence[str]) -> Options:
     for flag, reason in _REFUSED.items():
         if getattr(known, flag.removeprefix("--")) is not None:
             raise UsageError(f"{flag}: {reason}; leave it out")
-    return Options(known.root.rstrip("/") or "/", known.keep_versions, tuple(run_flags))
+    return Options(known.root.rstrip("/") or "/", known.keep_versions, known.checksum, tuple(run_flags))
 
 
 def _positive(text: str) -> int:
@@ -86,7 +100,7 @@ def config_of_version(options: Options, output: str, reuse: str | None) -> tuple
     """
     config, beam_flags = parse_args([*options.run_flags, "--output", output])
     if reuse is not None and not config.imports:  # imported records cost nothing to import again
-        config = dataclasses.replace(config, reuse=reuse)
+        config = dataclasses.replace(config, reuse=reuse, checksum=options.checksum)
     if not config.detects:
         raise UsageError(f"--outputs: a version is whole by itself; add {SHARDS} to it")
     return config, beam_flags

@@ -20,7 +20,7 @@ from beam_pipeline.rebuild.flags import config_of_version, parse_options
 from beam_pipeline.usage import UsageError
 from beam_pipeline.version_leases import LEASES_FOLDER, lease_version, leased_versions
 from beam_pipeline.versions import Latest, Versions
-from tests.conftest import TINY_WEIGHTS, write_photo
+from tests.conftest import TINY_WEIGHTS, tree_bytes, write_photo
 from tests.samples.buckets import download, upload
 from tests.samples.versions import latest_folder, rebuild, version_names
 
@@ -31,6 +31,10 @@ def photos(tmp_path: Path) -> Path:
     for number in range(6):
         write_photo(folder / f"photo_{number}.png", number)
     return folder
+
+
+def counts_of(version: Path) -> dict[str, int]:
+    return dict(json.loads((version / "manifest.json").read_text())["counts"])
 
 
 def test_a_rebuild_makes_a_version_only_where_something_changed(
@@ -48,7 +52,7 @@ def test_a_rebuild_makes_a_version_only_where_something_changed(
     assert rebuild(root, "--images", photos) == 0
     second = latest_folder(root)
     assert version_names(root) == [first.name, second.name] and second.name > first.name
-    assert json.loads((second / "manifest.json").read_text())["counts"]["written"] == 7
+    assert counts_of(second) == {"in": 7, "written": 7, "failed": 0, "computed": 1, "reused": 6}
     assert not list(root.glob(".tmp-*"))
 
 
@@ -139,6 +143,71 @@ def test_an_unfinished_version_of_other_flags_is_given_up(
     error = capsys.readouterr().err
     assert f"the unfinished version {unfinished} cannot go on: " in error and "min_boxes was 36" in error
     assert unfinished not in version_names(root) and latest_folder(root).name > unfinished
+
+
+def test_a_first_build_that_was_cut_is_not_lost_when_the_corpus_grows(photos: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (photos / "broken.png").write_text("broken")
+    assert rebuild(root, "--images", photos, "--num_shards", 2) == 1
+    assert not (root / "latest.json").exists()
+    (cut,) = version_names(root)
+    (photos / "broken.png").unlink()
+    write_photo(photos / "photo_6.png", 6)
+    assert rebuild(root, "--images", photos, "--num_shards", 2) == 0
+    version = latest_folder(root)
+    assert counts_of(version) == {"in": 7, "written": 7, "failed": 0, "computed": 1, "reused": 6}
+    assert version_names(root) == [version.name] and version.name > cut
+
+
+def test_an_unfinished_version_of_new_settings_is_a_better_source_than_the_latest(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, wide = tmp_path / "root", ["--min_boxes", "10"]
+    assert rebuild(root, "--images", photos) == 0
+    first = latest_folder(root)
+    (photos / "broken.png").write_text("broken")
+    assert rebuild(root, "--images", photos, *wide) == 1
+    (photos / "broken.png").unlink()
+    write_photo(photos / "photo_6.png", 6)
+    assert rebuild(root, "--images", photos, *wide) == 0
+    assert counts_of(latest_folder(root))["reused"] == 6
+    assert version_names(root) == [first.name, latest_folder(root).name]
+    assert "no record of --reuse" not in capsys.readouterr().err.partition("cannot go on")[2]
+
+
+def test_checksum_finds_a_change_that_keeps_size_and_time(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, image = tmp_path / "root", photos / "photo_3.png"
+    assert rebuild(root, "--images", photos, "--checksum") == 0
+    first = latest_folder(root)
+    assert rebuild(root, "--images", photos, "--checksum") == 0
+    assert f"nothing changed since version {first.name}" in capsys.readouterr().out
+    assert version_names(root) == [first.name]
+    before, data = image.stat(), bytearray(image.read_bytes())
+    data[-1] ^= 1  # of the CRC of PNG's last chunk, which no decoder reads
+    image.write_bytes(data)
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert rebuild(root, "--images", photos) == 0
+    assert latest_folder(root) == first
+    assert rebuild(root, "--images", photos, "--checksum") == 0
+    assert counts_of(latest_folder(root))["computed"] == 1
+    assert version_names(root) == [first.name, latest_folder(root).name]
+
+
+def test_a_dry_run_says_what_the_next_version_costs_and_writes_nothing(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    assert rebuild(root, "--images", photos, "--dry_run") == 0
+    assert "6 new or changed" in capsys.readouterr().out and not root.exists()
+    assert rebuild(root, "--images", photos) == 0
+    write_photo(photos / "photo_6.png", 6)
+    before = tree_bytes(root)
+    capsys.readouterr()
+    assert rebuild(root, "--images", photos, "--dry_run") == 0
+    assert "1 new or changed, 0 to be compared with what an earlier run read, 6 taken over" in capsys.readouterr().out
+    assert tree_bytes(root) == before
 
 
 def test_of_two_rebuilds_at_once_the_second_stops(
