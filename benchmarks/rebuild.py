@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 from beam_pipeline.pipeline import main as program
 from beam_pipeline.rebuild.command import main as rebuild
@@ -39,6 +40,14 @@ _OUTPUTS = "tfrecord,captions,lmdb,tsv,negatives"
 _SHARES = (0.0, 0.001, 0.01, 0.1, 1.0)
 
 
+class Cost(NamedTuple):
+    """Seconds by the clock and of the processor, which other programs do not slow down, and images at the network."""
+
+    seconds: float
+    cpu_seconds: float
+    images: int
+
+
 class Bench:
     """A corpus, and its versions.
 
@@ -53,8 +62,8 @@ class Bench:
         self._folder, self._handler = folder, PacedHandler(rate)
         self._flags = ["--corpus", str(self.corpus.folder), "--weights", str(_WEIGHTS), "--outputs", _OUTPUTS]
 
-    def rebuild(self) -> tuple[float, int]:
-        """Make the next version; return the seconds, and how many images the network saw.
+    def rebuild(self) -> Cost:
+        """Make the next version.
 
         Raises:
             RuntimeError: it failed.
@@ -62,18 +71,18 @@ class Bench:
         root = str(self._folder / "root")
         return self._timed(lambda: rebuild([root, *self._flags, "--keep_versions", "1"], self._handler, keep_pixels))
 
-    def build(self, output: Path) -> tuple[float, int]:
+    def build(self, output: Path) -> Cost:
         """Make an output of its own; see `rebuild`."""
         return self._timed(lambda: program([*self._flags, "--output", str(output)], self._handler, keep_pixels))
 
-    def _timed(self, action: Callable[[], int]) -> tuple[float, int]:
+    def _timed(self, action: Callable[[], int]) -> Cost:
         SEEN.clear()
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         with redirect_stdout(sys.stderr):
             status = action()
         if status:
             raise RuntimeError(f"expected status 0, got {status}; it says why above")
-        return time.perf_counter() - began, len(SEEN)
+        return Cost(time.perf_counter() - began, time.process_time() - busy, len(SEEN))
 
     def latest(self) -> Path:
         """Return the folder of the latest version."""
@@ -111,13 +120,11 @@ def measure(bench: Bench, full: Path) -> Iterator[str]:
     few = max(1, len(bench.corpus) // 200)
     bench.rebuild()
     bench.corpus.change(added=2 * few, changed=few, removed=few, edited=4 * few)
-    seconds, seen = bench.rebuild()
-    full_seconds, full_seen = bench.build(full)
-    _row("without an earlier version", full_seconds, full_seen, full_seconds)
-    what = f"{2 * few} added, {few} changed, {few} removed, captions of {4 * few} edited"
-    _row(what, seconds, seen, full_seconds)
-    if seen != 3 * few:
-        yield f"expected {3 * few} images at the network, got {seen}"
+    grown, whole = bench.rebuild(), bench.build(full)
+    _row("without an earlier version", whole, whole)
+    _row(f"{2 * few} added, {few} changed, {few} removed, captions of {4 * few} edited", grown, whole)
+    if grown.images != 3 * few:
+        yield f"expected {3 * few} images at the network, got {grown.images}"
     yield from (problem.message for problem in verify(str(bench.latest()), inputs=True).problems)
     if differing := difference(bench.latest(), full):
         yield f"expected the same bytes as without an earlier version, but these differ: {differing}"
@@ -125,14 +132,15 @@ def measure(bench: Bench, full: Path) -> Iterator[str]:
     for share in _SHARES:
         changed = round(share * len(bench.corpus))
         bench.corpus.change(changed=changed)
-        seconds, seen = bench.rebuild()
-        _row(f"{share:.1%} of the images changed", seconds, seen, full_seconds)
-        if seen != changed:
-            yield f"expected {changed} images at the network, got {seen}"
+        cost = bench.rebuild()
+        _row(f"{share:.1%} of the images changed", cost, whole)
+        if cost.images != changed:
+            yield f"expected {changed} images at the network, got {cost.images}"
 
 
-def _row(what: str, seconds: float, seen: int, full_seconds: float) -> None:
-    print(f"| {what} | {seen} | {seconds:.1f} | {seconds / full_seconds:.1%} |", flush=True)
+def _row(what: str, cost: Cost, whole: Cost) -> None:
+    share = f"{cost.seconds / whole.seconds:.1%}"
+    print(f"| {what} | {cost.images} | {cost.seconds:.1f} | {share} | {cost.cpu_seconds:.1f} |", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     machine = f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
     print(f"{args.images} images, a network of {args.rate:g} images/s; {machine}")
-    print("| what | images at the network | seconds | of a full run |\n|---|---|---|---|", flush=True)
+    print("| what | images at the network | seconds | of a full run | CPU seconds |\n|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
         problems = list(measure(Bench(Path(folder), args.images, args.rate), Path(folder) / "full"))
     for problem in problems:
