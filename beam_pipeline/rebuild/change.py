@@ -13,7 +13,7 @@ from transforms.manifest import ANNOTATIONS_FOLDER, PLAN
 from transforms.plans import plan_chunks
 
 # What a manifest holds beside the description of the run: what became of the images, and the files.
-_RESULTS = ("status", "reason", "counts", "sets", "files", "digests")
+_RESULTS = ("status", "reason", "health", "counts", "sets", "files", "digests")
 # Another release of a package makes no new version, or every upgrade would compute every image.
 _NOT_COMPARED = ("versions", "reuse")
 
