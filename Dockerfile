@@ -7,6 +7,8 @@
 # CUDA 13 need 580 or later; those with CUDA 12 run on every driver from 525.60 on (CUDA's minor version compatibility).
 # So the image takes the newest torch with CUDA 12, see deploy/cuda12.txt. No CUDA base image: the wheels carry all but
 # the driver, which Dataflow mounts below /usr/local/nvidia.
+#
+# It runs as root: Dataflow mounts folders below /var/opt that only root may write to.
 ARG LAUNCHER=gcr.io/dataflow-templates-base/python311-template-launcher-base:20230622_RC00
 FROM apache/beam_python3.11_sdk:2.77.0 AS beam
 # hadolint ignore=DL3006

@@ -132,7 +132,7 @@ def test_wheel_refuses_an_archive_it_does_not_know(
     assert not (tmp_path / "dist").exists()
 
 
-def test_every_requirement_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_requirement_is_pinned_and_its_licence_named(monkeypatch: pytest.MonkeyPatch) -> None:
     setup: dict[str, Any] = {}
     monkeypatch.setattr("setuptools.setup", lambda **keywords: setup.update(keywords))
     runpy.run_path(str(ROOT / "setup.py"))
@@ -145,7 +145,12 @@ def test_every_requirement_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     matches = [pattern.fullmatch(pin) for pin in pins]
     assert [pin for pin, match in zip(pins, matches, strict=True) if match is None] == []
     pinned = {normalised(match[1]) for match in matches if match}
-    assert {normalised(re.split(r"[^\w.-]", name)[0]) for name in requirements} <= pinned
+    required = {normalised(re.split(r"[^\w.-]", name)[0]) for name in requirements}
+    assert required <= pinned
+    rows = re.findall(r"^\| ([\w, -]+) \|", (ROOT / "docs" / "licences.md").read_text(), re.MULTILINE)
+    licensed = {normalised(name) for row in rows for name in row.split(", ")}
+    detectron2s = {normalised(re.split(r"[^\w.-]", name)[0]) for name in wheel_tool.REQUIRES}
+    assert required - detectron2s <= licensed
 
 
 def normalised(name: str) -> str:
