@@ -29,7 +29,7 @@ ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 # The dependencies first, without the code: a change of code then builds only the last layers again. At the end of the
-# layer goes what inference does not load: triton, a compiler of kernels, and torch's headers and test programs.
+# layer goes what inference does not load: triton, a compiler of kernels, and torch's headers.
 COPY setup.py pyproject.toml constraints.txt deploy/cuda12.txt ./
 COPY tools/detectron2_wheel.py tools/
 RUN { grep -Ev '^(cuda-|nvidia-|torch|triton)' constraints.txt; cat cuda12.txt; } > /tmp/constraints.txt \
@@ -39,8 +39,7 @@ RUN { grep -Ev '^(cuda-|nvidia-|torch|triton)' constraints.txt; cat cuda12.txt; 
     && pip check \
     && pip uninstall --yes triton \
     && packages="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-    && rm -rf "$packages"/torch/include "$packages"/torch/bin "$packages"/torch/test "$packages"/nvidia/*/include \
-    && rm -rf /tmp/wheels /tmp/constraints.txt
+    && rm -rf "$packages"/torch/include "$packages"/nvidia/*/include /tmp/wheels /tmp/constraints.txt
 
 COPY beam_pipeline beam_pipeline
 COPY transforms transforms
