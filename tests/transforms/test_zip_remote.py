@@ -54,6 +54,11 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Blob]]:
         prefix = patterns[0].removesuffix("*")
         return [SimpleNamespace(metadata_list=[entry for entry in entries if entry.path.startswith(prefix)])]
 
+    def list_bucket(prefix: str) -> dict[str, int]:
+        names = {path[len(prefix) :]: blob.size for path, blob in blobs.items() if path.startswith(prefix)}
+        return {name: size for name, size in names.items() if "/" not in name}
+
+    monkeypatch.setattr(files, "_list_bucket", list_bucket)
     monkeypatch.setattr(FileSystems, "open", open_blob)
     monkeypatch.setattr(FileSystems, "match", match)
     yield blobs
