@@ -24,14 +24,15 @@ _SMALL, _LARGE = 250, 2000
 _DISTINCT = 10
 
 
-def make_photos(folder: Path, count: int) -> None:
-    """640 x 480 JPEGs; links to a few distinct ones, since only their number matters."""
+def make_photos(folder: Path, count: int, size: tuple[int, int] = (480, 640)) -> None:
+    """Write JPEGs of that height and width: links to a few distinct ones, since only their number matters."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
     for number in range(count):
         path = folder / f"photo_{number:06d}.jpg"
         if number < _DISTINCT:
-            pixels = rng.integers(1, 255, (48, 64, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
+            blocks = (size[0] // 10 + 1, size[1] // 10 + 1, 3)
+            pixels = rng.integers(1, 255, blocks, dtype=np.uint8).repeat(10, 0).repeat(10, 1)[: size[0], : size[1]]
             Image.fromarray(pixels).save(path)
         else:
             os.link(folder / f"photo_{number % _DISTINCT:06d}.jpg", path)
