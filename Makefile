@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint docs sbom clean
+.PHONY: help setup demo test lint docs lock sbom clean
 
 PYTHON ?=
 VENV := .venv
@@ -17,6 +17,7 @@ help:
 	@echo "make test    the tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make docs    docs/flags.md and the Flex Template's metadata, from the flags themselves"
+	@echo "make lock    requirements.lock: constraints.txt with the hashes of every file of every package"
 	@echo "make sbom    sbom.cdx.json: the packages of $(VENV) with versions and licences"
 	@echo "make setup   only the environment, in $(VENV)"
 	@echo "make clean   remove the environment, the demo and the caches"
@@ -40,6 +41,13 @@ lint: $(READY)
 docs: $(READY)
 	@$(BIN)/python tools/flags_page.py docs/flags.md
 
+# --no-deps: constraints.txt names all packages; what is added are the hashes of all their files.
+lock: $(READY)
+	@$(BIN)/python -m venv build/lock
+	build/lock/bin/pip install --quiet uv==0.13.9
+	build/lock/bin/uv pip compile --quiet --no-deps --generate-hashes --universal --python-version 3.11 --no-annotate \
+	  --no-header --output-file requirements.lock constraints.txt
+
 # In an environment of its own, so that the list holds what the project needs and nothing else.
 sbom: $(READY)
 	@$(BIN)/python -m venv build/sbom
@@ -51,7 +59,7 @@ clean:
 
 # The stamp goes first and comes back last: a set-up that was cut off starts again from an empty environment.
 # detectron2 needs torch to be built, and an official (compiled) build that is already there is left alone.
-$(READY): setup.py constraints.txt tools/detectron2_wheel.py
+$(READY): setup.py constraints.txt requirements.lock tools/detectron2_wheel.py
 	@python=
 	for candidate in $(if $(PYTHON),'$(PYTHON)',python3.11 python3.12 python3.13 python3); do
 	  if "$$candidate" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -67,7 +75,12 @@ $(READY): setup.py constraints.txt tools/detectron2_wheel.py
 	  "$$python" -m venv --clear $(VENV)
 	fi
 	rm -f $@
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools --editable '.[dev]'
+	if [ "$$(uname -sm)" = 'Linux x86_64' ]; then
+	  $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	  $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	else
+	  $(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools --editable '.[dev]'
+	fi
 	if ! $(BIN)/python -c 'import sys, torch, detectron2._C as c; sys.exit(c.__file__.endswith("_C.py"))' 2>/dev/null
 	then
 	  $(BIN)/python tools/detectron2_wheel.py dist

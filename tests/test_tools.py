@@ -141,7 +141,7 @@ def test_every_requirement_is_pinned_and_its_licence_named(monkeypatch: pytest.M
     assert len(requirements) > 20
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [line for line in lines if not line.startswith("#")]
-    pattern = re.compile(r"([\w.-]+)==[\w.]+(; python_version (<|>=) \"3\.\d+\")?")
+    pattern = re.compile(r"([\w.-]+)==[\w.]+(; (python_version (<|>=) \"3\.\d+\"|sys_platform != \"linux\"))?")
     matches = [pattern.fullmatch(pin) for pin in pins]
     assert [pin for pin, match in zip(pins, matches, strict=True) if match is None] == []
     pinned = {normalised(match[1]) for match in matches if match}
@@ -151,6 +151,18 @@ def test_every_requirement_is_pinned_and_its_licence_named(monkeypatch: pytest.M
     licensed = {normalised(name) for row in rows for name in row.split(", ")}
     detectron2s = {normalised(re.split(r"[^\w.-]", name)[0]) for name in wheel_tool.REQUIRES}
     assert required - detectron2s <= licensed
+
+
+def test_the_lock_has_every_pin_with_the_hashes_of_its_files() -> None:
+    constraints = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = {normalised(re.split(r"\s*;", line)[0]) for line in constraints if not line.startswith("#")}
+    locked = re.findall(
+        r"^([\w.-]+==[\w.]+)(?: ;[^\\\n]*)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
+        (ROOT / "requirements.lock").read_text(),
+        re.MULTILINE,
+    )
+    assert {normalised(pin) for pin, _ in locked} == pins  # after a change of a pin: make lock
+    assert len(locked) == sum(not line.startswith("#") for line in constraints)
 
 
 def normalised(name: str) -> str:
