@@ -76,7 +76,7 @@ $(READY): setup.py constraints.txt requirements.lock tools/detectron2_wheel.py
 	fi
 	rm -f $@
 	if [ "$$(uname -sm)" = 'Linux x86_64' ]; then
-	  $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	  $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
 	  $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	else
 	  $(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools --editable '.[dev]'

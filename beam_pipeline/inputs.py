@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from typing import Any, TypeVar
 
 from beam_pipeline.config import Config
+from beam_pipeline.progress import show_count
 from beam_pipeline.usage import UsageError
 from region_features.download.http import shown
 from region_features.formats.boxes import parse_boxes
@@ -17,6 +21,7 @@ from region_features.planning.catalog import BOXES, CAPTIONS, Catalog
 from region_features.records.coco import CAPTIONS_FILE, TEST1K_FILE, TEST_SPLIT
 from region_features.records.detector_config import DetectorConfig
 from region_features.records.failure import Failure
+from region_features.records.plan import ImageRef
 from region_features.records.settings import FLOAT32
 from transforms import files
 from transforms.detection import WeightsFacts, check_weights, read_detector_config
@@ -169,7 +174,7 @@ def _catalog_captions(uri: str, catalog: Catalog) -> tuple[AnnotationInput, froz
     rows, failures, test_ids = 0, [], set()
     with files.open_stream(uri) as stream:
         hashing = HashingStream(stream)
-        for image in read_dataset(hashing.read, uri):
+        for image in show_count(read_dataset(hashing.read, uri), "reading captions", " rows", sys.stderr):
             if isinstance(image, Failure):
                 failures.append(image)
                 continue
@@ -215,7 +220,13 @@ def read_inputs(config: Config, captions: Inputs) -> Inputs:
             catalog.add_image(ref.uri, ref)
         images = Listing(imported.notes, imported.failures)
     else:
-        images = list_images(corpus_folders(config.corpus) if config.corpus else config.images, catalog.add_image)
+        with contextlib.closing(show_count(repeat(None), "listing", " images", sys.stderr)) as ticks:
+
+            def add(place: str, ref: ImageRef) -> bool:
+                next(ticks)
+                return catalog.add_image(place, ref)
+
+            images = list_images(corpus_folders(config.corpus) if config.corpus else config.images, add)
     clash = catalog.find_clash()
     if clash:
         raise UsageError(

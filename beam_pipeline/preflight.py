@@ -14,6 +14,7 @@ from beam_pipeline.exports import CAPTIONS, DEFAULT_OUTPUTS, SHARDS, requested_e
 from beam_pipeline.inputs import Inputs, read_captions, read_inputs
 from beam_pipeline.layout import Layout
 from beam_pipeline.output_folder import find_plan, outdated_files
+from beam_pipeline.progress import show_count
 from beam_pipeline.provenance import describe_run, kept_entries, read_previous
 from beam_pipeline.reuse import Earlier, ShardWork, find_copies, read_earlier
 from beam_pipeline.usage import UsageError
@@ -114,7 +115,7 @@ def _check(config: Config) -> Job:
             settings["weights_sha256"] = own.settings.get("weights_sha256")
         earlier = _read_earlier(config, inputs, settings)
         cut = choose_cut(inputs.catalog, config.num_shards, own or (earlier.plan if earlier else None))
-        plan = make_plan(settings, inputs.catalog, cut)
+        plan = make_plan(settings, show_count(inputs.catalog.refs(), "planning", " images", sys.stderr), cut)
         if config.overwrite:
             outdated = tuple(outdated_files(layout))
         else:

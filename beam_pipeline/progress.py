@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from types import TracebackType
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
 from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN
 
+T = TypeVar("T")
 BAR_SECONDS, LINE_SECONDS = 0.5, 30.0
 _OF_KNOWN_SIZE = "{n_fmt} of {total_fmt}{unit}, {rate_noinv_fmt}, {remaining} left{postfix}"
 _OF_UNKNOWN_SIZE = "{n_fmt}{unit}, {rate_noinv_fmt}{postfix}"
@@ -131,6 +132,28 @@ class RunProgress:
         # A runner that repeats a bundle counts its images twice.
         done = min(self._before + images, self._total)
         return done, self._total, images / seconds if seconds > 0 else 0.0, f"{failed} failed{exports}"
+
+
+def show_count(items: Iterable[T], what: str, unit: str, stream: TextIO) -> Generator[T, None, None]:
+    """Yield items, and show how many there were so far where they take long.
+
+    Args:
+        items: of unknown number.
+        what: names the work.
+        unit: of what is counted.
+        stream: where it is shown.
+    """
+    meter = Meter(what, unit, stream)
+    began = latest = time.monotonic()
+    try:
+        for number, item in enumerate(items, start=1):
+            yield item
+            now = time.monotonic()
+            if now - latest >= meter.seconds:
+                latest = now
+                meter.show(number, None, number / (now - began))
+    finally:
+        meter.close()
 
 
 class TransferProgress:

@@ -40,16 +40,16 @@ def plan_chunks(plan: Plan) -> Iterator[bytes]:
     return encode_plan(plan.settings, plan.shards.items())
 
 
-def make_plan(settings: Mapping[str, Any], catalog: Catalog, cut: Mapping[str, Sequence[int]]) -> Plan:
-    """Cut the images of a catalog into shards.
+def make_plan(settings: Mapping[str, Any], images: Iterator[ImageRef], cut: Mapping[str, Sequence[int]]) -> Plan:
+    """Cut images into shards.
 
     Args:
         settings: everything that decides the records' bytes.
-        catalog: the images.
+        images: those of a catalog, in its order.
         cut: sizes of the shards of each set.
     """
     local = _temporary()
-    return write_plan(local, settings, cut_images(catalog.refs(), cut))
+    return write_plan(local, settings, cut_images(images, cut))
 
 
 def cut_images(images: Iterator[Any], cut: Mapping[str, Sequence[int]]) -> Iterator[tuple[ShardKey, Iterator[Any]]]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from beam_pipeline import progress
-from beam_pipeline.progress import Meter, RunProgress, TransferProgress
+from beam_pipeline.progress import Meter, RunProgress, TransferProgress, show_count
 from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN
 
 
@@ -158,3 +158,14 @@ def test_a_transfer_that_never_began_shows_nothing() -> None:
     with TransferProgress("a.zip", stream):
         pass
     assert stream.getvalue() == ""
+
+
+def test_what_takes_long_is_counted_and_what_does_not_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    stream = io.StringIO()
+    assert list(show_count("abc", "listing", " images", stream)) == ["a", "b", "c"] and stream.getvalue() == ""
+    for _ in show_count("abcdef", "listing", " images", stream):
+        now[0] += 20.0
+    lines = [" ".join(line.split()) for line in stream.getvalue().splitlines()]
+    assert lines == [f"listing: {number} images, 0.05 images/s" for number in (2, 4, 6)]

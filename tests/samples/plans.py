@@ -20,7 +20,7 @@ def catalog_of(refs: Iterable[ImageRef]) -> Catalog:
 
 def assign_shards(refs: Iterable[ImageRef], num_shards: int | None) -> dict[ShardKey, tuple[ImageRef, ...]]:
     catalog = catalog_of(refs)
-    return dict(make_plan({}, catalog, choose_cut(catalog, num_shards, None)).shards)
+    return dict(make_plan({}, catalog.refs(), choose_cut(catalog, num_shards, None)).shards)
 
 
 def encode_plan(plan: Plan) -> bytes:

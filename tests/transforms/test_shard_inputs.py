@@ -27,7 +27,7 @@ STEM = "COCO_val2014_00000000000"
 def publish(folder: Path, catalog: Catalog, todo: list[int], with_boxes: bool = False, of: int = 2) -> InputFiles:
     """Publish the inputs of some shards of a catalog."""
     cut = choose_cut(catalog, of, None)
-    names = [key.filename for key in make_plan({}, catalog, cut).shards]
+    names = [key.filename for key in make_plan({}, catalog.refs(), cut).shards]
     inputs = InputFiles(str(folder / "shards"), str(folder / "images"))
     ShardWork(catalog, cut, frozenset(names[number] for number in todo), {}, None, with_boxes).publish(inputs)
     return inputs
@@ -96,4 +96,4 @@ def test_images_are_left_out_evenly(count: int, kept: str) -> None:
     catalog = catalog_of([ImageRef("photos", name, f"{name}.jpg", 1) for name in "edcba"])
     catalog.keep_evenly(count)
     assert "".join(ref.img_id for ref in catalog.refs()) == kept
-    assert make_plan({"a": 1}, catalog, choose_cut(catalog, None, Plan({}, {}))).num_images == len(kept)
+    assert make_plan({"a": 1}, catalog.refs(), choose_cut(catalog, None, Plan({}, {}))).num_images == len(kept)
