@@ -46,6 +46,8 @@ class EarlierShards:
     """The shards of an earlier run that the open shards take records from."""
 
     def __init__(self) -> None:
+        # See region_features/exports/merged_lmdb.py: otherwise every block of a record's size is faulted in anew.
+        bytearray(24 << 20)
         self._readers: dict[tuple[str, str], _ShardReader] = {}
 
     def add(self, shard: str, images: list[CaptionedImage]) -> None:
