@@ -70,7 +70,7 @@ def with_call(*call: Any) -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "^v: expected a pickled dict of text and arrays, got EOFError"),
+        (b"", "^v: expected a pickled dict of text and arrays, got UnpicklingError"),
         (encode_arrays(make_record("a"))[:-200], "^v: expected a pickled dict of text and arrays, got"),
         (pickle.dumps(["a"]), "^v: expected a pickled dict of text and arrays, got a list"),
         (with_call(print, "never printed"), "the pickle asks for builtins.print, which is refused"),

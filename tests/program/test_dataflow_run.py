@@ -92,7 +92,12 @@ def test_a_submission_that_is_not_waited_for_ends_well(
         assert f"note: wrote the template {template}; no job was started" in said.err
         assert b"pipelineUrl" in files.read_bytes(template)
     # The plan and what the job needs besides, until a run ends.
-    assert sorted(download(f"{bucket}/out")) == [".tmp-provenance.json", "plan.jsonl"]
+    assert sorted(download(f"{bucket}/out")) == [
+        ".tmp-images.jsonl",
+        ".tmp-provenance.json",
+        ".tmp-shards.jsonl",
+        "plan.jsonl",
+    ]
 
 
 @pytest.mark.parametrize(("choice", "updates"), [("leave", 0), ("cancel", 1)])

@@ -71,7 +71,7 @@ def test_the_accelerator_stands_where_the_network_is_and_nowhere_else(corpus: Pa
     with_gpu = {name.split("/")[0] for name, gpu in steps.items() if gpu == GPU}
     without = {name.split("/")[0] for name, gpu in steps.items() if not gpu}
     assert with_gpu == set(ON_THE_GPU)
-    assert {"JoinAnnotations", "AuditShards", "BuildExports", "WriteManifest"} <= without
+    assert {"ReadShardInputs", "AuditShards", "BuildExports", "WriteManifest"} <= without
     assert not without & set(ON_THE_GPU)
 
 
