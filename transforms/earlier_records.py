@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
-from dataclasses import replace
 
-from region_features.formats.example import decode_example, encode_example
+from region_features.formats.example import retell
 from region_features.records.item import CaptionedImage, EarlierRecord, TakenRecord
 from transforms.shards import read_shard
 
@@ -67,14 +66,11 @@ class EarlierShards:
         data = self._readers[shard, earlier.shard].take(earlier.position)
         if data is None:
             return None
+        told = (image.captions.sentences, image.captions.sentence_ids, image.captions.split) if image.captions else None
         try:
-            example = decode_example(data, earlier.shard)
+            img_id, sha256, data = retell(data, earlier.shard, *(told or ((), (), "")))
         except ValueError:
             return None
-        if example.record.img_id != image.ref.img_id or (earlier.sha256 and example.sha256 != earlier.sha256):
+        if img_id != image.ref.img_id or (earlier.sha256 and sha256 != earlier.sha256):
             return None
-        told = (image.captions.sentences, image.captions.sentence_ids, image.captions.split) if image.captions else None
-        captions, caption_ids, split = told or ((), (), "")
-        if (example.captions, example.caption_ids, example.split) != (captions, caption_ids, split):
-            data = encode_example(replace(example, captions=captions, caption_ids=caption_ids, split=split))
-        return example.sha256, TakenRecord(data)
+        return sha256, TakenRecord(data)

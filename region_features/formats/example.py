@@ -10,7 +10,7 @@ worker imports tensorflow; the bytes are the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from region_features.formats import REMEDY
 from region_features.records.region_record import ARRAY_FIELDS, ArrayField, RegionRecord
 
+_TOLD = ("image/caption", "image/caption/id", "image/split")
 _BYTES, _FLOATS, _INTEGERS = "bytes_list", "float_list", "int64_list"
 _BOX_SIDES = (("xmin", "img_w"), ("ymin", "img_h"), ("xmax", "img_w"), ("ymax", "img_h"))
 _DETECTION_LISTS = (
@@ -148,6 +149,35 @@ def decode_example(data: bytes, source: str) -> ImageExample:
         caption_ids=caption_ids,
         split=reader.text("image/split") if "image/split" in reader else "",
     )
+
+
+def retell(
+    data: bytes, source: str, captions: Sequence[str], caption_ids: Sequence[int], split: str
+) -> tuple[str, str, bytes]:
+    """Give an example other captions; its arrays are not decoded.
+
+    Returns:
+        The img_id, the hex SHA-256 of the image file, and the bytes that `encode_example` writes with these captions.
+
+    Raises:
+        ValueError: the data is no `tf.train.Example`, or lacks a feature; names file, image and feature.
+    """
+    try:
+        message = _EXAMPLE.FromString(data)
+    except DecodeError as error:
+        raise ValueError(f"{source}: expected a tf.train.Example, got {len(data)} other bytes; {REMEDY}") from error
+    features = message.features.feature
+    reader = FeatureReader(features, source)
+    img_id, sha256 = reader.text("image/source_id"), reader.text("image/key/sha256")
+    for name in _TOLD:
+        if name in features:
+            del features[name]
+    if captions:
+        features[_TOLD[0]].bytes_list.value.extend(caption.encode() for caption in captions)
+        features[_TOLD[1]].int64_list.value.extend(caption_ids)
+    if split:
+        features[_TOLD[2]].bytes_list.value.append(split.encode())
+    return img_id, sha256, message.SerializeToString(deterministic=True)
 
 
 class FeatureReader:

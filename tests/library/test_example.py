@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from region_features.formats.example import ImageExample, decode_example, encode_example
+from region_features.formats.example import ImageExample, decode_example, encode_example, retell
 from tests.samples.records import assert_same, make_example, make_record
 
 
@@ -187,3 +187,21 @@ def test_invalid_unicode_missing_size_and_unpaired_captions_are_refused() -> Non
         encode_example(make_example(dataclasses.replace(record, img_h=0)))
     with pytest.raises(ValueError, match="image a: expected one caption id a caption, got 1 captions and 0 ids"):
         ImageExample(record, "a.jpg", "ab", ("one",), (), "")
+
+
+@pytest.mark.parametrize("told", [(("a café", "b"), (7, 8), "test"), ((), (), ""), ((), (), "val")])
+@pytest.mark.parametrize("before", [(), ("one",)])
+def test_an_example_is_given_other_captions_as_if_it_were_encoded_with_them(
+    before: tuple[str, ...], told: tuple[tuple[str, ...], tuple[int, ...], str]
+) -> None:
+    captions, caption_ids, split = told
+    example = make_example(make_record("a", 3), before)
+    expected = dataclasses.replace(example, captions=captions, caption_ids=caption_ids, split=split)
+    result = retell(encode_example(example), "shard", captions, caption_ids, split)
+    assert result == (example.record.img_id, example.sha256, encode_example(expected))
+
+
+@pytest.mark.parametrize("data", [b"\xff", b""])
+def test_no_captions_are_given_to_other_bytes(data: bytes) -> None:
+    with pytest.raises(ValueError, match="^shard"):
+        retell(data, "shard", (), (), "")
