@@ -203,5 +203,5 @@ def test_an_example_is_given_other_captions_as_if_it_were_encoded_with_them(
 
 @pytest.mark.parametrize("data", [b"\xff", b""])
 def test_no_captions_are_given_to_other_bytes(data: bytes) -> None:
-    with pytest.raises(ValueError, match="^shard"):
+    with pytest.raises(ValueError, match=r"^shard"):
         retell(data, "shard", (), (), "")
