@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from beam_pipeline.exports import DEFAULT_OUTPUTS, OUTPUTS
+from beam_pipeline.flag_types import amount, path, positive, share
 from beam_pipeline.usage import UsageError
 from region_features.formats.imagecaptioning import FORMS, LMDB_FORM
 from region_features.lmdb_store.value_codecs import VALUE_CODECS, VOLTA
@@ -19,42 +20,6 @@ from region_features.records.settings import FLOAT32, PIXEL_LIMIT, PRECISIONS, S
 GROUPS = INPUT, OUTPUT, NETWORK, BOXES, RUN = ("input", "output", "network", "boxes", "run")
 _IMPORTS = ("import_tsv", "import_lmdb")
 _SOURCES = ("corpus", "images", *_IMPORTS)
-
-
-def _path(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("expected a path, got nothing; is a variable of your shell unset?")
-    return text
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return value
-
-
-def _amount(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number over 0, got {text!r}")
-    return value
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, got {text!r}")
-    return value
 
 
 def _outputs(text: str) -> tuple[str, ...]:
@@ -83,9 +48,9 @@ def option(group: str, help: str, default: Any = None, flag: str = "", **options
     return field(default=default, metadata={"group": group, "help": help, "flag": flag, "options": options})
 
 
-_DIR: dict[str, Any] = {"metavar": "DIR", "type": _path}
-_FILE: dict[str, Any] = {"metavar": "FILE", "type": _path}
-_COUNT: dict[str, Any] = {"metavar": "N", "type": _positive}
+_DIR: dict[str, Any] = {"metavar": "DIR", "type": path}
+_FILE: dict[str, Any] = {"metavar": "FILE", "type": path}
+_COUNT: dict[str, Any] = {"metavar": "N", "type": positive}
 
 
 @dataclass(frozen=True)
@@ -103,7 +68,7 @@ class Config:
         (),
         nargs="+",
         metavar="SOURCE",
-        type=_path,
+        type=path,
     )
     import_tsv: tuple[str, ...] = option(
         INPUT,
@@ -173,7 +138,7 @@ class Config:
         "on Dataflow: the GPU of the machines that run the network, in quotes; other machines have none. "
         "`'type:nvidia-tesla-t4;count:1;install-nvidia-driver:5xx'`",
         metavar="GPU",
-        type=_path,
+        type=path,
     )
     precision: str = option(NETWORK, "arithmetic of the network", FLOAT32, choices=PRECISIONS)
     batch_size: int | None = option(
@@ -210,14 +175,14 @@ class Config:
         "a larger share of failed images fails the run: status 1, shards stay, nothing is built from them",
         0.01,
         metavar="P",
-        type=_share,
+        type=share,
     )
     caption_threshold: float = option(
         RUN,
         "a larger share of damaged rows in the captions file is refused before the work",
         0.01,
         metavar="P",
-        type=_share,
+        type=share,
     )
     pixel_limit: int = option(RUN, "larger images are failures, checked before they are decoded", PIXEL_LIMIT, **_COUNT)
     decode_memory: int = option(
@@ -226,16 +191,16 @@ class Config:
         "decoded alone",
         1 << 30,
         metavar="BYTES",
-        type=_positive,
+        type=positive,
     )
     dry_run: bool = option(
         RUN, "say what the run would do and cost, and write nothing; needs no weights, and does not read them", False
     )
     images_per_second: float | None = option(
-        RUN, "with `--dry_run`: what one worker detects; default as measured on a CPU", metavar="N", type=_amount
+        RUN, "with `--dry_run`: what one worker detects; default as measured on a CPU", metavar="N", type=amount
     )
     price_per_hour: float | None = option(
-        RUN, "with `--dry_run`: price of an hour of one worker", metavar="PRICE", type=_amount
+        RUN, "with `--dry_run`: price of an hour of one worker", metavar="PRICE", type=amount
     )
     retry_failed: bool = option(RUN, "redo the shards that hold failures", False)
     check_shards: bool = option(RUN, "read the finished shards first, and redo those whose checksum differs", False)

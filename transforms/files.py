@@ -48,9 +48,7 @@ def temp_name(path: str) -> str:
 
 def split_zip(uri: str) -> tuple[str, str] | None:
     """Split a URI `ARCHIVE.zip!/ENTRY`; None for any other, and for a local file of such a name."""
-    if "!/" not in uri:
-        return None
-    return split_zip_uri(uri) if is_remote(uri) or not os.path.lexists(uri) else None
+    return split_zip_uri(uri) if "!/" in uri and (is_remote(uri) or not os.path.lexists(uri)) else None
 
 
 def zip_entries(path: str) -> Mapping[str, ZipInfo]:
@@ -188,11 +186,7 @@ def digest_of_bytes(data: bytes) -> dict[str, Any]:
 
 
 def sha256_of(path: str) -> str:
-    """Return the hex SHA-256 of a file.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """Return the hex SHA-256 of a file; raises as `digest_of`."""
     return str(digest_of(path)["sha256"])
 
 
@@ -231,9 +225,9 @@ def size_of(path: str) -> int:
 def list_folder(folder: str) -> dict[str, int]:
     """Return name -> bytes of the files directly in `folder`; empty where there is no such folder."""
     if is_remote(folder):
+        if folder.startswith("gs://"):
+            return _list_bucket(folder.rstrip("/") + "/")
         prefix = folder.rstrip("/") + "/"
-        if prefix.startswith("gs://"):
-            return _list_bucket(prefix)
         return {entry.path[len(prefix) :]: entry.size_in_bytes for entry in match(prefix + "*")}
     if not os.path.isdir(folder):
         return {}

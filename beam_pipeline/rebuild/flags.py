@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from beam_pipeline.config import Config
 from beam_pipeline.exports import SHARDS
+from beam_pipeline.flag_types import positive
 from beam_pipeline.options import parse_args
 from beam_pipeline.usage import Parser, UsageError
 
@@ -60,7 +61,7 @@ def parse_options(argv: Sequence[str]) -> Options:
     parser.add_argument(
         "--keep_versions",
         metavar="N",
-        type=_positive,
+        type=positive,
         help="delete all but the N newest whole versions, the latest among them (default: all stay); one that a lease "
         "or a run holds stays",
     )
@@ -79,12 +80,6 @@ def parse_options(argv: Sequence[str]) -> Options:
         if getattr(known, flag.removeprefix("--")) is not None:
             raise UsageError(f"{flag}: {reason}; leave it out")
     return Options(known.root.rstrip("/") or "/", known.keep_versions, known.checksum, tuple(run_flags))
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 def config_of_version(options: Options, output: str, reuse: str | None) -> tuple[Config, list[str]]:

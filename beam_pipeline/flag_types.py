@@ -1,0 +1,45 @@
+"""Types of flags, which refuse a value with what was expected and what came."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def path(text: str) -> str:
+    """Take a path, which may not be empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got nothing; is a variable of your shell unset?")
+    return text
+
+
+def positive(text: str) -> int:
+    """Take a whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return value
+
+
+def amount(text: str) -> float:
+    """Take a finite number over 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number over 0, got {text!r}")
+    return value
+
+
+def share(text: str) -> float:
+    """Take a share between 0 and 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, got {text!r}")
+    return value
