@@ -108,6 +108,13 @@ def encode_example(example: ImageExample) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
+def _parse(data: bytes, source: str) -> Any:
+    try:
+        return _EXAMPLE.FromString(data)
+    except DecodeError as error:
+        raise ValueError(f"{source}: expected a tf.train.Example, got {len(data)} other bytes; {REMEDY}") from error
+
+
 def open_example(data: bytes, source: str) -> tuple[str, FeatureReader]:
     """Parse a message without decoding its features.
 
@@ -117,10 +124,7 @@ def open_example(data: bytes, source: str) -> tuple[str, FeatureReader]:
     Raises:
         ValueError: the data is no `tf.train.Example`, or has no `image/source_id`.
     """
-    try:
-        features = _EXAMPLE.FromString(data).features.feature
-    except DecodeError as error:
-        raise ValueError(f"{source}: expected a tf.train.Example, got {len(data)} other bytes; {REMEDY}") from error
+    features = _parse(data, source).features.feature
     img_id = FeatureReader(features, source).text("image/source_id")
     return img_id, FeatureReader(features, f"{source}, image {img_id}")
 
@@ -162,10 +166,7 @@ def retell(
     Raises:
         ValueError: the data is no `tf.train.Example`, or lacks a feature; names file, image and feature.
     """
-    try:
-        message = _EXAMPLE.FromString(data)
-    except DecodeError as error:
-        raise ValueError(f"{source}: expected a tf.train.Example, got {len(data)} other bytes; {REMEDY}") from error
+    message = _parse(data, source)
     features = message.features.feature
     reader = FeatureReader(features, source)
     img_id, sha256 = reader.text("image/source_id"), reader.text("image/key/sha256")
