@@ -32,7 +32,7 @@ _THREADS = 16
 
 def is_remote(path: str) -> bool:
     """Return whether the path names a file system other than the local one."""
-    return FileSystems.get_scheme(path) is not None
+    return "://" in path and FileSystems.get_scheme(path) is not None
 
 
 def join(base: str, *parts: str) -> str:

@@ -6,8 +6,9 @@ import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import ZipInfo
 
 from region_features.images.zip_archive import MAC_LEFTOVERS
@@ -82,6 +83,8 @@ def list_images(sources: Sequence[str], add: AddImage) -> Listing:
     notes: list[str] = []
     listed = repeated = 0
     first_repeated = ""
+    here = os.getcwd()
+    folder_of = lru_cache(1024)(partial(_describe_folder, here=here))  # most images have that of the image before
     for source in sources:
         count = 0
         for uri, state in _expand_zips(_expand(source, notes), notes):
@@ -89,7 +92,10 @@ def list_images(sources: Sequence[str], add: AddImage) -> Listing:
             problem = _name_problem(uri)
             if problem:
                 failures.append(Failure(*map(_escaped, (uri, _stem(uri), NAME_STAGE, problem))))
-            elif add(_canonical(uri), _image_ref(uri, state)):
+                continue
+            name_at = uri.rfind("/") + 1
+            folder = folder_of(uri[:name_at])
+            if add(folder.canonical + uri[name_at:], ImageRef(folder.set_name, _stem(uri), uri, *state)):
                 listed += 1
             else:
                 repeated, first_repeated = repeated + 1, first_repeated or uri
@@ -106,14 +112,12 @@ def list_images(sources: Sequence[str], add: AddImage) -> Listing:
 
 def set_of_path(path: str) -> str:
     """Return the name of a file's folder, which is the image set of the files in it."""
-    folder = os.path.dirname(path)
-    return os.path.basename(folder if files.is_remote(path) else _absolute(folder, os.getcwd())) or IMAGES_FOLDER
+    return _set_of_folder(os.path.dirname(path), os.getcwd())
 
 
-@lru_cache(1024)
-def _absolute(folder: str, here: str) -> str:
-    """Return the absolute path of a folder; most images have that of the image before."""
-    return os.path.abspath(os.path.join(here, folder))
+def _set_of_folder(folder: str, here: str) -> str:
+    absolute = folder if files.is_remote(folder) else os.path.abspath(os.path.join(here, folder))
+    return os.path.basename(absolute) or IMAGES_FOLDER
 
 
 def expand_pattern(pattern: str) -> Iterator[tuple[str, FileState]]:
@@ -215,28 +219,42 @@ def _is_folder(path: str) -> bool:
     return not glob.has_magic(path) and not path.lower().endswith(_EXTENSIONS) and bool(files.list_folder(path))
 
 
-def _canonical(uri: str) -> str:
-    """Spell `a.jpg`, `./a.jpg` and the absolute path alike; `..` stays, since it may follow a link."""
-    if files.is_remote(uri):
-        return uri
-    path = os.path.join(os.getcwd(), uri)
-    return str(Path(path)) if "//" in path or "/." in path else path  # seldom, and Path takes most of a listing's time
+class _Folder(NamedTuple):
+    """A folder, or the part of a zip archive's URI before an entry's name; both end with a slash, or are empty.
+
+    Attributes:
+        canonical: what all its spellings have in common.
+        set_name: the image set of the files in it.
+    """
+
+    canonical: str
+    set_name: str
 
 
-def _image_ref(uri: str, state: FileState) -> ImageRef:
-    in_zip = files.split_zip(uri)
-    # An image at the top of an archive belongs to the set of the archive's name.
-    set_name = os.path.basename(os.path.dirname(in_zip[1])) or _stem(in_zip[0]) if in_zip else set_of_path(uri)
+def _describe_folder(folder: str, here: str) -> _Folder:
+    is_there = not files.is_remote(folder) and os.path.lexists(folder)
+    in_zip = None if is_there else files.split_zip(f"{folder}name")
+    if in_zip:
+        # An image at the top of an archive belongs to the set of the archive's name.
+        set_name = os.path.basename(os.path.dirname(in_zip[1])) or _stem(in_zip[0])
+    else:
+        set_name = _set_of_folder(os.path.dirname(folder), here)
     if set_name.startswith(files.TEMP_PREFIX):
         raise ValueError(
-            f"image {uri}: expected another folder name, {files.TEMP_PREFIX} marks unfinished work; rename the folder"
+            f"images in {folder}: expected another folder name, {files.TEMP_PREFIX} marks unfinished work; "
+            "rename the folder"
         )
     if len(set_name.encode()) > _MAX_SET_BYTES:
         raise ValueError(
-            f"image {uri}: expected a folder name of at most {_MAX_SET_BYTES} bytes, which is part of its shards' "
-            f"names, got {len(set_name.encode())}; rename the folder"
+            f"images in {folder}: expected a folder name of at most {_MAX_SET_BYTES} bytes, which is part of its "
+            f"shards' names, got {len(set_name.encode())}; rename the folder"
         )
-    return ImageRef(set_name, _stem(uri), uri, *state)
+    return _Folder(_canonical(folder, here), set_name)
+
+
+def _canonical(folder: str, here: str) -> str:
+    """Spell `a/`, `./a/` and the absolute path alike; `..` stays, since it may follow a link."""
+    return folder if files.is_remote(folder) else os.path.join(Path(here, folder), "")
 
 
 def _name_problem(uri: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from region_features.planning.catalog import Catalog
 from region_features.planning.cut import equal_cut, kept_cut
 from region_features.records.plan import ImageRef, Plan, ShardKey
-from region_features.records.plan_file import encode_plan, read_plan, write_plan
+from region_features.records.plan_file import PlanFile, encode_plan, read_plan, write_plan
 from transforms import files
 
 
@@ -37,6 +37,8 @@ def _temporary() -> BinaryIO:
 
 def plan_chunks(plan: Plan) -> Iterator[bytes]:
     """Return the content of a plan's file."""
+    if isinstance(plan.shards, PlanFile):
+        return plan.shards.chunks()
     return encode_plan(plan.settings, plan.shards.items())
 
 

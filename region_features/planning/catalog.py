@@ -15,6 +15,7 @@ from region_features.records.plan import ImageRef
 
 CAPTIONS, BOXES = "captions", "boxes"
 _CACHE_KIB = 64 << 10
+_ROWS_AT_ONCE = 1000
 _SCHEMA = """
     CREATE TABLE images (
         place TEXT UNIQUE, lmdb TEXT, key BLOB, set_name TEXT, img_id TEXT, uri TEXT, size INTEGER, version TEXT
@@ -35,6 +36,7 @@ _INDICES = """
     CREATE INDEX IF NOT EXISTS earlier_by_id ON earlier (set_name, img_id);
 """
 _ROW = "i.set_name, i.img_id, i.uri, i.size, i.version, ifnull(c.digest, ''), ifnull(b.digest, '')"
+_TOLD = f"{_ROW}, c.row, b.row"
 
 
 class Clash(NamedTuple):
@@ -78,6 +80,7 @@ class Catalog:
     def __init__(self) -> None:
         self._db = sqlite3.connect("", isolation_level=None)
         self._indexed = False
+        self._pending: dict[str, list[tuple[str, str, str]]] = {CAPTIONS: [], BOXES: []}
         self._db.executescript(
             f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-{_CACHE_KIB}; {_SCHEMA} BEGIN;"
         )
@@ -110,8 +113,14 @@ class Catalog:
 
     def _add(self, table: str, img_id: str, row: list[Any]) -> None:
         text = json.dumps(row)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:32]
-        self._db.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", (img_id, digest, text))
+        rows = self._pending[table]
+        rows.append((img_id, hashlib.sha256(text.encode()).hexdigest()[:32], text))
+        if len(rows) == _ROWS_AT_ONCE:
+            self._insert(table)
+
+    def _insert(self, table: str) -> None:
+        self._db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", self._pending[table])
+        self._pending[table].clear()
 
     def add_earlier(self, image: EarlierImage) -> None:
         """Add an image of an earlier run; each img_id of a set comes once."""
@@ -151,9 +160,12 @@ class Catalog:
 
     def rows(self) -> Iterator[CatalogRow]:
         """Yield all images in the same order, with what is said of them and their records of an earlier run."""
+        if not self._query("SELECT EXISTS (SELECT 1 FROM earlier)").fetchone()[0]:
+            yield from (CatalogRow(ImageRef(*row[:7]), row[7], row[8], None) for row in self._joined(_TOLD))
+            return
         earlier = "e.set_name, e.img_id, e.uri, e.size, e.version, e.captions, e.boxes, e.shard, e.position, e.sha256"
         join = "LEFT JOIN earlier e ON e.set_name = i.set_name AND e.img_id = i.img_id"
-        for row in self._joined(f"{_ROW}, c.row, b.row, {earlier}", join):
+        for row in self._joined(f"{_TOLD}, {earlier}", join):
             known = EarlierImage(ImageRef(*row[9:16]), *row[16:]) if row[9] is not None else None
             yield CatalogRow(ImageRef(*row[:7]), row[7], row[8], known)
 
@@ -179,6 +191,9 @@ class Catalog:
         return [row[0] for row in self._query(f"{query} ORDER BY img_id")]
 
     def _query(self, query: str, *values: Any) -> sqlite3.Cursor:
+        for table, rows in self._pending.items():
+            if rows:
+                self._insert(table)
         if not self._indexed:
             self._db.executescript(_INDICES)
             self._indexed = True

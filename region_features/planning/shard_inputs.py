@@ -57,8 +57,9 @@ def encode_image(row: CatalogRow, earlier: EarlierRecord | None, with_boxes: boo
     """
     ref = row.ref
     told = json.dumps([ref.set_name, ref.img_id, ref.uri, ref.size, ref.version, ref.captions, ref.boxes])
-    boxes = row.boxes or (json.dumps(False) if with_boxes else json.dumps(None))
-    return f"[{told}, {row.captions or 'null'}, {boxes}, {json.dumps(earlier)}]\n".encode()
+    boxes = row.boxes or ("false" if with_boxes else "null")
+    taken_over = json.dumps(earlier) if earlier else "null"
+    return f"[{told}, {row.captions or 'null'}, {boxes}, {taken_over}]\n".encode()
 
 
 def decode_images(lines: Iterable[bytes]) -> Iterator[CaptionedImage]:

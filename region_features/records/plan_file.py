@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 from region_features.records.plan import ImageRef, Plan, ShardKey
 
+_CHUNK = 1 << 20
 _ROW_TYPES = {
     "set": str,
     "shard": int,
@@ -38,6 +39,17 @@ class PlanFile(Mapping[ShardKey, tuple[ImageRef, ...]]):
         self._stream.seek(offset)
         rows = map(json.loads, self._stream.read(length).splitlines())
         return tuple(_image_ref(row) for row in rows)  # their types were checked when the file was opened
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content of the file."""
+        offset = 0
+        while True:
+            self._stream.seek(offset)  # images may be asked for between two chunks
+            chunk = self._stream.read(_CHUNK)
+            if not chunk:
+                return
+            offset += len(chunk)
+            yield chunk
 
     def __iter__(self) -> Iterator[ShardKey]:
         return iter(self._places)

@@ -246,7 +246,7 @@ def test_an_ignored_name_that_is_not_unicode_is_escaped_in_the_note(here: Path) 
 
 def test_a_folder_with_the_temporary_prefix_is_an_error(here: Path) -> None:
     touch(".tmp-photos/a.jpg")
-    with pytest.raises(ValueError, match=r"\.tmp-photos/a\.jpg: expected another folder name"):
+    with pytest.raises(ValueError, match=r"images in \.tmp-photos/: expected another folder name"):
         listed([".tmp-photos"])
 
 
