@@ -26,6 +26,7 @@ from beam_pipeline.process import INTERRUPTED, TERMINATED, Stopped, Terminated, 
 from beam_pipeline.runner import Run, interrupted_message, new_run, watch
 from beam_pipeline.summary import describe_run
 from beam_pipeline.usage import UsageError, one_line
+from region_features.records.audit import Audit
 from region_features.records.prepared_image import Prepare
 from transforms import files
 from transforms.annotations import WriteAnnotationFiles
@@ -82,8 +83,8 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
         plan_uri, layout.shards, layout.provenance, config.failure_threshold
     )  # Audit
     annotations = (
-        pipeline
-        | "CaptionsFile" >> beam.Create([captions] if CAPTIONS in job.outputs else [])
+        audit
+        | "CaptionsFile" >> beam.FlatMap(after_shards, [captions] if captions and CAPTIONS in job.outputs else [])
         | "WriteAnnotationFiles" >> WriteAnnotationFiles(layout.annotations, inputs.test1k_ids)  # (name, digest)
         | "AnnotationEntry" >> beam.Map(annotation_entry)  # ManifestEntry
     )
@@ -91,6 +92,11 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
     exports = audit | "BuildExports" >> BuildExports(request)  # ManifestEntry
     entries = (annotations, exports) | "Entries" >> beam.Flatten()
     _ = audit | "WriteManifest" >> WriteManifest(entries, layout.provenance, layout.output)
+
+
+def after_shards(_: Audit, captions: list[PinnedFile]) -> list[PinnedFile]:
+    """Return the captions file; a million captions take half a minute, for which the first image must not wait."""
+    return captions
 
 
 def annotation_entry(written: tuple[str, dict[str, Any]]) -> ManifestEntry:

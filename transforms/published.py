@@ -80,7 +80,7 @@ def _changed(stats: ShardStats, before: Iterable[ImageRef], now: Iterable[ImageR
         if old == new:
             continue
         # No hash: the image could not be read, or its record is an imported one.
-        if replace(old, version=new.version) != new or new.img_id not in sha256:
+        if old._replace(version=new.version) != new or new.img_id not in sha256:
             return []
         changed.append((new.uri, sha256[new.img_id]))
     return changed

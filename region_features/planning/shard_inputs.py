@@ -56,7 +56,7 @@ def encode_image(row: CatalogRow, earlier: EarlierRecord | None, with_boxes: boo
         with_boxes: whether boxes are given; an image without them then becomes a failure.
     """
     ref = row.ref
-    told = json.dumps([ref.set_name, ref.img_id, ref.uri, ref.size, ref.version, ref.captions, ref.boxes])
+    told = json.dumps(ref)
     boxes = row.boxes or ("false" if with_boxes else "null")
     taken_over = json.dumps(earlier) if earlier else "null"
     return f"[{told}, {row.captions or 'null'}, {boxes}, {taken_over}]\n".encode()

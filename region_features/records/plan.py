@@ -16,8 +16,7 @@ SHARDS_FOLDER = "tfrecord"  # of an output
 _SHARD_NAME = re.compile(r"(.+)-([0-9]{5,})-of-([0-9]{5,})" + re.escape(SHARD_SUFFIX), re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRef:
+class ImageRef(NamedTuple):
     """One input image, and what tells whether its record is still true.
 
     Attributes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, BinaryIO
 
 from region_features.records.plan import ImageRef, Plan, ShardKey
@@ -61,7 +62,7 @@ class PlanFile(Mapping[ShardKey, tuple[ImageRef, ...]]):
 def encode_plan(settings: Mapping[str, Any], shards: Iterable[tuple[ShardKey, Iterable[ImageRef]]]) -> Iterator[bytes]:
     """Return the lines of a plan's file."""
     header = (json.dumps({"settings": dict(settings)}, sort_keys=True) + "\n").encode()
-    return chain([header], (encode_row(key, ref) for key, refs in shards for ref in refs))
+    return chain([header], (_encode_row(key, ref) for key, refs in shards for ref in refs))
 
 
 def write_plan(
@@ -74,17 +75,19 @@ def write_plan(
     for key, refs in shards:
         begin = offset
         for ref in refs:
-            offset += stream.write(encode_row(key, ref))
+            offset += stream.write(_encode_row(key, ref))
         places[key] = begin, offset - begin
     stream.flush()
     return Plan(settings, PlanFile(stream, places))
 
 
-def encode_row(key: ShardKey, ref: ImageRef) -> bytes:
-    """Return the line of an image."""
-    row = {"set": ref.set_name, "shard": key.number, "of": key.of, "img_id": ref.img_id, "uri": ref.uri}
-    row |= {"size": ref.size, "version": ref.version, "captions": ref.captions, "boxes": ref.boxes}
-    return (json.dumps(row) + "\n").encode()
+def _encode_row(key: ShardKey, ref: ImageRef) -> bytes:
+    # A million of them: an encoder that is made once, and no dictionaries.
+    return (
+        f'{{"set": {quoted(ref.set_name)}, "shard": {key.number}, "of": {key.of}, "img_id": {quoted(ref.img_id)}, '
+        f'"uri": {quoted(ref.uri)}, "size": {ref.size}, "version": {quoted(ref.version)}, '
+        f'"captions": {quoted(ref.captions)}, "boxes": {quoted(ref.boxes)}}}\n'
+    ).encode()
 
 
 def read_plan(stream: BinaryIO, source: str) -> Plan:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -141,7 +140,7 @@ def test_train_and_val_images_share_one_lmdb_and_other_sets_have_their_own(set_n
         (ref("COCO_train2014_000000000009", "train2014"), ref("COCO_val2014_000000000009", "val2014"), "9"),
         (ref("x_5", "train2014"), ref("y_5", "trainval"), "5"),
         (ref("x_5", "test2015"), ref("y_5", "test"), "5"),
-        (ref("cat"), replace(ref("cat"), uri="elsewhere/photos/cat.jpg"), "cat"),
+        (ref("cat"), ref("cat")._replace(uri="elsewhere/photos/cat.jpg"), "cat"),
     ],
 )
 def test_images_with_one_key_in_one_lmdb_clash(first: ImageRef, second: ImageRef, key: str) -> None:
@@ -221,7 +220,7 @@ def test_a_row_with_a_field_of_a_wrong_type_is_damage(field: str, value: object)
 def test_a_run_with_the_same_plan_may_resume() -> None:
     plan = plan_of(refs(9), 2)
     assert describe_change(decode_plan(encode_plan(plan), "plan"), plan) is None
-    grown = [replace(image, size=99) for image in refs(9)]
+    grown = [image._replace(size=99) for image in refs(9)]
     assert describe_change(plan, plan_of(grown, 2)) is None  # changed images are found by the digests of their shards
 
 
@@ -247,11 +246,11 @@ def test_the_input_digest_depends_on_order_ids_uris_and_sizes() -> None:
         images[::-1],
         images[:1],
         [],
-        [replace(images[0], size=11), images[1]],
-        [replace(images[0], img_id="c"), images[1]],
-        [replace(images[0], uri="c.jpg"), images[1]],
-        [replace(images[0], img_id="ab", uri="c"), images[1]],
-        [replace(images[0], img_id="a", uri="bc"), images[1]],
+        [images[0]._replace(size=11), images[1]],
+        [images[0]._replace(img_id="c"), images[1]],
+        [images[0]._replace(uri="c.jpg"), images[1]],
+        [images[0]._replace(img_id="ab", uri="c"), images[1]],
+        [images[0]._replace(img_id="a", uri="bc"), images[1]],
     ]
     assert len({input_digest(variant) for variant in variants}) == len(variants)
     assert input_digest(images) == input_digest(tuple(images))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,7 +51,7 @@ def test_a_folders_images_are_sorted_and_its_other_files_noted(here: Path) -> No
     listing = listed(["photos"])
     names = ["a.JPG", "b.jpg", "c.jpeg", "d.PnG", "f.webp", "g.TIFF"]
     assert [ref.uri for ref in listing.refs] == [f"photos/{name}" for name in names]
-    assert listing.refs[0] == replace(listing.refs[0], set_name="photos", img_id="a", uri="photos/a.JPG", size=3)
+    assert listing.refs[0] == listing.refs[0]._replace(set_name="photos", img_id="a", uri="photos/a.JPG", size=3)
     assert listing.notes == ("photos: 3 files are no images by their extension, .hidden.jpg for one",)
 
 

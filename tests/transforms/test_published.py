@@ -46,7 +46,7 @@ def test_what_does_not_fit_the_plan_counts_as_missing(published: Path) -> None:
     assert read_published(folder, plan_of(elements(number=0, of=3))) == {}
     changed = two_shards()
     item, result = changed[5]
-    ref = replace(item.image.ref, size=item.image.ref.size + 1)
+    ref = item.image.ref._replace(size=item.image.ref.size + 1)
     changed[5] = (replace(item, image=replace(item.image, ref=ref)), result)
     assert numbers(read_published(folder, plan_of(changed))) == [0]
 
