@@ -48,6 +48,7 @@ DEV = [
     "pycocotools",
     "pytest",
     "pytest-timeout",
+    "pytest-xdist",
     "python-hcl2",
     "ruff",
     "scikit-image",
