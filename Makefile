@@ -31,7 +31,7 @@ demo: $(READY)
 	run find demo/out -type f -exec ls -l {} +
 
 test: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(READY)
 	@$(BIN)/ruff check .
