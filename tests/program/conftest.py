@@ -1,13 +1,15 @@
-"""A bucket of a storage emulator for the tests of this folder."""
+"""A bucket of a storage emulator, and a folder of photographs, for the tests of this folder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from apache_beam.internal.gcp import auth
 
 from benchmarks.faulty_storage import BUCKET, FaultyStorage, emulator, faulty_storage
+from tests.conftest import write_photo
 
 
 @pytest.fixture
@@ -24,3 +26,12 @@ def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStorage]:
 def bucket(storage: FaultyStorage) -> str:
     """Name the emulator's bucket."""
     return f"gs://{BUCKET}"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Write a folder of six photographs."""
+    folder = tmp_path / "photos"
+    for number in range(6):
+        write_photo(folder / f"photo_{number}.png", number)
+    return folder

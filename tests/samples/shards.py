@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from region_features.records.item import CaptionedImage, ImageCaptions, ImageIte
 from region_features.records.plan import ImageRef, Plan, ShardKey
 from region_features.records.region_record import RegionRecord
 from tests.samples.fakes import fake_prepare, fake_record
+from transforms import files
 from transforms.shards import _WriteShard
 
 Element = tuple[ImageItem, RegionRecord | ImageFailure]
@@ -45,3 +48,13 @@ def plan_of(images: list[Element], **settings: Any) -> Plan:
     for item, _ in images:
         shards[item.shard] = (*shards.get(item.shard, ()), item.image.ref)
     return Plan({**SETTINGS, **settings}, shards)
+
+
+def names(folder: Path) -> list[str]:
+    """List the files of a folder."""
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+def visible(folder: Path) -> list[str]:
+    """List those that are finished work."""
+    return [name for name in names(folder) if not name.startswith(files.TEMP_PREFIX)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import threading
 from collections.abc import Callable
@@ -15,12 +14,11 @@ import apache_beam as beam
 import google_crc32c
 import numpy as np
 import pytest
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import MetricsFilter
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline  # pytest collects what is called Test
 from apache_beam.testing.util import assert_that, equal_to
 
-from region_features.formats.example import ImageExample, decode_example, encode_example
+from region_features.formats.example import ImageExample, decode_example
 from region_features.formats.tfrecord import read_records
 from region_features.health.measure import measure
 from region_features.records.failure import Failure, ImageFailure
@@ -28,20 +26,11 @@ from region_features.records.plan import input_digest
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from tests.conftest import tree_bytes
-from tests.samples.shards import SETTINGS, elements, plan_of, run_bundle
+from tests.samples.shards import SETTINGS, elements, names, run_bundle, visible
 from transforms import files
 from transforms.metrics import NAMESPACE, local_counts, reset_local_counts
 from transforms.publication import encode_crc32c
-from transforms.published import read_published
 from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN, ShardWriter, WriteShards, _WriteShard
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(os.listdir(folder)) if folder.exists() else []
-
-
-def visible(folder: Path) -> list[str]:
-    return [name for name in names(folder) if not name.startswith(files.TEMP_PREFIX)]
 
 
 def read_shard(path: Path) -> list[ImageExample]:
@@ -81,18 +70,6 @@ def test_the_next_shard_begins_while_one_is_published(tmp_path: Path, monkeypatc
     assert [name.value for name in writer.finish_bundle()] == ["photos-00001-of-00002.tfrecord"]
     writer.teardown()
     assert len(names(tmp_path)) == 4
-
-
-def test_a_shard_that_cannot_be_published_ends_the_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> int:
-        raise OSError("the bucket is gone")
-
-    monkeypatch.setattr(FileSystems, "rename", fail)
-    writer = _WriteShard(str(tmp_path), SETTINGS)
-    with pytest.raises(OSError, match="the bucket is gone"):
-        run_bundle(writer, [*elements(number=0, of=2), *elements(number=1, of=2)])
-    writer.teardown()
-    assert names(tmp_path) == []
 
 
 def test_a_shard_holds_what_went_in(tmp_path: Path) -> None:
@@ -207,77 +184,6 @@ def test_two_attempts_at_once_end_with_the_same_bytes(tmp_path: Path) -> None:
     assert tree_bytes(tmp_path / "both") == tree_bytes(tmp_path / "alone")
 
 
-def test_an_interrupted_bundle_leaves_nothing_that_counts(tmp_path: Path) -> None:
-    writer = _WriteShard(str(tmp_path), SETTINGS)
-    writer.start_bundle()
-    for element in elements()[:3]:
-        list(writer.process(element))
-    assert visible(tmp_path) == []  # as kill -9 would leave it
-    writer.start_bundle()  # as the runner does after an error
-    assert names(tmp_path) == []
-    assert run_bundle(writer, elements()) == ["photos-00000-of-00001.tfrecord"]
-
-    list(writer.process(elements("other")[0]))
-    writer.teardown()
-    assert names(tmp_path) == ["photos-00000-of-00001.tfrecord", "photos-00000-of-00001.tfrecord.stats.json"]
-
-
-def test_a_short_bundle_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"photos-00000-of-00001\.tfrecord: expected 4 images in its bundle, got 3"):
-        run_bundle(_WriteShard(str(tmp_path), SETTINGS), elements()[:3])
-    assert names(tmp_path) == []
-
-
-def test_an_image_too_many_is_an_error(tmp_path: Path) -> None:
-    made = elements()
-    with pytest.raises(RuntimeError, match=r"expected 4 images in its bundle, got 1"):
-        run_bundle(_WriteShard(str(tmp_path), SETTINGS), [*made, made[0]])
-
-
-def test_interleaved_shards_are_an_error(tmp_path: Path) -> None:
-    first, second = elements(number=0, of=2), elements(number=1, of=2)
-    with pytest.raises(RuntimeError, match=r"00001-of-00002\.tfrecord began before photos-00000-of-00002\.tfrecord"):
-        run_bundle(_WriteShard(str(tmp_path), SETTINGS), [first[0], second[0]])
-    assert visible(tmp_path) == []
-
-
-def test_a_record_that_cannot_be_encoded_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def encode(example: ImageExample) -> bytes:
-        if example.record.img_id == "photos_03":
-            raise ValueError("photos_03")
-        return encode_example(example)
-
-    monkeypatch.setattr("transforms.shards.encode_example", encode)
-    made = elements()
-    writer = _WriteShard(str(tmp_path), SETTINGS)
-    with pytest.raises(ValueError, match="photos_03"):
-        run_bundle(writer, made)
-    writer.teardown()
-    assert names(tmp_path) == []
-
-
-def test_a_crash_between_shard_and_stats_leaves_a_shard_that_is_redone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = elements()
-    plan = plan_of(made)
-    run_bundle(_WriteShard(str(tmp_path), SETTINGS), made)
-    whole = tree_bytes(tmp_path)
-
-    def crash(*_: Any) -> int:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files, "publish_bytes", crash)
-        with pytest.raises(KeyboardInterrupt):
-            run_bundle(_WriteShard(str(tmp_path), SETTINGS), made)
-    assert visible(tmp_path) == ["photos-00000-of-00001.tfrecord"]
-    assert read_published(str(tmp_path), plan) == {}
-    run_bundle(_WriteShard(str(tmp_path), SETTINGS), made)
-    assert tree_bytes(tmp_path) == whole
-    assert list(read_published(str(tmp_path), plan)) == list(plan.shards)
-
-
 def test_the_transform_names_and_counts_what_it_writes(tmp_path: Path) -> None:
     reset_local_counts()
     pipeline = Pipeline()
@@ -297,29 +203,6 @@ def test_the_transform_names_and_counts_what_it_writes(tmp_path: Path) -> None:
     with Pipeline() as again:
         _ = again | beam.Create(made, reshuffle=False) | WriteShards(str(tmp_path), SETTINGS)
     assert tree_bytes(tmp_path) == before
-
-
-class FullDisk:
-    """A stream that takes `room` bytes."""
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-
-    def write(self, data: bytes) -> int:
-        self.room -= len(data)
-        if self.room < 0:
-            raise OSError(28, "No space left on device")
-        return len(data)
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-def test_a_full_disk_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FileSystems, "create", lambda *_, **__: FullDisk(2000))
-    with pytest.raises(OSError, match="No space left"):
-        run_bundle(_WriteShard(str(tmp_path), SETTINGS), elements())
-    assert names(tmp_path) == []
 
 
 def test_a_shard_file_is_whole_when_all_its_images_came(tmp_path: Path) -> None:
