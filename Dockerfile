@@ -5,10 +5,8 @@
 #
 # CUDA: `install-nvidia-driver:5xx` gives a driver of some branch from 525 on, and Google does not say which. Wheels with
 # CUDA 13 need 580 or later; those with CUDA 12 run on every driver from 525.60 on (CUDA's minor version compatibility).
-# So the image takes the newest torch with CUDA 12, see deploy/cuda12.txt. No CUDA base image: the wheels carry all but
-# the driver, which Dataflow mounts below /usr/local/nvidia.
-#
-# It runs as root: Dataflow mounts folders below /var/opt that only root may write to.
+# So the image takes the newest torch with CUDA 12 (deploy/cuda12.txt, in deploy/image.lock with its hashes). No CUDA base
+# image: the wheels carry all but the driver, which Dataflow mounts below /usr/local/nvidia.
 ARG LAUNCHER=gcr.io/dataflow-templates-base/python311-template-launcher-base:20230622_RC00
 FROM apache/beam_python3.11_sdk:2.77.0 AS beam
 # hadolint ignore=DL3006
@@ -30,22 +28,21 @@ ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 \
 
 # The dependencies first, without the code: a change of code then builds only the last layers again. At the end of the
 # layer goes what inference does not load: triton, a compiler of kernels, and torch's headers.
-COPY setup.py pyproject.toml constraints.txt deploy/cuda12.txt ./
-COPY tools/detectron2_wheel.py tools/
-RUN { grep -Ev '^(cuda-|nvidia-|torch|triton)' constraints.txt; cat cuda12.txt; } > /tmp/constraints.txt \
-    && pip install --no-cache-dir --constraint /tmp/constraints.txt setuptools '.[gcp,worker]' \
-    && python tools/detectron2_wheel.py /tmp/wheels \
-    && pip install --no-cache-dir --constraint /tmp/constraints.txt /tmp/wheels/*.whl \
+COPY deploy/image.lock tools/detectron2_wheel.py ./
+RUN pip install --no-cache-dir --no-deps --require-hashes --requirement image.lock \
+    && python detectron2_wheel.py /tmp/wheels \
+    && pip install --no-cache-dir --no-deps /tmp/wheels/*.whl \
     && pip check \
     && pip uninstall --yes triton \
     && packages="$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-    && rm -rf "$packages"/torch/include "$packages"/nvidia/*/include /tmp/wheels /tmp/constraints.txt
+    && rm -rf "$packages"/torch/include "$packages"/nvidia/*/include /tmp/wheels
 
+COPY setup.py pyproject.toml ./
 COPY beam_pipeline beam_pipeline
 COPY transforms transforms
 COPY region_features region_features
 COPY deploy/template/main.py /template/main.py
-RUN pip install --no-cache-dir --no-deps --force-reinstall . \
+RUN pip install --no-cache-dir --no-deps --no-build-isolation . \
     && rm -rf build ./*.egg-info \
     && python -c 'import apache_beam, beam_pipeline, detectron2.modeling, torchvision, region_features.detector' \
     && useradd --uid 65532 --create-home worker \

@@ -17,7 +17,7 @@ help:
 	@echo "make test    the tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make docs    docs/flags.md and the Flex Template's metadata, from the flags themselves"
-	@echo "make lock    requirements.lock: constraints.txt with the hashes of every file of every package"
+	@echo "make lock    requirements.lock and deploy/image.lock: constraints.txt with the hashes of every package's files"
 	@echo "make sbom    sbom.cdx.json: the packages of $(VENV) with versions and licences"
 	@echo "make setup   only the environment, in $(VENV)"
 	@echo "make clean   remove the environment, the demo and the caches"
@@ -41,12 +41,18 @@ lint: $(READY)
 docs: $(READY)
 	@$(BIN)/python tools/flags_page.py docs/flags.md
 
-# --no-deps: constraints.txt names all packages; what is added are the hashes of all their files.
+# --no-deps: constraints.txt names all packages; what is added are the hashes of all their files. The image takes what
+# the workers need of them, but CUDA 12 in place of 13, see the Dockerfile.
+UV := build/lock/bin/uv pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-package detectron2
 lock: $(READY)
 	@$(BIN)/python -m venv build/lock
 	build/lock/bin/pip install --quiet uv==0.13.9
-	build/lock/bin/uv pip compile --quiet --no-deps --generate-hashes --universal --python-version 3.11 --no-annotate \
-	  --no-header --output-file requirements.lock constraints.txt
+	$(UV) --no-deps --universal --python-version 3.11 --output-file requirements.lock constraints.txt
+	$(BIN)/python tools/detectron2_wheel.py build
+	{ grep -Ev '^(cuda-|nvidia-|torch|triton)' constraints.txt; cat deploy/cuda12.txt; } > build/image.txt
+	echo build/*.whl > build/image.in
+	$(UV) --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --constraint build/image.txt \
+	  --extra gcp --extra formats --extra worker --output-file deploy/image.lock setup.py build/image.in
 
 # In an environment of its own, so that the list holds what the project needs and nothing else.
 sbom: $(READY)

@@ -201,16 +201,27 @@ def test_the_image_is_built_of_files_that_are_sent_to_the_builder() -> None:
     ] == []
 
 
-def test_the_image_has_cuda_12_in_place_of_13() -> None:
-    dockerfile = (ROOT / "Dockerfile").read_text()
-    dropped = re.search(r"grep -Ev '(.*?)' constraints.txt", dockerfile)
-    assert dropped
-    kept = [row for row in (ROOT / "constraints.txt").read_text().splitlines() if not re.match(dropped[1], row)]
-    own = [row for row in (DEPLOY / "cuda12.txt").read_text().splitlines() if not row.startswith("#")]
-    names = [re.split("==", row)[0].lower() for row in [*kept, *own] if not row.startswith("#")]
-    assert names.count("torch") == names.count("torchvision") == names.count("nvidia-cublas-cu12") == 1
-    assert not [name for name in names if re.search(r"cu13|^cuda-toolkit", name)]
-    assert all(re.match(dropped[1], row) for row in own)
+def read(name: str) -> str:
+    return (DEPLOY / name).read_text()
+
+
+def test_the_image_has_the_tested_packages_by_hash_and_cuda_12_in_place_of_13() -> None:
+    locked = re.findall(
+        r"^(\S+==\S+) \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n?)+)", read("image.lock"), re.MULTILINE
+    )
+    pins = {pin.lower().replace("_", "-").replace(".", "-") for pin, _ in locked}
+    assert len(pins) == len(re.findall("==", read("image.lock"))) > 100
+
+    def rows(text: str) -> set[str]:
+        kept = (row.partition(";")[0] for row in text.splitlines() if not row.startswith("#"))
+        return {row.lower().replace("_", "-").replace(".", "-") for row in kept}
+
+    own = rows(read("cuda12.txt"))
+    tested = {
+        row for row in rows((ROOT / "constraints.txt").read_text()) if not re.match("cuda-|nvidia-|torch|triton", row)
+    }
+    assert own <= pins and pins - own <= tested  # after a change of a pin: make lock
+    assert not [pin for pin in pins if re.search("cu13|^cuda-toolkit|^tensorflow|^pytest", pin)]
 
 
 def test_the_dockerfile_is_clean() -> None:
