@@ -15,7 +15,7 @@ LIBRARY = [
 BEAM = ["apache-beam>=2.77,<2.79", "filelock", "pyyaml", "tqdm"]
 GCP = [*BEAM, "apache-beam[gcp]>=2.77,<2.79", "google-cloud-storage"]
 # What some outputs need, see `modules` in region_features/exports.
-FORMATS = ["h5py>=3.11", "msgpack>=1", "pyarrow>=14.0.1"]
+FORMATS = ["h5py>=3.11", "jinja2>=3.1", "matplotlib>=3.8", "msgpack>=1", "pillow>=10.1", "pyarrow>=14.0.1"]
 # detectron2 is missing here on purpose: it is not on the package index under its name. tools/detectron2_wheel.py makes
 # a pure-Python wheel of it, whose metadata brings what it imports; an official build serves in its place.
 # Private parts of torch are used, see region_features/detector/torch_private.py.
@@ -43,8 +43,11 @@ DEV = [
     "hypothesis",
     "ipykernel",
     "msgpack-numpy",
+    "mkdocs-material",
+    "mkdocstrings-python",
     "mypy",
     "nbclient",
+    "playwright",
     "pycocotools",
     "pytest",
     "pytest-timeout",
@@ -63,7 +66,7 @@ setup(
     description="Bottom-up-attention region features: an Apache Beam pipeline, and a light library that reads them",
     license="Apache-2.0",
     packages=find_namespace_packages(include=["region_features*", "transforms*", "beam_pipeline*"]),
-    package_data={"region_features.names": ["*.txt"]},
+    package_data={"region_features.names": ["*.txt"], "region_features.report": ["*.css", "*.j2", "*.js"]},
     python_requires=">=3.11",
     install_requires=LIBRARY,
     extras_require={"beam": BEAM, "gcp": GCP, "formats": FORMATS, "worker": WORKER, "tf": TENSORFLOW, "dev": DEV},

@@ -17,7 +17,7 @@ DISTRIBUTION = "region-features"
 EXTRAS = {
     "beam": ("numpy", "apache_beam", "filelock", "tqdm"),
     "gcp": ("google.cloud.storage",),
-    "formats": ("h5py", "msgpack", "pyarrow"),
+    "formats": ("h5py", "jinja2", "matplotlib", "msgpack", "PIL", "pyarrow"),
     "worker": ("torch", "torchvision", "detectron2", "cv2", "PIL", "simplejpeg"),
 }
 

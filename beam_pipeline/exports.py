@@ -17,6 +17,7 @@ from region_features.exports.m2 import M2Export
 from region_features.exports.mmf import MmfExport
 from region_features.exports.openvqa import OpenVqaExport
 from region_features.exports.parquet import ParquetExport
+from region_features.exports.report import ReportExport
 from region_features.exports.tsv import TsvExport
 from region_features.exports.tsv6 import Tsv6Export
 from region_features.exports.uniter import UniterExport
@@ -38,6 +39,7 @@ EXPORTS: tuple[type[Export], ...] = (
     WebDatasetExport,
     ParquetExport,
     CocoJsonExport,
+    ReportExport,
 )
 SHARDS, CAPTIONS = "tfrecord", "captions"
 EXPORT_NAMES = tuple(dict.fromkeys(export.name for export in EXPORTS))

@@ -88,7 +88,7 @@ def build(pipeline: beam.Pipeline, job: Job, handler: ModelHandler, prepare_imag
         | "WriteAnnotationFiles" >> WriteAnnotationFiles(layout.annotations, inputs.test1k_ids)  # (name, digest)
         | "AnnotationEntry" >> beam.Map(annotation_entry)  # ManifestEntry
     )
-    request = ExportRequest(job.exports, layout.output, layout.shards, captions, job.plan.settings)
+    request = ExportRequest(job.exports, layout.output, layout.shards, captions, job.plan.settings, layout.provenance)
     exports = audit | "BuildExports" >> BuildExports(request)  # ManifestEntry
     entries = (annotations, exports) | "Entries" >> beam.Flatten()
     _ = audit | "WriteManifest" >> WriteManifest(entries, layout.provenance, layout.output)

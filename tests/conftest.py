@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ NO_GPU = "this machine has no GPU"
 NO_BFLOAT16 = "this CPU has no bfloat16"
 NO_ONEDNN = "this torch has no fused convolutions of oneDNN"
 NO_RECORDINGS = "the photographs and third-party rows may not be committed, and are not beside the repository"
+NO_CHROMIUM = "this machine has no Chromium (Debian: apt-get install chromium)"
 # (start of a test's id, reason): what a sound machine may lack. Any other skip fails the session.
 EXPECTED_SKIPS = (
     ("tests/detector/test_gpu.py", NO_GPU),
@@ -33,6 +35,8 @@ EXPECTED_SKIPS = (
     ("tests/library/test_volta.py", NO_RECORDINGS),
     ("tests/program/test_health.py", NO_RECORDINGS),
     ("tests/transforms/test_legacy_import.py", NO_RECORDINGS),
+    # .ci/run installs it.
+    *(() if os.environ.get("CI") else (("tests/program/test_report_page.py", NO_CHROMIUM),)),
 )
 
 

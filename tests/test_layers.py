@@ -33,11 +33,24 @@ ROOMS = (
     "health",
     "negatives",
     "comparison",
+    "report",
     "exports",
     "reading",
     "__init__",
 )
-HEAVY = ("torch", "torchvision", "detectron2", "tensorflow", "lmdb", "cv2", "PIL", "simplejpeg", "h5py", "msgpack")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "detectron2",
+    "tensorflow",
+    "lmdb",
+    "cv2",
+    "PIL",
+    "simplejpeg",
+    "h5py",
+    "msgpack",
+    "matplotlib",
+)
 FILES = [path.relative_to(ROOT) for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
 
 

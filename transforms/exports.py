@@ -13,11 +13,12 @@ import apache_beam as beam
 from region_features.exports.base import Export, OnProgress, Sources, Target
 from region_features.records.audit import Audit
 from region_features.records.build_note import BuildNote
-from region_features.records.stats import STATS_SUFFIX, ShardStats
+from region_features.records.stats import STATS_SUFFIX
 from transforms import files, metrics
 from transforms.annotations import read_captions
 from transforms.input_files import PinnedFile
 from transforms.manifest import ManifestEntry
+from transforms.run_files import read_stats, run_files
 from transforms.scratch import scratch_folder
 from transforms.shards import read_shard
 from transforms.target_files import publish_target, target_folder, target_sizes
@@ -33,6 +34,7 @@ class ExportRequest:
         shards: folder of the shards.
         captions: dataset_coco.json, None where there is none.
         settings: of the run's plan.
+        provenance: path of the file of a Provenance, None where there is none.
     """
 
     exports: tuple[Export, ...]
@@ -40,6 +42,7 @@ class ExportRequest:
     shards: str
     captions: PinnedFile | None
     settings: Mapping[str, Any]
+    provenance: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class ExportJob:
         shards: set name -> paths of its shards, in order.
         captions: dataset_coco.json, None where the export needs none or there is none.
         source_digest: hex digest of the shards' content.
+        provenance: path of the file of a Provenance, None where there is none.
+        reason: why the run failed, None where it did not.
     """
 
     export: Export
@@ -61,23 +66,37 @@ class ExportJob:
     shards: Mapping[str, tuple[str, ...]]
     captions: PinnedFile | None
     source_digest: str
+    provenance: str | None = None
+    reason: str | None = None
 
     @property
     def folder(self) -> str:
         """Where the target's files stand."""
         return target_folder(self.output, self.target)
 
+    @property
+    def shard_paths(self) -> tuple[str, ...]:
+        """The shards of all sets."""
+        return tuple(path for paths in self.shards.values() for path in paths)
+
 
 def export_jobs(audit: Audit, request: ExportRequest) -> Iterator[ExportJob]:
-    """List the targets to build; none where the run failed."""
-    for export in () if audit.error else request.exports:
+    """List the targets to build; where the run failed only those that are built all the same."""
+    for export in request.exports:
+        if audit.error and not export.of_failed_runs:
+            continue
         for target in export.targets(list(audit.shards_of_set), request.settings):
             shards = {
-                set_name: tuple(files.join(request.shards, name) for name in audit.shards_of_set[set_name])
+                set_name: tuple(
+                    files.join(request.shards, name)
+                    for name in audit.shards_of_set[set_name]
+                    if name in audit.shards or not audit.error
+                )
                 for set_name in target.sets
             }
             captions = request.captions if export.needs_captions or export.uses_captions else None
-            yield ExportJob(export, target, request.output, shards, captions, audit.source_digest(target.sets))
+            digest = audit.source_digest(target.sets)
+            yield ExportJob(export, target, request.output, shards, captions, digest, request.provenance, audit.error)
 
 
 def build_export(job: ExportJob, on_progress: OnProgress) -> ManifestEntry:
@@ -132,7 +151,7 @@ def open_sources(job: ExportJob) -> Sources:
         FileNotFoundError: a shard is missing; names it.
     """
     num_bytes = 0
-    for path in (path for paths in job.shards.values() for path in paths):
+    for path in job.shard_paths:
         try:
             num_bytes += files.size_of(path)
         except FileNotFoundError as error:
@@ -146,6 +165,7 @@ def open_sources(job: ExportJob) -> Sources:
         read_shard=_read_or_disown,
         read_ids=_read_ids,
         read_captions=partial(read_captions, captions) if captions else None,
+        run=run_files(job.output, job.provenance, job.reason, job.shard_paths) if job.provenance else None,
     )
 
 
@@ -159,7 +179,7 @@ def _read_or_disown(path: str) -> Iterator[bytes]:
 
 
 def _read_ids(path: str) -> tuple[str, ...]:
-    return ShardStats.from_json(files.read_bytes(path + STATS_SUFFIX), path + STATS_SUFFIX).ids
+    return read_stats(path).ids
 
 
 def _build_counted(job: ExportJob) -> ManifestEntry:

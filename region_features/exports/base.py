@@ -13,6 +13,7 @@ from region_features.records.build_note import NOTE_SUFFIX, BuildNote
 from region_features.records.coco import IMAGE_SETS
 from region_features.records.item import ImageCaptions
 from region_features.records.region_record import RegionRecord
+from region_features.report.run_files import RunFiles
 from region_features.validation.record import Problem
 
 # Where VOLTA's scripts look for LMDBs and TSVs.
@@ -87,6 +88,7 @@ class Sources:
         read_shard: path -> the serialized examples of a shard.
         read_ids: path -> the img_ids in a shard, without reading it.
         read_captions: reads the captions in the order of their file; None where an export needs none.
+        run: what stands beside the shards; None where nothing else is known.
     """
 
     output: str
@@ -95,6 +97,7 @@ class Sources:
     read_shard: Callable[[str], Iterable[bytes]]
     read_ids: Callable[[str], Sequence[str]]
     read_captions: Callable[[], Iterable[ImageCaptions]] | None = None
+    run: RunFiles | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -161,6 +164,7 @@ class Export(ABC):
     needs_captions: ClassVar[bool] = False
     uses_captions: ClassVar[bool] = False  # where there are captions, it is built with them
     needs_probabilities: ClassVar[bool] = False  # `cls_prob`, which some imported records lack
+    of_failed_runs: ClassVar[bool] = False  # it is built of the shards that there are, too, where a run failed
     modules: ClassVar[tuple[str, ...]] = ()  # of the extra `formats`, that building and checking need
 
     @property

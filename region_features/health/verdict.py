@@ -131,6 +131,20 @@ def health_lines(health: Mapping[str, Any], other_network: bool) -> Iterator[str
         health: from `describe_health`.
         other_network: leave out what bottom-up attention gives, and its names.
     """
+    rows = health_rows(health, other_network)
+    described = (text + (f" [{real}]" if real else "") for text, real in rows)
+    compared = "" if other_network else " [the real network's]"
+    yield f"health of {health['sampled_images']} sampled images{compared}: {', '.join(described)}"
+    yield from (f"warning: {warning}" for warning in health["warnings"])
+
+
+def health_rows(health: Mapping[str, Any], other_network: bool) -> Iterator[tuple[str, str]]:
+    """Yield each measure of the health as text, with the range that the real network gives, empty where there is none.
+
+    Args:
+        health: from `describe_health`.
+        other_network: leave out what bottom-up attention gives, and its names.
+    """
     number = health["commonest_object"]
     parts = [
         ("median confidence {median_confidence:.2f}", _span(MEDIAN_CONFIDENCE)),
@@ -142,10 +156,7 @@ def health_lines(health: Mapping[str, Any], other_network: bool) -> Iterator[str
         ("norm {feature_norm:.1f}", _span(FEATURE_NORM)),
         ("{feature_zeros_share:.0%} zeros", f"{FEATURE_ZEROS.low:.0%} to {FEATURE_ZEROS.high:.0%}"),
     ]
-    described = (text.format_map(health) + (f" [{real}]" if real and not other_network else "") for text, real in parts)
-    compared = "" if other_network else " [the real network's]"
-    yield f"health of {health['sampled_images']} sampled images{compared}: {', '.join(described)}"
-    yield from (f"warning: {warning}" for warning in health["warnings"])
+    yield from ((text.format_map(health), "" if other_network else real) for text, real in parts)
 
 
 def _span(span: Range) -> str:

@@ -47,7 +47,7 @@ def decode_image(data: bytes, pixel_limit: int, exif: bool = False) -> NDArray[n
     if not data:
         raise ImageFailure("decode", "the file is empty (0 bytes)")
     try:
-        with _open(data) as image:
+        with open_image(data) as image:
             width, height = image.size
             if width * height > pixel_limit:
                 raise ImageFailure(
@@ -57,8 +57,8 @@ def decode_image(data: bytes, pixel_limit: int, exif: bool = False) -> NDArray[n
                 )
             pixels = decode_strictly(data, image.size) if image.format in ("JPEG", "MPO") else None
             if pixels is None or image.mode not in ("L", "RGB"):
-                pixels = _to_bgr(image)
-            return np.ascontiguousarray(upright(pixels, _orientation(image))) if exif else pixels
+                pixels = to_bgr(image)
+            return np.ascontiguousarray(upright(pixels, orientation_of(image))) if exif else pixels
     except ImageFailure:
         raise
     except UnidentifiedImageError as error:
@@ -70,7 +70,7 @@ def decode_image(data: bytes, pixel_limit: int, exif: bool = False) -> NDArray[n
 def working_bytes(data: bytes) -> int:
     """Return the memory that decoding and preparing an image takes, by its header; 0 if it has no readable one."""
     try:
-        with _open(data) as image:
+        with open_image(data) as image:
             width, height = image.size
             return width * height * (_WEBP_WORKING_BYTES if image.format == "WEBP" else _WORKING_BYTES)
     except Exception:  # as in decode_image, which gives the reason
@@ -91,7 +91,8 @@ def upright(pixels: NDArray[np.uint8], orientation: object) -> NDArray[np.uint8]
     return pixels
 
 
-def _open(data: bytes) -> Any:
+def open_image(data: bytes) -> Any:
+    """Open an image file of a photo format by its header; raises what PIL raises. Check its size before decoding."""
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None  # pixel_limit is checked instead; PIL would only warn
@@ -100,14 +101,16 @@ def _open(data: bytes) -> Any:
     return Image.open(io.BytesIO(data), formats=_FORMATS)
 
 
-def _orientation(image: Any) -> object:
+def orientation_of(image: Any) -> object:
+    """Return an open image's EXIF orientation, None if it has none that can be read."""
     try:
         return image.getexif().get(_ORIENTATION)
     except Exception:  # damaged EXIF raises SyntaxError, ValueError, struct.error, ...
         return None
 
 
-def _to_bgr(image: Any) -> NDArray[np.uint8]:
+def to_bgr(image: Any) -> NDArray[np.uint8]:
+    """Decode an open image by PIL: uint8 (H, W, 3), BGR; raises ImageFailure, or what PIL raises."""
     image.load()
     if image.mode == "I" and image.format == "TIFF":  # the value of white is unknown
         raise ImageFailure("decode", "32-bit or signed samples (mode I); convert it to unsigned 8 or 16 bit")

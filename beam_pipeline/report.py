@@ -1,0 +1,35 @@
+"""`python -m beam_pipeline.report OUT`: the page on a run, built from its shards where it is not current."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from beam_pipeline.pipeline import main as run_pipeline
+from beam_pipeline.process import run_command
+from beam_pipeline.usage import Parser, UsageError, one_line
+from region_features.exports.report import ReportExport
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command.
+
+    Returns:
+        Exit status: as that of `beam_pipeline`: 0, 1 where the run failed that the page is on, 2 for wrong use.
+    """
+    parser = Parser(
+        prog="python -m beam_pipeline.report",
+        description="Write OUT/report/index.html, a page on a run that works without a network: counts, failures, "
+        "charts, pictures with their boxes. The same as `python -m beam_pipeline --output OUT --outputs report`.",
+    )
+    parser.add_argument("output", metavar="OUT", help="the --output of a run, local or gs://")
+    try:
+        args = parser.parse_args(argv)
+    except UsageError as error:
+        print(f"report: {one_line(error)}", file=sys.stderr)
+        return 2
+    return run_pipeline(["--output", args.output, "--outputs", ReportExport.name])
+
+
+if __name__ == "__main__":
+    sys.exit(run_command("beam_pipeline.report"))
