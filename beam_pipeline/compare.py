@@ -19,8 +19,8 @@ from beam_pipeline.summary import counted
 from beam_pipeline.usage import Parser, UsageError, one_line
 from region_features.comparison.totals import Totals
 from region_features.comparison.verdict import SAME_NETWORK, Verdict, judge
-from region_features.reading.sources import Records, open_records
 from region_features.records.region_record import RegionRecord
+from region_features.sources.records import Records, in_one_frame, open_records
 from transforms import files
 
 SAMPLE = 1000
@@ -103,7 +103,7 @@ def _read_pairs(one: Records, other: Records, keys: Sequence[str]) -> Iterator[t
 
     def read(key: str) -> tuple[RegionRecord, RegionRecord] | str:
         try:
-            return one.read(key), other.read(key)
+            return in_one_frame(one.read(key), other.read(key))
         except (ValueError, OSError) as error:
             return one_line(error)
 
@@ -135,8 +135,8 @@ def report(comparison: Comparison) -> dict[str, Any]:
         "feature_difference_largest": totals.quantile("difference", 1.0),
         "feature_error_same_boxes": totals.quantile("same_error"),
         "feature_error_near_boxes": totals.quantile("near_error"),
-        "objects_equal": totals.share("equal_objects", "pairs"),
-        "attributes_equal": totals.share("equal_attributes", "pairs"),
+        "objects_equal": _known_share(totals, "equal_objects", "object_pairs"),
+        "attributes_equal": _known_share(totals, "equal_attributes", "attribute_pairs"),
         "image_edges_equal": totals.share("equal_edges", "edges"),
     }
     sides = {}
@@ -160,6 +160,11 @@ def report(comparison: Comparison) -> dict[str, Any]:
         name: None if isinstance(value, float) and math.isnan(value) else value for name, value in measures.items()
     }
     return {"verdict": verdict, **sides, "images_in_both": comparison.common, "measures": known}
+
+
+def _known_share(totals: Totals, part: str, whole: str) -> float | None:
+    """Return a share, None where one of the two sides has no such ids."""
+    return totals.share(part, whole) if totals.total(whole) else None
 
 
 def table(comparison: Comparison) -> Iterator[str]:
@@ -189,8 +194,8 @@ def table(comparison: Comparison) -> Iterator[str]:
         "rows with equal features": (f"{measures['rows_with_equal_features']:.1%}", ""),
         "feature cosine": (_number(measures["feature_cosine_median"]), _lowest(measures["feature_cosine_lowest"])),
         "largest difference": (_number(measures["feature_difference_largest"]), "of a feature, at the same boxes"),
-        "objects equal": (f"{measures['objects_equal']:.1%}", "at the same boxes, or else at near ones"),
-        "attributes equal": (f"{measures['attributes_equal']:.1%}", ""),
+        "objects equal": (_share(measures["objects_equal"]), "at the same boxes, or else at near ones"),
+        "attributes equal": (_share(measures["attributes_equal"]), ""),
         "image edges equal": (f"{measures['image_edges_equal']:.1%}", "where boxes of both touch one"),
     }
     for row, (value, note) in rows.items():
@@ -207,6 +212,10 @@ def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.6g}"
 
 
+def _share(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1%}"
+
+
 def _lowest(value: float | None) -> str:
     return "median of the images" + ("" if value is None else f"; lowest {value:.6g}")
 
@@ -220,7 +229,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(
         prog="python -m beam_pipeline.compare",
         description="Compare two files of region features and say what made them differ. Each is the output folder of "
-        "a run, a folder or glob of shards, an LMDB's folder, a TSV or a glob of TSVs, on a local disk. Exit status: "
+        "a run, or files, a folder or a glob of any format that --import of a run reads, on a local disk. Exit status: "
         "0 the same network (also in another precision), 1 something else, 2 wrong use.",
     )
     parser.add_argument("one", metavar="A", help="features")
@@ -249,7 +258,7 @@ def main(argv: Sequence[str]) -> int:
         text = json.dumps(report(comparison), indent=2) + "\n"
         if args.json and args.json != "-":
             files.publish_bytes(args.json, [text.encode()])
-    except (ValueError, OSError) as error:
+    except (ImportError, ValueError, OSError) as error:
         print(f"compare: {one_line(error)}", file=sys.stderr)
         return 2
     if args.json == "-":

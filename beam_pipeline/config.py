@@ -18,8 +18,7 @@ from region_features.records.coco import CAPTIONS_FILE, IMAGE_SETS, TEST1K_FILE
 from region_features.records.settings import FLOAT32, PIXEL_LIMIT, PRECISIONS, SelectionRule, check_cpu_precision
 
 GROUPS = INPUT, OUTPUT, NETWORK, BOXES, RUN = ("input", "output", "network", "boxes", "run")
-_IMPORTS = ("import_tsv", "import_lmdb")
-_SOURCES = ("corpus", "images", *_IMPORTS)
+_SOURCES = {"corpus": "corpus", "images": "images", "import": "import_files"}
 
 
 def _outputs(text: str) -> tuple[str, ...]:
@@ -35,7 +34,9 @@ def _outputs(text: str) -> tuple[str, ...]:
     return tuple(name for name in OUTPUTS if name in names)
 
 
-def option(group: str, help: str, default: Any = None, flag: str = "", **options: Any) -> Any:
+def option(
+    group: str, help: str, default: Any = None, flag: str = "", aliases: tuple[str, ...] = (), **options: Any
+) -> Any:
     """Declare a field of Config, and with it its flag.
 
     Args:
@@ -43,9 +44,12 @@ def option(group: str, help: str, default: Any = None, flag: str = "", **options
         help: what it means, for both.
         default: value where the flag is not given; False makes a switch of it.
         flag: the flag without dashes, where the field has another name.
+        aliases: other flags of the same meaning.
         options: of `ArgumentParser.add_argument`: `metavar`, `type`, `nargs`, `choices`.
     """
-    return field(default=default, metadata={"group": group, "help": help, "flag": flag, "options": options})
+    return field(
+        default=default, metadata={"group": group, "help": help, "flag": flag, "aliases": aliases, "options": options}
+    )
 
 
 _DIR: dict[str, Any] = {"metavar": "DIR", "type": path}
@@ -70,15 +74,37 @@ class Config:
         metavar="SOURCE",
         type=path,
     )
-    import_tsv: tuple[str, ...] = option(
+    import_files: tuple[str, ...] = option(
         INPUT,
-        "in place of images: TSVs (ten or thirteen columns) that the old scripts or this program wrote; no weights",
+        "in place of images: features that this program or others computed, as files, folders or globs of any format "
+        "that `--outputs` writes, TSVs of six columns too, told by content; no weights. `--import_tsv` and "
+        "`--import_lmdb` are other names for it",
         (),
+        flag="import",
+        aliases=("import_tsv", "import_lmdb"),
         nargs="+",
+        action="extend",
         **_FILE,
     )
-    import_lmdb: str | None = option(INPUT, "in place of images: an LMDB that either wrote; no weights", **_DIR)
-    captions: str | None = option(INPUT, f"Karpathy's `{CAPTIONS_FILE}`; default the corpus's own", **_FILE)
+    import_prefix: str = option(
+        INPUT,
+        "with `--import`: goes before ids that are only a number, `COCO_trainval2014_` for one; default the names that "
+        "the captions have for the numbers",
+        "",
+        metavar="TEXT",
+    )
+    image_sizes: str | None = option(
+        INPUT,
+        "with `--import`: sizes for files that hold none; COCO's `captions_*.json` or `instances_*.json`, or JSON "
+        "lines of `img_id`, `height` and `width`",
+        **_FILE,
+    )
+    captions: str | None = option(
+        INPUT,
+        f"Karpathy's `{CAPTIONS_FILE}` or `dataset_flickr30k.json`, COCO's own `captions_*.json`, or JSON lines of "
+        "`img_id` and `sentences`; default the corpus's own",
+        **_FILE,
+    )
     test1k_ids: str | None = option(INPUT, "coco ids of the 1K test set, one a line; default the corpus's own", **_FILE)
     output: str = option(OUTPUT, "where everything goes, local or `gs://`", "", **_DIR)
     outputs: tuple[str, ...] | None = option(
@@ -215,7 +241,7 @@ class Config:
     @property
     def imports(self) -> bool:
         """Whether records are read that older programs computed."""
-        return bool(self.import_tsv or self.import_lmdb)
+        return bool(self.import_files)
 
     @property
     def detects(self) -> bool:
@@ -236,7 +262,7 @@ def check_flags(config: Config) -> None:
     """
     if not config.output:
         raise UsageError("--output DIR is missing: where everything is written; see --help")
-    sources = [name for name in _SOURCES if getattr(config, name)]
+    sources = [flag for flag, name in _SOURCES.items() if getattr(config, name)]
     if len(sources) > 1:
         both = " and ".join(f"--{name}" for name in sources)
         raise UsageError(f"expected one of {', '.join(f'--{name}' for name in _SOURCES)}, got {both}; see --help")
@@ -256,6 +282,9 @@ def check_flags(config: Config) -> None:
         )
     if config.reuse is not None and os.path.normpath(config.reuse) == os.path.normpath(config.output):
         raise UsageError(f"--reuse {config.reuse}: expected an earlier output, got --output itself; name another one")
+    for name in ("import_prefix", "image_sizes"):
+        if getattr(config, name) and not config.imports:
+            raise UsageError(f"--{name}: expected --import beside it, whose records it describes")
     for name in ("images_per_second", "price_per_hour"):
         if getattr(config, name) is not None and not config.dry_run:
             raise UsageError(f"--{name}: expected --dry_run beside it, which reckons with it")

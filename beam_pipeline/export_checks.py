@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from beam_pipeline.environment import how_to_install, missing_modules
 from beam_pipeline.layout import Layout
 from beam_pipeline.usage import UsageError
-from region_features.exports.base import Export, Target, require_probabilities
+from region_features.exports.base import Export, Target, require_fields
 from region_features.formats.example import decode_example
 from region_features.records.plan import Plan
 from region_features.records.region_record import RegionRecord
@@ -72,7 +72,7 @@ def check_records(exports: Sequence[Export], layout: Layout, published: Publishe
     Raises:
         UsageError: names shard, image and field.
     """
-    needing = [export.name for export in exports if export.needs_probabilities]
+    needing = [export for export in exports if export.needs]
     if not needing or not published:
         return
     path = files.join(layout.shards, min(published).filename)
@@ -80,7 +80,8 @@ def check_records(exports: Sequence[Export], layout: Layout, published: Publishe
     if record is None:
         return
     try:
-        require_probabilities(record, path, needing[0])
+        for export in needing:
+            require_fields(record, export.needs, path, export.name)
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -5,28 +5,30 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import repeat
 from typing import Any, TypeVar
 
 from beam_pipeline.config import Config
+from beam_pipeline.imported import describe_missing, read_imports, sample_records
 from beam_pipeline.progress import show_count
 from beam_pipeline.usage import UsageError
 from region_features.download.http import shown
 from region_features.formats.boxes import parse_boxes
-from region_features.formats.karpathy import check_test1k_ids, parse_test1k_ids, read_dataset
+from region_features.formats.captions import read_caption_file
+from region_features.formats.karpathy import check_test1k_ids, parse_test1k_ids
 from region_features.planning.catalog import BOXES, CAPTIONS, Catalog
 from region_features.records.coco import CAPTIONS_FILE, TEST1K_FILE, TEST_SPLIT
 from region_features.records.detector_config import DetectorConfig
 from region_features.records.failure import Failure
 from region_features.records.plan import ImageRef
+from region_features.records.region_record import RegionRecord
 from region_features.records.settings import FLOAT32
 from transforms import files
 from transforms.detection import WeightsFacts, check_weights, read_detector_config
 from transforms.input_files import HashingStream, PinnedFile
-from transforms.legacy_import import list_lmdb_records, list_tsv_rows
 from transforms.listing import Listing, corpus_folders, list_images
 
 # Raised whenever the same input and settings give other bytes.
@@ -81,6 +83,7 @@ class Inputs:
         weights: the network's weights.
         detector: the config of another network than bottom-up attention's.
         given_boxes: boxes to describe in place of the network's own.
+        samples: URI -> record, one of each kind of imported files.
     """
 
     catalog: Catalog
@@ -90,6 +93,7 @@ class Inputs:
     weights: WeightsFacts | None = None
     detector: DetectorConfig | None = None
     given_boxes: AnnotationInput | None = None
+    samples: Mapping[str, RegionRecord] = field(default_factory=dict)
 
     @property
     def failures(self) -> tuple[Failure, ...]:
@@ -169,12 +173,12 @@ def read_captions(config: Config) -> Inputs:
     return Inputs(catalog, described, test1k)
 
 
-def _catalog_captions(uri: str, catalog: Catalog) -> tuple[AnnotationInput, frozenset[int]]:
+def _catalog_captions(uri: str, catalog: Catalog) -> tuple[AnnotationInput, frozenset[int | str]]:
     """Read captions into a catalog; return what they are, and the coco ids of split test."""
-    rows, failures, test_ids = 0, [], set()
+    rows, failures, test_ids = 0, [], set[int | str]()
     with files.open_stream(uri) as stream:
         hashing = HashingStream(stream)
-        for image in show_count(read_dataset(hashing.read, uri), "reading captions", " rows", sys.stderr):
+        for image in show_count(read_caption_file(hashing.read, uri), "reading captions", " rows", sys.stderr):
             if isinstance(image, Failure):
                 failures.append(image)
                 continue
@@ -212,13 +216,11 @@ def read_inputs(config: Config, captions: Inputs) -> Inputs:
     detector = read_detector_config(config.detector_config) if config.detector_config else None
     given_boxes = _read_given_boxes(config.given_boxes, catalog) if config.given_boxes else None
     images: Listing
+    samples: dict[str, RegionRecord] = {}
     if config.imports:
-        imported = (
-            list_tsv_rows(config.import_tsv) if config.import_tsv else list_lmdb_records(config.import_lmdb or "")
-        )
-        for ref in imported.refs:
-            catalog.add_image(ref.uri, ref)
-        images = Listing(imported.notes, imported.failures)
+        imported = read_imports(config, catalog, captions.captions is not None)
+        samples |= sample_records(imported)
+        images = Listing((*imported.notes, *describe_missing(samples)), imported.failures)
     else:
         with contextlib.closing(show_count(repeat(None), "listing", " images", sys.stderr)) as ticks:
 
@@ -233,12 +235,42 @@ def read_inputs(config: Config, captions: Inputs) -> Inputs:
             f"{clash.first} and {clash.second} would share the LMDB key {clash.key.decode()!r} ({clash.pairs} such "
             "pairs in all); rename one, or put them in folders of their own"
         )
+    unmatched = _match_captions(captions.captions, catalog, config.captions is not None)
     if config.limit:
         catalog.keep_evenly(config.limit)
     weights = None
     if config.weights and not config.dry_run:
         weights = _read(partial(check_weights, config=detector), config.weights, "--weights")
-    return Inputs(catalog, captions.captions, captions.test1k_ids, images, weights, detector, given_boxes)
+    images = replace(images, notes=(*images.notes, *unmatched))
+    return Inputs(catalog, captions.captions, captions.test1k_ids, images, weights, detector, given_boxes, samples)
+
+
+def _match_captions(captions: AnnotationInput | None, catalog: Catalog, own_flag: bool) -> tuple[str, ...]:
+    """Return a note where few images and rows of the captions belong together.
+
+    Args:
+        captions: what the catalog has captions of.
+        catalog: the images, and their captions.
+        own_flag: whether the user named the file; a corpus's own may say nothing of its images, as of test2015's.
+
+    Raises:
+        UsageError: no image at all has captions in the file that the user named.
+    """
+    if captions is None or not captions.rows:
+        return ()
+    match = catalog.match_captions()
+    examples = f"an image is {match.image!r}, a row of the captions {match.row!r}"
+    if own_flag and not match.matched:
+        raise UsageError(
+            f"--captions {captions.file.uri}: expected captions of these images, but none of its {match.rows} rows has "
+            f"the name of one of the {match.images} images: {examples}, for example; name the right file"
+        )
+    if match.matched * 2 >= min(match.images, match.rows):
+        return ()
+    return (
+        f"{captions.file.uri} has captions of {match.matched} of {match.images} images, in {match.rows} rows; without "
+        f"a partner, {examples}, for example",
+    )
 
 
 def _read_given_boxes(uri: str, catalog: Catalog) -> AnnotationInput:

@@ -56,8 +56,10 @@ def build_parser() -> Parser:
         text = option.metadata["help"].replace("`", "").replace("%", "%%")
         default = f" (default {option.default})" if _has_default(option) else ""
         parser.flags.append(flag_name(option))
+        aliases = [f"--{alias}" for alias in option.metadata["aliases"]]
+        parser.flags += aliases
         groups[option.metadata["group"]].add_argument(
-            flag_name(option), dest=option.name, default=argparse.SUPPRESS, help=text + default, **options
+            flag_name(option), *aliases, dest=option.name, default=argparse.SUPPRESS, help=text + default, **options
         )
     return parser
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from beam_pipeline.environment import how_to_install, missing_modules
 from beam_pipeline.usage import UsageError
 from region_features.images.decode import decode_image
-from region_features.reading.sources import Records
 from region_features.records.failure import ImageFailure
 from region_features.records.key import lmdb_key
 from region_features.records.plan import ImageRef
@@ -19,6 +18,7 @@ from transforms.weights_cache import local_copy
 
 if TYPE_CHECKING:
     from region_features.comparison.trials import Trial
+    from region_features.sources.records import Records
 
 _IMAGES = 4
 

@@ -35,8 +35,8 @@ from transforms.copied_shards import CopyShards
 from transforms.detection import RegionModelHandler, detect_regions, images_a_batch, preprocessing
 from transforms.exports import BuildExports, ExportRequest
 from transforms.images import LoadImages
+from transforms.imports import ImportRecords
 from transforms.input_files import PinnedFile
-from transforms.legacy_import import ImportRecords
 from transforms.manifest import ANNOTATIONS_FOLDER, AuditShards, ManifestEntry, WriteManifest
 from transforms.shard_inputs import ReadShardInputs
 from transforms.shards import WriteShards

@@ -11,6 +11,7 @@ from beam_pipeline.config import Config
 from beam_pipeline.environment import how_to_install, missing_modules
 from beam_pipeline.export_checks import check_exports, check_records
 from beam_pipeline.exports import CAPTIONS, DEFAULT_OUTPUTS, SHARDS, requested_exports
+from beam_pipeline.imported import refuse_lacking
 from beam_pipeline.inputs import Inputs, read_captions, read_inputs
 from beam_pipeline.layout import Layout
 from beam_pipeline.output_folder import find_plan, outdated_files
@@ -109,6 +110,7 @@ def _check(config: Config) -> Job:
     cut: dict[str, list[int]] = {}
     if SHARDS in outputs:
         inputs = read_inputs(config, inputs)
+        refuse_lacking(exports, inputs.samples)
         own = None if config.overwrite else find_plan(layout)
         settings = inputs.settings(config)
         if config.dry_run and own:

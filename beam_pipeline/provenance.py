@@ -65,7 +65,7 @@ def describe_run(config: Config, inputs: Inputs, plan: Plan) -> dict[str, Any]:
     if config.reuse:
         provenance["reuse"] = {"output": config.reuse, "checksum": config.checksum}
     if config.imports:
-        provenance["inputs"]["imported"] = config.import_tsv or config.import_lmdb
+        provenance["inputs"]["imported"] = config.import_files
         provenance["import"] = {"failed_rows": len(inputs.images.failures)}
     elif inputs.images.failures:
         provenance["names"] = {"failed_rows": len(inputs.images.failures)}

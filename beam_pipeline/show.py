@@ -18,6 +18,7 @@ from region_features.formats.example import ImageExample, decode_example
 from region_features.names import ClassNames
 from region_features.records.failure import Failure
 from region_features.records.key import lmdb_key
+from region_features.records.region_record import RegionRecord
 from transforms import files
 from transforms.manifest import FAILURES
 from transforms.shards import read_shard
@@ -146,14 +147,29 @@ def describe_image(shard: PublishedShard, example: ImageExample, names: ClassNam
         yield "  no captions"
     columns = "".join(f"{name:>9}" for name in ("x1", "y1", "x2", "y2", "norm"))
     yield f"{'box':>5}{'class':>7}{'conf':>7}{'attr':>6}{'conf':>7}{columns}{'  names' if names else ''}"
+    told = [
+        _cells(record, name, form)
+        for name, form in (
+            ("objects_id", "{:7}"),
+            ("objects_conf", "{:7.3f}"),
+            ("attrs_id", "{:6}"),
+            ("attrs_conf", "{:7.3f}"),
+        )
+    ]
     norms = np.linalg.norm(record.features.astype(np.float64), axis=1)
     for row in range(record.num_boxes):
         corners = "".join(f"{value:9.1f}" for value in record.boxes[row])
         yield (
-            f"{row:5}{record.objects_id[row]:7}{record.objects_conf[row]:7.3f}{record.attrs_id[row]:6}"
-            f"{record.attrs_conf[row]:7.3f}{corners}{norms[row]:9.3f}"
+            f"{row:5}{''.join(cells[row] for cells in told)}{corners}{norms[row]:9.3f}"
             f"{f'  {names.describe(record, row)}' if names else ''}"
         )
+
+
+def _cells(record: RegionRecord, name: str, form: str) -> list[str]:
+    """Format an array for a column of the table, a dash where the record lacks it."""
+    if record.lacks(name):
+        return ["-".rjust(len(form.format(0)))] * record.num_boxes
+    return [form.format(value) for value in getattr(record, name)]
 
 
 def main(argv: Sequence[str]) -> int:

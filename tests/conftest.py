@@ -34,7 +34,8 @@ EXPECTED_SKIPS = (
     ("tests/library/test_tsv.py", NO_RECORDINGS),
     ("tests/library/test_volta.py", NO_RECORDINGS),
     ("tests/program/test_health.py", NO_RECORDINGS),
-    ("tests/transforms/test_legacy_import.py", NO_RECORDINGS),
+    ("tests/transforms/test_imports.py", NO_RECORDINGS),
+    ("tests/transforms/test_round_trips.py", NO_RECORDINGS),
     # .ci/run installs it.
     *(() if os.environ.get("CI") else (("tests/program/test_report_page.py", NO_CHROMIUM),)),
 )

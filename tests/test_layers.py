@@ -36,6 +36,7 @@ ROOMS = (
     "report",
     "exports",
     "reading",
+    "sources",
     "__init__",
 )
 HEAVY = (

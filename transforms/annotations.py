@@ -9,16 +9,17 @@ from typing import Any
 import apache_beam as beam
 
 from region_features.formats.annotations import encode_annotation_files
-from region_features.formats.karpathy import parse_test1k_ids, read_dataset
+from region_features.formats.captions import read_caption_file
+from region_features.formats.karpathy import parse_test1k_ids
 from region_features.records.item import ImageCaptions
 from transforms import files
 from transforms.input_files import PinnedFile
 
 
 def read_captions(captions: PinnedFile) -> Iterator[ImageCaptions]:
-    """Yield the captions of every good row of dataset_coco.json, in file order; raises as `PinnedFile.open`."""
+    """Yield the captions of every good row of a captions file, in its order; raises as `PinnedFile.open`."""
     with captions.open() as stream:
-        for image in read_dataset(stream.read, captions.uri):
+        for image in read_caption_file(stream.read, captions.uri):
             if isinstance(image, ImageCaptions):
                 yield image
 
@@ -36,7 +37,7 @@ def write_annotation_files(
 
 @dataclass
 class WriteAnnotationFiles(beam.PTransform):
-    """Files dataset_coco.json -> (name, bytes and SHA-256) of the annotation files.
+    """Captions files -> (name, bytes and SHA-256) of the annotation files.
 
     Attributes:
         folder: where the files go.

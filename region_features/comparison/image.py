@@ -45,7 +45,8 @@ class ImageComparison:
         cosine, lowest_cosine: median and least cosine of features at the best pairs there are: same boxes, or else
             near ones.
         difference: largest difference of a feature at same boxes.
-        pairs, equal_objects, equal_attributes: these pairs, and how many of them have equal ids.
+        object_pairs, equal_objects: these pairs where both records have classes, and how many of them have equal ones.
+        attribute_pairs, equal_attributes: the same for attributes.
         near_twins: near boxes whose features are equal: they end in the same cells of the feature map.
         resemblance: sum of the cosines of overlapping boxes' features, less the image's mean on each side.
         coloured: overlapping boxes with a blue attribute or a red, brown, orange or yellow one on both sides.
@@ -71,8 +72,9 @@ class ImageComparison:
     cosine: float
     lowest_cosine: float
     difference: float
-    pairs: int
+    object_pairs: int
     equal_objects: int
+    attribute_pairs: int
     equal_attributes: int
     near_twins: int
     resemblance: float
@@ -80,6 +82,9 @@ class ImageComparison:
     turned: int
     edges: int
     equal_edges: int
+
+
+_NO_IDS = np.empty(0, np.int64)
 
 
 def check_comparable(record: RegionRecord) -> None:
@@ -115,9 +120,12 @@ def compare_records(one: RegionRecord, other: RegionRecord) -> ImageComparison:
     twins = features.twins(overlap)
     twin_shifts = shift(boxes[twins[0]], others[twins[1]])
     moved = twin_shifts > SAME_BOX
-    attributes = one.attrs_id[rows[over]], other.attrs_id[partners[over]]
+    with_attributes = not (one.lacks("attrs_id") or other.lacks("attrs_id"))
+    attributes = (one.attrs_id[rows[over]], other.attrs_id[partners[over]]) if with_attributes else (_NO_IDS, _NO_IDS)
     blue = [np.isin(ids, BLUE) for ids in attributes]
     coloured = np.logical_and(*(side | np.isin(ids, WARM) for side, ids in zip(blue, attributes, strict=True)))
+    object_pairs, equal_objects = _equal_ids(one, other, "objects_id", pair_rows, pair_partners)
+    attribute_pairs, equal_attributes = _equal_ids(one, other, "attrs_id", pair_rows, pair_partners)
     in_order = len(boxes) == len(others) and bool((shift(boxes, others) <= SAME_BOX).all())
     return ImageComparison(
         boxes=len(boxes),
@@ -138,9 +146,10 @@ def compare_records(one: RegionRecord, other: RegionRecord) -> ImageComparison:
         cosine=_median(cosines),
         lowest_cosine=float(cosines.min(initial=np.inf)) if len(cosines) else np.nan,
         difference=float(np.abs(differences[same]).max()) if features.width and same.any() else np.nan,
-        pairs=len(pair_rows),
-        equal_objects=int((one.objects_id[pair_rows] == other.objects_id[pair_partners]).sum()),
-        equal_attributes=int((one.attrs_id[pair_rows] == other.attrs_id[pair_partners]).sum()),
+        object_pairs=object_pairs,
+        equal_objects=equal_objects,
+        attribute_pairs=attribute_pairs,
+        equal_attributes=equal_attributes,
         near_twins=int((errors[near] <= TWIN).sum()),
         resemblance=features.resemblance(rows[over], partners[over]),
         coloured=int(coloured.sum()),
@@ -148,6 +157,15 @@ def compare_records(one: RegionRecord, other: RegionRecord) -> ImageComparison:
         edges=int((~np.isnan(ends + other_ends)).sum()),
         equal_edges=int((np.abs(ends - other_ends) <= EDGE_TOLERANCE).sum()),
     )
+
+
+def _equal_ids(
+    one: RegionRecord, other: RegionRecord, name: str, rows: NDArray[np.intp], partners: NDArray[np.intp]
+) -> tuple[int, int]:
+    """Return the number of pairs of rows whose ids both records have, and of those with equal ones."""
+    if one.lacks(name) or other.lacks(name):
+        return 0, 0
+    return len(rows), int((getattr(one, name)[rows] == getattr(other, name)[partners]).sum())
 
 
 def _median(values: NDArray[np.float64]) -> float:

@@ -24,7 +24,9 @@ _MIN_TEXT_SIZE = 13
 
 
 def chosen_rows(record: RegionRecord, top: int | None, min_confidence: float) -> NDArray[np.int64]:
-    """Return the rows of the regions to draw, the most confident first."""
+    """Return the rows of the regions to draw, the most confident first; all, in order, without confidences."""
+    if record.lacks("objects_conf"):
+        return np.arange(record.num_boxes)[:top]
     order = np.argsort(-record.objects_conf, kind="stable")
     return order[record.objects_conf[order] >= min_confidence][:top]
 
@@ -67,13 +69,16 @@ def draw_regions(
     colours = [COLOURS[number % len(COLOURS)] for number in range(len(rows))]
     for box, colour in reversed(list(zip(boxes, colours, strict=True))):
         _draw_box(canvas, box, colour, line)
-    texts = [f"{_phrase(names, record, row)} {record.objects_conf[row]:.2f}" for row in rows]
+    texts = [_text(names, record, row) for row in rows]
     _draw_labels(canvas, boxes, texts, colours, font, image.size)
     return image
 
 
-def _phrase(names: ClassNames | None, record: RegionRecord, row: int) -> str:
-    return names.phrase(record, row) if names else f"object {record.objects_id[row]}"
+def _text(names: ClassNames | None, record: RegionRecord, row: int) -> str:
+    if record.lacks("objects_id") or record.lacks("objects_conf"):
+        return str(row)
+    phrase = names.phrase(record, row) if names else f"object {record.objects_id[row]}"
+    return f"{phrase} {record.objects_conf[row]:.2f}"
 
 
 def _draw_box(canvas: ImageDraw.ImageDraw, box: Rectangle, colour: str, line: int) -> None:

@@ -115,13 +115,14 @@ class Sources:
                 yield path, decode_example(data, path)
 
 
-def require_probabilities(record: RegionRecord, shard: str, output: str) -> None:
-    """Raise a ValueError if a record lacks the class probabilities that an output needs."""
-    if record.num_boxes and not record.cls_prob.shape[1]:
-        raise ValueError(
-            f"{shard}, image {record.img_id}, field cls_prob: the output {output} needs class probabilities, and the "
-            f"file that this record was imported from has none; leave {output} out of --outputs"
-        )
+def require_fields(record: RegionRecord, fields: Sequence[str], shard: str, output: str) -> None:
+    """Raise a ValueError if a record lacks an array that an output needs."""
+    for name in fields:
+        if record.lacks(name):
+            raise ValueError(
+                f"{shard}, image {record.img_id}, field {name}: the output {output} needs it, and the file that this "
+                f"record was imported from has none; leave {output} out of --outputs"
+            )
 
 
 class ShardImage(NamedTuple):
@@ -163,7 +164,7 @@ class Export(ABC):
     name: ClassVar[str]  # as `--outputs` has it
     needs_captions: ClassVar[bool] = False
     uses_captions: ClassVar[bool] = False  # where there are captions, it is built with them
-    needs_probabilities: ClassVar[bool] = False  # `cls_prob`, which some imported records lack
+    needs: ClassVar[tuple[str, ...]] = ()  # arrays of ARRAY_FIELDS that some imported records lack
     of_failed_runs: ClassVar[bool] = False  # it is built of the shards that there are, too, where a run failed
     modules: ClassVar[tuple[str, ...]] = ()  # of the extra `formats`, that building and checking need
 

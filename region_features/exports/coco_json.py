@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from region_features.exports.base import Copy, Export, OnProgress, ShardImage, Sources, Target
+from region_features.exports.base import Copy, Export, OnProgress, ShardImage, Sources, Target, require_fields
 from region_features.formats.coco_json import (
     ANNOTATIONS,
     CATEGORIES,
@@ -43,6 +43,7 @@ class CocoJsonExport(Export):
     """
 
     name = "coco-json"
+    needs = ("objects_id", "objects_conf")
 
     def targets(self, sets: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Target]:
         """Name a file after its set."""
@@ -62,8 +63,9 @@ class CocoJsonExport(Export):
         ):
             annotations, image_rows = LineWriter(stream), LineWriter(rows)
             annotations.begin(ANNOTATIONS)
-            for _, example in sources.examples(sources.paths):
+            for shard, example in sources.examples(sources.paths):
                 record = example.record
+                require_fields(record, self.needs, shard, self.name)
                 number = _number(record.img_id) if by_number else None
                 image_id = images + 1 if number is None else number
                 if record.num_boxes:

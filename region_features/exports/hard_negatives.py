@@ -90,7 +90,7 @@ class HardNegativesExport(Export):
         return f"{row['images']} images x {row['columns']}"
 
 
-def read_mean_features(sources: Sources, images: Mapping[str, int], on_progress: OnProgress) -> MeanFeatures:
+def read_mean_features(sources: Sources, images: Mapping[str, int | str], on_progress: OnProgress) -> MeanFeatures:
     """Read the mean-pooled features of some images; shards that hold none of them are not opened.
 
     Args:

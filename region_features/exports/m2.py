@@ -19,7 +19,7 @@ from region_features.exports.base import (
     Sources,
     Target,
     group_sets,
-    require_probabilities,
+    require_fields,
 )
 from region_features.formats.hdf5 import create_hdf5, open_hdf5, same_array, write_dataset
 from region_features.lmdb_store.write_behind import WriteBehind
@@ -48,7 +48,7 @@ class M2Export(Export):
     name = "m2"
     modules = ("h5py",)
     uses_captions = True
-    needs_probabilities = True
+    needs = ("cls_prob",)
 
     def targets(self, sets: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Target]:
         """Name a file after its sets, and that of the missing images."""
@@ -108,7 +108,7 @@ def _write_records(path: str, sources: Sources, on_progress: OnProgress) -> set[
 
 def _records(sources: Sources) -> Iterator[RegionRecord]:
     for shard, example in sources.examples(sources.paths):
-        require_probabilities(example.record, shard, M2Export.name)
+        require_fields(example.record, M2Export.needs, shard, M2Export.name)
         yield example.record
 
 

@@ -122,6 +122,12 @@ def _check_shape(example: ImageExample, shape: TableShape, shard: str) -> None:
     record = example.record
     if shape.boxes is not None and record.num_boxes != shape.boxes:
         raise _OtherNumberOfBoxesError
+    for field in ARRAY_FIELDS if record.num_boxes else ():
+        if field.columns is None and record.lacks(field.name) != (field.name in shape.missing):
+            raise ValueError(
+                f"{shard}, image {record.img_id}, field {field.name}: expected all images of the set to have it, or "
+                "none; a table has a column for all: make the set of one kind of records"
+            )
     for name, width in shape.widths.items() if record.num_boxes else ():
         if getattr(record, name).shape[1] != width:
             raise ValueError(

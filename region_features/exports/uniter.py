@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from region_features.exports.base import Copy, Export, OnProgress, ShardImage, Sources, Target, require_probabilities
+from region_features.exports.base import Copy, Export, OnProgress, ShardImage, Sources, Target, require_fields
 from region_features.exports.merged_lmdb import (
     Entry,
     LmdbLayout,
@@ -41,7 +41,7 @@ class UniterExport(Export):
 
     name = "uniter"
     modules = ("msgpack",)
-    needs_probabilities = True
+    needs = ("objects_conf", "cls_prob")
 
     def targets(self, sets: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Target]:
         """Name an LMDB after its set and the rule that chose the boxes."""
@@ -63,7 +63,7 @@ class UniterExport(Export):
 
         def encode(entry: Entry) -> Sequence[LmdbItem]:
             record = entry.record
-            require_probabilities(record, entry.shard, self.name)
+            require_fields(record, self.needs, entry.shard, self.name)
             if most is not None and record.num_boxes > most:
                 raise ValueError(
                     f"{entry.shard}, image {record.img_id}: expected at most {most} boxes (the run's --max_boxes), got "

@@ -1,6 +1,7 @@
 """The caption files `train_ann.jsonl`, `valid_ann.jsonl`, `test_ann.jsonl` and `test1k_ann.jsonl`.
 
-A line is `{"sentences": [...], "id": COCO_ID}`, as VOLTA reads it.
+A line is `{"sentences": [...], "id": COCO_ID}`, as VOLTA reads it; for an image that is none of COCO's
+`{"sentences": [...], "id": STEM, "img_path": FILE_NAME}`, as VOLTA reads Flickr30k's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from region_features.records.coco import (
     ANNOTATION_OF_SPLIT,
@@ -22,8 +23,8 @@ from region_features.records.coco import (
 from region_features.records.item import ImageCaptions
 
 _CHUNK = 1 << 20
-# Coco id -> (line number, digest of the sentences).
-AnnotationRows = dict[int, tuple[int, bytes]]
+# Coco id, or file stem -> (line number, digest of the sentences).
+AnnotationRows = dict[int | str, tuple[int, bytes]]
 
 
 def caption_digest(sentences: Sequence[str]) -> bytes:
@@ -40,7 +41,7 @@ def encode_annotation_files(
     The lines wait in temporary files, so that memory stays flat.
 
     Args:
-        images: the captions of dataset_coco.json, in file order.
+        images: the captions of a captions file, in its order.
         test1k_ids: coco ids of the 1K test set; None to leave out its file.
     """
     parts = {split: [split] for split in ANNOTATION_OF_SPLIT}
@@ -52,7 +53,9 @@ def encode_annotation_files(
         names = dict.fromkeys(name for part in parts.values() for name in part)
         spools = {name: stack.enter_context(tempfile.TemporaryFile()) for name in names}
         for image in images:
-            row = {"sentences": image.sentences, "id": image.coco_id}
+            row: dict[str, Any] = {"sentences": image.sentences, "id": image.coco_id}
+            if image.filename:
+                row["img_path"] = image.filename
             line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
             for name in parts[image.split]:
                 if name != TEST1K_ANNOTATION or image.coco_id in (test1k_ids or ()):
@@ -76,10 +79,10 @@ def decode_annotation_file(data: bytes, name: str) -> tuple[AnnotationRows, list
         try:
             row = json.loads(line)
             coco_id, sentences = row["id"], row["sentences"]
-            if type(coco_id) is not int or not all(isinstance(text, str) for text in sentences):
+            if type(coco_id) not in (int, str) or not all(isinstance(text, str) for text in sentences):
                 raise TypeError("wrong types")
         except (ValueError, KeyError, TypeError):
-            expected = 'expected {"sentences": [...], "id": number}'
+            expected = 'expected {"sentences": [...], "id": number or name}'
             problems.append(f"{name}, line {number}: {expected}, got {line[:60]!r}")
             continue
         if coco_id in rows:

@@ -25,11 +25,11 @@ from region_features.records.region_record import ARRAY_FIELDS, ArrayField, Regi
 _TOLD = ("image/caption", "image/caption/id", "image/split")
 _BYTES, _FLOATS, _INTEGERS = "bytes_list", "float_list", "int64_list"
 _BOX_SIDES = (("xmin", "img_w"), ("ymin", "img_h"), ("xmax", "img_w"), ("ymax", "img_h"))
-_DETECTION_LISTS = (
-    *((f"image/detection/bbox/{side}", _FLOATS) for side, _ in _BOX_SIDES),
-    ("image/detection/label", _INTEGERS),
-    ("image/detection/score", _FLOATS),
-)
+# Left out where the record lacks the array.
+_OF_CLASSES = {
+    "image/detection/label": (_INTEGERS, "objects_id"),
+    "image/detection/score": (_FLOATS, "objects_conf"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +97,10 @@ def encode_example(example: ImageExample) -> bytes:
     for column, (side, pixels) in enumerate(_BOX_SIDES):
         relative = record.boxes[:, column] / np.float32(getattr(record, pixels))
         put(f"image/detection/bbox/{side}", _FLOATS, relative.tolist())
-    put("image/detection/label", _INTEGERS, (record.objects_id + 1).tolist())
-    put("image/detection/score", _FLOATS, record.objects_conf.tolist())
+    if not record.lacks("objects_id"):
+        put("image/detection/label", _INTEGERS, (record.objects_id + 1).tolist())
+    if not record.lacks("objects_conf"):
+        put("image/detection/score", _FLOATS, record.objects_conf.tolist())
     put("region/count", _INTEGERS, [record.num_boxes])
     for field in ARRAY_FIELDS:
         array = getattr(record, field.name)
@@ -137,9 +139,12 @@ def decode_example(data: bytes, source: str) -> ImageExample:
     """
     img_id, reader = open_example(data, source)
     count = reader.number("region/count")
-    for name, kind in _DETECTION_LISTS:
-        reader.values(name, kind, count)
+    for side, _ in _BOX_SIDES:
+        reader.values(f"image/detection/bbox/{side}", _FLOATS, count)
     arrays: dict[str, Any] = {field.name: reader.array(field, count) for field in ARRAY_FIELDS}
+    for name, (kind, source_field) in _OF_CLASSES.items():
+        if arrays[source_field].size or not count:
+            reader.values(name, kind, count)
     captions: tuple[str, ...] = ()
     caption_ids: tuple[int, ...] = ()
     if "image/caption" in reader or "image/caption/id" in reader:
@@ -233,7 +238,8 @@ class FeatureReader:
         if stored != dtype.name:
             raise self.error(f"{name}/dtype", dtype.name, stored)
         shape = tuple(self.values(f"{name}/shape", _INTEGERS, 1 if field.columns is None else 2))
-        if shape[0] != count or min(shape) < 0 or (field.columns and shape[1] != field.columns):
+        missing = field.columns is None and shape == (0,)
+        if (shape[0] != count and not missing) or min(shape) < 0 or (field.columns and shape[1] != field.columns):
             row = () if field.columns is None else (field.columns or "any",)
             raise self.error(f"{name}/shape", (count, *row), shape)
         raw = self.values(name, _BYTES, 1)[0]

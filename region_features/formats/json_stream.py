@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 _CHUNK = 1 << 20
@@ -69,11 +69,19 @@ class _Text:
 
 
 def iter_items(read: Callable[[int], bytes], field: str) -> Iterator[Any]:
-    """Yield the items of the list `field` of the object that a JSON file holds; what else it holds is passed over.
+    """Yield the items of the list `field` of the object that a JSON file holds; otherwise as `iter_lists`."""
+    return (item for _, item in iter_lists(read, (field,)))
+
+
+def iter_lists(
+    read: Callable[[int], bytes], fields: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[str, Any]]:
+    """Yield (field, item) of some lists of the object that a JSON file holds; what else it holds is passed over.
 
     Args:
         read: reads at most so many bytes of the file, none at its end.
-        field: name of the list.
+        fields: names of the lists, which may come in any order.
+        optional: names of more of them, which may be missing.
 
     Raises:
         ValueError: it is no such file; what was yielded before stands before the damage.
@@ -81,7 +89,7 @@ def iter_items(read: Callable[[int], bytes], field: str) -> Iterator[Any]:
     """
     text = _Text(read)
     text.take("{")
-    found = False
+    missing = [*fields, *optional]
     closing = text.peek()
     if closing == "}":
         text.take("}")
@@ -90,18 +98,20 @@ def iter_items(read: Callable[[int], bytes], field: str) -> Iterator[Any]:
             text.take('"')
         name = text.value()
         text.take(":")
-        if name == field and not found:
-            found = True
+        if name in missing:
+            missing.remove(name)
             if text.peek() != "[":
-                raise ValueError(f"{field!r} is a {type(text.value()).__name__}, not a list")
-            yield from _items(text)
+                raise ValueError(f"{name!r} is a {type(text.value()).__name__}, not a list")
+            for item in _items(text):
+                yield name, item
         else:
             text.value()
         closing = text.take(",}")
     if text.peek():
         raise ValueError(f"expected the end of the file after the object, got {text.peek()!r}")
-    if not found:
-        raise ValueError(f"none of the name {field!r}")
+    missing = [name for name in missing if name not in optional]
+    if missing:
+        raise ValueError(f"none of the name {missing[0]!r}")
 
 
 def _items(text: _Text) -> Iterator[Any]:

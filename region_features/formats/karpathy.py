@@ -1,4 +1,4 @@
-"""Karpathy's captions of COCO, dataset_coco.json, and the ids of the 1K retrieval test set."""
+"""Karpathy's captions, dataset_coco.json and dataset_flickr30k.json, and the ids of the 1K retrieval test set."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from region_features.formats.json_stream import iter_items
-from region_features.records.coco import ANNOTATION_OF_SPLIT, CAPTIONS_ARCHIVE, CAPTIONS_FILE, TEST_SPLIT
+from region_features.records.coco import ANNOTATION_OF_SPLIT, CAPTIONS_ARCHIVE, CAPTIONS_FILE, TEST_SPLIT, caption_id
 from region_features.records.failure import Failure
 from region_features.records.item import ImageCaptions
 
 
 def read_dataset(read: Callable[[int], bytes], source: str) -> Iterator[ImageCaptions | Failure]:
-    """Read dataset_coco.json row by row, in file order.
+    """Read dataset_coco.json, or a file of its schema, row by row, in file order.
+
+    Rows without `cocoid`, as all of dataset_flickr30k.json, have the id that `caption_id` gives.
 
     Args:
         read: reads at most so many bytes of the file, none at its end.
@@ -25,7 +27,7 @@ def read_dataset(read: Callable[[int], bytes], source: str) -> Iterator[ImageCap
         ValueError: the file as a whole does not have Karpathy's schema.
     """
     img_ids: set[str] = set()
-    coco_ids: dict[int, int] = {}  # to the number of the row
+    coco_ids: dict[int | str, int] = {}  # to the number of the row
     for number, row in enumerate(_rows(read, source)):
         try:
             image = _parse_row(row)
@@ -68,7 +70,9 @@ def _parse_row(row: Any) -> ImageCaptions:
     except UnicodeEncodeError as error:
         raise ValueError(f"expected valid Unicode, got half a character ({error.reason})") from error
     ids = tuple(_number(sentence, "sentid") for sentence in sentences)
-    return ImageCaptions(filename.rpartition(".")[0], _number(row, "cocoid"), split, raw, ids)
+    img_id = filename.rpartition(".")[0]
+    coco_id = _number(row, "cocoid") if "cocoid" in row else caption_id(img_id)
+    return ImageCaptions(img_id, coco_id, split, raw, ids, filename if isinstance(coco_id, str) else "")
 
 
 def _number(row: Any, field: str) -> int:
@@ -89,7 +93,7 @@ def parse_test1k_ids(data: bytes, source: str) -> frozenset[int]:
     return frozenset(ids)
 
 
-def check_test1k_ids(ids: frozenset[int], test_ids: Iterable[int], source: str) -> None:
+def check_test1k_ids(ids: frozenset[int], test_ids: Iterable[int | str], source: str) -> None:
     """Raise a ValueError for ids that are not among those of split `test`, with their number and the smallest."""
     strangers = ids.difference(test_ids)
     if strangers:

@@ -9,13 +9,16 @@ from region_features.formats.pickles import PORTABLE_ARRAYS, dump_portable, load
 from region_features.records.key import lmdb_key
 from region_features.records.region_record import RegionRecord
 
+# MMF's names of arrays that imported records may lack -> those of the record.
+_FIELDS = {"objects": "objects_id", "cls_prob": "cls_prob"}
+
 
 def encode_mmf(record: RegionRecord) -> bytes:
     """Return a pickled dict of MMF's fields, then of ViLBERT's; an array that has two names is stored once.
 
-    `cls_prob` is left out where the record has none.
+    `objects` and `cls_prob` are left out where the record has none.
     """
-    probabilities = {"cls_prob": record.cls_prob} if record.cls_prob.shape[1] else {}
+    known = {name: getattr(record, field) for name, field in _FIELDS.items() if not record.lacks(field)}
     return dump_portable(
         {
             "feature_path": record.img_id,
@@ -23,8 +26,7 @@ def encode_mmf(record: RegionRecord) -> bytes:
             "image_height": record.img_h,
             "image_width": record.img_w,
             "num_boxes": record.num_boxes,
-            "objects": record.objects_id,
-            **probabilities,
+            **known,
             "bbox": record.boxes,
             "image_id": lmdb_key(record.img_id).decode(),
             "image_h": record.img_h,

@@ -10,6 +10,8 @@ import io
 
 import numpy as np
 
+from region_features.formats.foreign_record import record_from_names
+from region_features.formats.npz import decode_file
 from region_features.records.region_record import RegionRecord
 
 
@@ -25,3 +27,17 @@ def encode_openvqa(record: RegionRecord) -> bytes:
         num_bbox=np.int64(record.num_boxes),
     )
     return stream.getvalue()
+
+
+def decode_openvqa(data: bytes, img_id: str, source: str) -> RegionRecord:
+    """Read a file back; `x` may be turned either way, as its number of boxes tells. Other fields are passed over.
+
+    Raises:
+        ValueError: the npz is damaged, or a field is missing or of another shape; names the source.
+    """
+    fields = decode_file(data, source, ("x", "bbox", "image_h", "image_w", "num_bbox"))
+    boxes, turned = fields.get("bbox"), fields.get("x")
+    if isinstance(boxes, np.ndarray) and isinstance(turned, np.ndarray) and turned.ndim == 2:
+        turned = turned.T if turned.shape[1] == len(boxes) else turned
+    count = fields.get("num_bbox", len(boxes) if isinstance(boxes, np.ndarray) else None)
+    return record_from_names({**fields, "features": turned, "num_boxes": count}, img_id, source)

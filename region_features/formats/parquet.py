@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from region_features.formats import REMEDY
 from region_features.formats.example import ImageExample
 from region_features.formats.extras import import_extra
+from region_features.formats.foreign_record import record_of
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 
 _ITEM = "element"  # as Parquet itself calls the items of a list
@@ -27,10 +28,12 @@ class TableShape:
     Attributes:
         boxes: K where all images have the same number, None where it differs: the outer lists are of any length then.
         widths: matrix field -> its number of columns; a field of none is left out of the table.
+        missing: vector fields that the records lack, which are left out too.
     """
 
     boxes: int | None
     widths: Mapping[str, int]
+    missing: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, record: RegionRecord, same_boxes: bool) -> TableShape:
@@ -38,7 +41,8 @@ class TableShape:
         widths = {
             field.name: getattr(record, field.name).shape[1] for field in ARRAY_FIELDS if field.columns is not None
         }
-        return cls(record.num_boxes if same_boxes else None, widths)
+        vectors = (field.name for field in ARRAY_FIELDS if field.columns is None)
+        return cls(record.num_boxes if same_boxes else None, widths, frozenset(filter(record.lacks, vectors)))
 
 
 def table_schema(shape: TableShape) -> Any:
@@ -62,7 +66,7 @@ def table_schema(shape: TableShape) -> Any:
         items = pa.from_numpy_dtype(np.dtype(field.dtype))
         if field.columns is not None:
             items = pa.list_(pa.field(_ITEM, items, nullable=False), shape.widths.get(field.name, 0))
-        if field.columns is None or shape.widths.get(field.name):
+        if field.name not in shape.missing and (field.columns is None or shape.widths.get(field.name)):
             length = -1 if shape.boxes is None else shape.boxes
             fields[field.name] = pa.list_(pa.field(_ITEM, items, nullable=False), length)
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields.items()])
@@ -147,3 +151,29 @@ def open_table(path: str) -> Any:
         return pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: expected a whole Parquet file, got: {error}; {REMEDY}") from error
+
+
+def decode_row(rows: Any, row: int, source: str) -> RegionRecord:
+    """Read a row of a `pyarrow.RecordBatch` as a record; arrays without a column are missing.
+
+    Raises:
+        ValueError: a column is missing, or an array has not the shape that it must have; names it.
+    """
+    pa = import_extra("pyarrow")
+    try:
+        img_id, height, width = (rows.column(name)[row].as_py() for name in ("img_id", "height", "width"))
+        arrays: dict[str, NDArray[Any]] = {}
+        for field in ARRAY_FIELDS:
+            if field.name not in rows.schema.names:
+                continue
+            column = rows.column(field.name).slice(row, 1)
+            if field.columns is None:
+                arrays[field.name] = column.flatten().to_numpy(zero_copy_only=False)
+            else:
+                lists = column.flatten()
+                values = lists.flatten().to_numpy(zero_copy_only=False)
+                columns = len(values) // len(lists) if len(lists) else field.columns
+                arrays[field.name] = values.reshape(len(lists), columns)
+    except (KeyError, AttributeError, TypeError, pa.ArrowException) as error:
+        raise ValueError(f"{source}: expected the columns of a table of records, got {error!r}; {REMEDY}") from error
+    return record_of(str(img_id), (int(height), int(width)), arrays, f"{source}, image {img_id}")

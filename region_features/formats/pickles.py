@@ -65,7 +65,9 @@ class RestrictedUnpickler(pickle.Unpickler):
         return self._storage(pid)
 
 
-def load_restricted(data: bytes, kind: type, expected: str, source: str, admitted: Admitted | None = None) -> Any:
+def load_restricted(
+    data: bytes, kind: type, expected: str, source: str, admitted: Admitted | None = None, encoding: str = "ASCII"
+) -> Any:
     """Load a pickled container of class `kind` with `RestrictedUnpickler`; messages call it `expected`.
 
     Raises:
@@ -73,7 +75,7 @@ def load_restricted(data: bytes, kind: type, expected: str, source: str, admitte
     """
     try:
         check_memo(data)
-        value = RestrictedUnpickler(io.BytesIO(data), admitted).load()
+        value = RestrictedUnpickler(io.BytesIO(data), admitted, encoding=encoding).load()
     except Exception as error:  # a damaged pickle raises whatever its opcodes stumble on
         raise ValueError(f"{source}: expected {expected}, got {error!r}; {REMEDY}") from error
     if not isinstance(value, kind):

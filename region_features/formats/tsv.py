@@ -5,18 +5,18 @@ Tab separated, no header, no quoting; arrays as base64 of their raw little-endia
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from region_features.formats.tsv6 import SIX_COLUMNS, decode_six_columns, mend_base64
 from region_features.formats.volta import record_from_strings, record_to_strings
 from region_features.records.region_record import ARRAY_FIELDS, FIELD_NAMES, RegionRecord
 
 # LXMERT reads the first ten; the last three are the probabilities.
 SHORT_COLUMNS = 10
 COLUMNS = (SHORT_COLUMNS, len(FIELD_NAMES))
+ALL_COLUMNS = (len(SIX_COLUMNS), *COLUMNS)
 _MAX_ROW = 64 << 20  # bytes: more than 300 boxes of all widths take in base64
-_WRAPPED = re.compile(r"""b(['"])(.*)\1""", re.DOTALL)
 _ARRAYS = frozenset(field.name for field in ARRAY_FIELDS) | {"classes"}
 
 
@@ -36,10 +36,10 @@ def encode_tsv_row(record: RegionRecord, columns: int) -> bytes:
 
 
 def decode_tsv_row(line: bytes, source: str) -> RegionRecord:
-    """Read a row of ten or thirteen columns.
+    """Read a row of six, ten or thirteen columns.
 
     Base64 wrapped as `b'...'`, or with missing or excess padding, is accepted. A row of ten columns comes back with
-    probability arrays of width 0.
+    probability arrays of width 0, one of six with nothing but boxes and features.
 
     Raises:
         ValueError: the row is damaged; names the field.
@@ -48,20 +48,16 @@ def decode_tsv_row(line: bytes, source: str) -> RegionRecord:
         cells = line.rstrip(b"\r\n").decode().split("\t")
     except UnicodeDecodeError as error:
         raise ValueError(f"{source}: expected text, got byte {line[error.start]:#x}") from error
+    if len(cells) == len(SIX_COLUMNS):
+        return decode_six_columns(cells, source)
     if len(cells) not in COLUMNS:
-        raise ValueError(f"{source}: expected 10 or 13 columns, got {len(cells)}; is the row torn?")
+        raise ValueError(f"{source}: expected 6, 10 or 13 columns, got {len(cells)}; is the row torn?")
     strings = dict(zip(FIELD_NAMES, cells, strict=False))
     for name in _ARRAYS & strings.keys():
-        strings[name] = _mend_base64(strings[name])
+        strings[name] = mend_base64(strings[name])
     if len(cells) == SHORT_COLUMNS:
         strings.update(dict.fromkeys(FIELD_NAMES[SHORT_COLUMNS:], ""))
     return record_from_strings(strings, source)
-
-
-def _mend_base64(text: str) -> str:
-    wrapped = _WRAPPED.fullmatch(text)
-    bare = (wrapped[2] if wrapped else text).rstrip("=")
-    return bare + "=" * (-len(bare) % 4)
 
 
 def find_rows(stream: BinaryIO, source: str, columns: tuple[int, ...] = COLUMNS) -> Iterator[RowPlace | ValueError]:

@@ -15,14 +15,18 @@ from numpy.typing import NDArray
 
 from region_features.formats import REMEDY
 from region_features.formats.extras import import_extra
+from region_features.formats.foreign_record import record_of
 from region_features.formats.half import to_float16
+from region_features.formats.npz import decode_file
 from region_features.formats.spatial import relative_boxes
-from region_features.records.coco import without_coco
+from region_features.records.coco import is_coco_id, without_coco
 from region_features.records.region_record import RegionRecord
 
 KEY_LIST = b"__keys__"
 _SUFFIX = ".npz"
-_DTYPE = "<f2"
+_DTYPES = ("<f2", "<f4")
+_FIELDS = ("norm_bb", "features", "conf", "soft_labels")
+NPZ_START = b"PK"
 
 
 def uniter_name(img_id: str, prefix: str) -> str:
@@ -78,10 +82,40 @@ def decode_uniter(data: bytes, source: str) -> Mapping[str, Any]:
 
 
 def _unpack_array(packed: Mapping[bytes, Any]) -> NDArray[Any]:
-    raw, shape = packed[b"data"], tuple(packed[b"shape"])
-    if packed[b"type"] != _DTYPE or math.prod(shape) * 2 != len(raw):
-        raise ValueError(f"{len(raw)} bytes of {packed[b'type']!r} for shape {shape}")
-    return np.frombuffer(raw, _DTYPE).reshape(shape)
+    raw, shape, dtype = packed[b"data"], tuple(packed[b"shape"]), packed[b"type"]
+    if dtype not in _DTYPES or math.prod(shape) * np.dtype(dtype).itemsize != len(raw):
+        raise ValueError(f"{len(raw)} bytes of {dtype!r} for shape {shape}")
+    return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def decode_uniter_record(data: bytes, img_id: str, source: str) -> RegionRecord:
+    """Read the value of an image, a msgpack map or the bytes of a compressed npz, as a record of an image of 1 x 1.
+
+    Only the places of the boxes relative to the image are known: its size is. Rows stay in their order.
+
+    Raises:
+        ImportError: msgpack is needed and not installed.
+        ValueError: the value is damaged, or lacks an array.
+    """
+    is_npz = data.startswith(NPZ_START)
+    fields = decode_file(data, source, _FIELDS) if is_npz else decode_uniter(data, source)
+    places = fields.get("norm_bb")
+    if not isinstance(places, np.ndarray) or places.ndim != 2 or places.shape[1] < 4:
+        raise ValueError(f"{source}, field norm_bb: expected (boxes, 6), got {places!r:.80}; {REMEDY}")
+    arrays = {
+        "boxes": places[:, :4],
+        "features": fields.get("features"),
+        "objects_conf": fields.get("conf"),
+        "cls_prob": fields.get("soft_labels"),
+    }
+    return record_of(img_id, (1, 1), arrays, f"{source}, image {img_id}")
+
+
+def uniter_id(name: str) -> str:
+    """Return the id of an image that UNITER's files name so: COCO's own for `coco_train2014_000000000009.npz`."""
+    stem = name.removesuffix(_SUFFIX)
+    of_coco = f"COCO_{stem.removeprefix('coco_')}"
+    return of_coco if stem.startswith("coco_") and is_coco_id(of_coco) else stem
 
 
 def encode_key_list(keys: Sequence[bytes]) -> Mapping[bytes, bytes]:

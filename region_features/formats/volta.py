@@ -36,6 +36,7 @@ def record_from_strings(strings: Mapping[str, object], source: str) -> RegionRec
     """Read the thirteen text fields back, bit for bit.
 
     Widths follow from `num_boxes` and the byte counts, so an image without boxes comes back with arrays of width 0.
+    An empty text is an array that is missing.
 
     More fields are ignored. The record's arrays are read-only.
 
@@ -92,6 +93,8 @@ def _array(text: str, field: ArrayField, count: int, where: str) -> NDArray[Any]
         raise ValueError(f"{where}: expected base64, got text that is none ({error}); {REMEDY}") from error
     row = np.dtype(field.dtype).itemsize * (field.columns or 1)  # bytes of a box; at least, if any width is allowed
     any_width = field.columns == 0
+    if not raw and field.columns is None:  # the source of the record lacked it
+        return np.empty(0, field.dtype)
     if len(raw) % (count * row) if any_width and count else len(raw) != count * row:
         size = f"a multiple of {count * row} bytes" if any_width else f"{count * row} bytes"
         raise ValueError(f"{where}: expected {field.dtype} of {count} boxes ({size}), got {len(raw)} bytes; {REMEDY}")

@@ -32,6 +32,11 @@ def sample_key(img_id: str) -> str:
     return img_id.replace("%", "%25").replace(".", "%2E")
 
 
+def key_of_sample(key: str) -> str:
+    """Return the id of the image that `sample_key` gave this key."""
+    return key.replace("%2E", ".").replace("%25", "%")
+
+
 def refuse_key(img_id: str) -> str | None:
     """Return why an image of this id cannot be a sample, None if it can."""
     longest = _MAX_NAME_BYTES - len(f".{ARRAYS}")

@@ -48,7 +48,7 @@ def colour_votes(record: RegionRecord) -> tuple[tuple[int, int], tuple[int, int]
         Of things that are warm by nature, those that are warm and those that are blue; of things that are blue by
         nature, those that are blue and those that are warm. Zeros if the classes are not Visual Genome's.
     """
-    if not visual_genome().fit(record):
+    if not visual_genome().fit(record) or any(map(record.lacks, ("objects_id", "attrs_id", "attrs_conf"))):
         return (0, 0), (0, 0)
     ids = _ids()
     named = record.attrs_conf > 0

@@ -27,8 +27,11 @@ def is_sampled(position: int, total: int) -> bool:
     return position == 0 or position * IMAGES_A_SHARD // total != (position - 1) * IMAGES_A_SHARD // total
 
 
+_NEEDED = ("features", "objects_id", "objects_conf")
+
+
 def measure(records: Iterable[RegionRecord]) -> HealthSample:
-    """Measure records; those without boxes are left out."""
+    """Measure records; those without boxes, features or classes are left out."""
     meter = HealthMeter()
     for record in records:
         meter.add(record)
@@ -48,7 +51,7 @@ class HealthMeter:
 
     def add(self, record: RegionRecord) -> None:
         """Measure one record."""
-        if not record.num_boxes or not record.features.shape[1]:
+        if not record.num_boxes or any(map(record.lacks, _NEEDED)):
             return
         sides = np.array([record.img_w, record.img_h] * 2, np.float64)
         self._places.append(record.boxes / sides)

@@ -83,17 +83,22 @@ def _damaged(where: str, error: Exception) -> ValueError:
 class LmdbReader:
     """The LMDB in a folder, opened on first use.
 
+    Args:
+        path: of the LMDB.
+        readahead: as `open_lmdb`; where the process has the file open already, it stays as it was opened.
+
     Raises:
         ValueError: this version does not know the LMDB's form; on first use: the LMDB is damaged or cut off.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, readahead: bool = True) -> None:
         self.path = path
+        self._readahead = readahead
         self.codec = VALUE_CODECS[codec_name_of(path)]
         self._environment: _Environment | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "codec": self.codec, "_environment": None}
+        return {"path": self.path, "codec": self.codec, "_readahead": self._readahead, "_environment": None}
 
     @cached_property
     def keys(self) -> Sequence[str]:
@@ -116,6 +121,18 @@ class LmdbReader:
         opened = self._opened()
         with naming_damage(f"{self.path}, key {key!r}"), opened.begin() as transaction:
             return transaction.get(key)
+
+    def peek(self, key: bytes, size: int) -> tuple[bytes, int] | None:
+        """Return the first bytes of a value, at most `size`, and its length; None if there is no such key.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        opened = self._opened()
+        # A transaction each: one that met damage reads nothing more.
+        with naming_damage(f"{self.path}, key {key!r}"), opened.begin(buffers=True) as transaction:
+            value = transaction.get(key)
+            return None if value is None else (bytes(value[:size]), len(value))
 
     def read(self, key: bytes) -> RegionRecord | None:
         """Return the record of a key, None if there is no such key; ValueError if the value is damaged."""
@@ -160,7 +177,7 @@ class LmdbReader:
         if self._environment is None:
             self._environment = _Environment.of(self.path)
             weakref.finalize(self, self._environment.release)
-        return self._environment.opened()
+        return self._environment.opened(self._readahead)
 
 
 class _Environment:
@@ -187,11 +204,11 @@ class _Environment:
             cls._shared[file] = environment
         return environment
 
-    def opened(self) -> Any:
-        """Return the `lmdb.Environment`; the first call opens it."""
+    def opened(self, readahead: bool) -> Any:
+        """Return the `lmdb.Environment`; the first call opens it, and decides on `readahead`."""
         with self._lock:
             if self._handle is None:
-                self._handle = open_lmdb(self._path, readahead=True)
+                self._handle = open_lmdb(self._path, readahead)
             return self._handle
 
     def release(self) -> None:

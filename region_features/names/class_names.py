@@ -37,20 +37,25 @@ class ClassNames:
         )
 
     def describe(self, record: RegionRecord, row: int) -> str:
-        """Describe a region with its confidences: `man 0.93, standing 0.41`."""
+        """Describe a region with its confidences: `man 0.93, standing 0.41`, or `?` without classes."""
+        if record.lacks("objects_id") or record.lacks("objects_conf"):
+            return "?"
         words = f"{self.object_name(record.objects_id[row])} {record.objects_conf[row]:.2f}"
         if self._has_attribute(record, row):
             words += f", {self.attribute_name(record.attrs_id[row])} {record.attrs_conf[row]:.2f}"
         return words
 
     def phrase(self, record: RegionRecord, row: int) -> str:
-        """Name a region in words: `standing man`."""
+        """Name a region in words: `standing man`; `?` where the record has no classes."""
+        if record.lacks("objects_id"):
+            return "?"
         name = self.object_name(record.objects_id[row])
         return f"{self.attribute_name(record.attrs_id[row])} {name}" if self._has_attribute(record, row) else name
 
     def _has_attribute(self, record: RegionRecord, row: int) -> bool:
         """Return whether a region has a named attribute: a network without attributes writes zeros."""
-        return bool(self.attributes) and record.attrs_conf[row] > 0
+        known = bool(self.attributes) and not record.lacks("attrs_id") and not record.lacks("attrs_conf")
+        return known and bool(record.attrs_conf[row] > 0)
 
 
 def _checked(class_id: int) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,30 +32,30 @@ class MeanFeature(NamedTuple):
 class MeanFeatures:
     """The mean-pooled features of all training images, in the order of train_ann.jsonl."""
 
-    coco_ids: NDArray[np.int64]  # (N,)
+    coco_ids: NDArray[Any]  # (N,), int64; text where an image is none of COCO's
     features: NDArray[np.float32]  # (N, D)
     images_left_out: int  # records whose image has no captions, or captions of another split
     captions_left_out: int  # training images that have captions and no record
 
 
-def train_images(entries: Iterable[tuple[str, ImageCaptions]]) -> dict[str, int]:
-    """Map the training images' img_ids to coco ids, in the order of train_ann.jsonl: all of `train`, then `restval`.
+def train_images(entries: Iterable[tuple[str, ImageCaptions]]) -> dict[str, int | str]:
+    """Map the training images' img_ids to `coco_id`, in the order of train_ann.jsonl: all of `train`, then `restval`.
 
     `entries` are (img_id, captions) in the order of dataset_coco.json.
 
     Raises:
         ValueError: a coco id has more than 64 bits; the message names its image.
     """
-    splits: dict[str, dict[str, int]] = {split: {} for split in TRAIN_SPLITS}
+    splits: dict[str, dict[str, int | str]] = {split: {} for split in TRAIN_SPLITS}
     for img_id, captions in entries:
         if captions.split in splits:
-            if abs(captions.coco_id) >= 2**63:
+            if isinstance(captions.coco_id, int) and abs(captions.coco_id) >= 2**63:
                 raise ValueError(f"image {img_id}, field cocoid: expected a 64-bit number, got {captions.coco_id}")
             splits[captions.split][img_id] = captions.coco_id
     return {img_id: coco_id for images in splits.values() for img_id, coco_id in images.items()}
 
 
-def collect_means(images: Mapping[str, int], means: Iterable[MeanFeature]) -> MeanFeatures:
+def collect_means(images: Mapping[str, int | str], means: Iterable[MeanFeature]) -> MeanFeatures:
     """Put the means of the training images, see `train_images`, into the order of train_ann.jsonl.
 
     `means` come in any order. Images without boxes get a zero vector and stay in the pool.
@@ -97,7 +97,8 @@ def collect_means(images: Mapping[str, int], means: Iterable[MeanFeature]) -> Me
         )
     if features is None:
         features = np.zeros((len(rows), 1), np.float32)
-    coco_ids = np.fromiter(images.values(), np.int64, len(rows))
+    whole_numbers = all(isinstance(coco_id, int) for coco_id in images.values())
+    coco_ids = np.array(list(images.values()), np.int64 if whole_numbers else np.str_)
     if not has_record.all():
         coco_ids, features = coco_ids[has_record], features[has_record]
     return MeanFeatures(coco_ids, features, images_left_out, int(np.count_nonzero(~has_record)))

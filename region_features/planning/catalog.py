@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from region_features.records.coco import lmdb_name
+from region_features.records.coco import lmdb_name, set_of_id
 from region_features.records.given_boxes import GivenBoxes
 from region_features.records.item import ImageCaptions
+from region_features.records.key import lmdb_key
 from region_features.records.plan import ImageRef
 
 CAPTIONS, BOXES = "captions", "boxes"
@@ -48,6 +49,16 @@ class Clash(NamedTuple):
     pairs: int
 
 
+class CaptionsMatch(NamedTuple):
+    """How many images and rows of captions there are, how many images have captions, and an example of each without."""
+
+    images: int
+    rows: int
+    matched: int
+    image: str
+    row: str
+
+
 class EarlierImage(NamedTuple):
     """An image of an earlier run, and where its record is: number of the shard, place in it, SHA-256 of the image."""
 
@@ -69,6 +80,13 @@ class CatalogRow(NamedTuple):
     captions: str | None
     boxes: str | None
     earlier: EarlierImage | None
+
+
+def _key_or_none(img_id: str) -> bytes | None:
+    try:
+        return lmdb_key(img_id)
+    except ValueError:
+        return None
 
 
 class Catalog:
@@ -102,6 +120,68 @@ class Catalog:
         row = (place, lmdb_name(ref.set_name), key, ref.set_name, ref.img_id, ref.uri, ref.size, ref.version)
         return self._db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row).rowcount > 0
 
+    def image_at(self, place: str) -> ImageRef:
+        """Return the image that was added with this place."""
+        columns = "set_name, img_id, uri, size, version"
+        return ImageRef(*self._db.execute(f"SELECT {columns} FROM images WHERE place = ?", (place,)).fetchone())
+
+    def replace_image(self, place: str, ref: ImageRef) -> None:
+        """Put another file of the same image in place of the one that was added with this place."""
+        row = (ref.uri, ref.size, ref.version, place)
+        self._db.execute("UPDATE images SET uri = ?, size = ?, version = ? WHERE place = ?", row)
+
+    def name_after_captions(self) -> None:
+        """Give images whose id is only a number the id that the captions have for it, and the set in that id.
+
+        An id of captions has a number where its LMDB key is one; numbers that several of them have are left alone.
+        """
+        self._flush()
+        for name, arguments, function in (
+            ("key_of", 1, _key_or_none),
+            ("set_of", 1, set_of_id),
+            ("lmdb_of", 1, lmdb_name),
+        ):
+            self._db.create_function(name, arguments, function, deterministic=True)
+        self._db.executescript(
+            f"CREATE TABLE names AS SELECT key_of(img_id) AS key, min(img_id) AS img_id FROM {CAPTIONS} GROUP BY 1 "
+            "HAVING count(*) = 1; CREATE INDEX names_by_key ON names (key);"
+            "UPDATE images SET img_id = n.img_id, set_name = ifnull(set_of(n.img_id), set_name), "
+            "lmdb = lmdb_of(ifnull(set_of(n.img_id), set_name)) FROM names n "
+            "WHERE n.key = images.key AND images.img_id NOT GLOB '*[^0-9]*'; DROP TABLE names;"
+        )
+
+    def give_sizes(
+        self, sizes: Iterable[tuple[str, int, int]], lacking: Sequence[str], sized: Callable[[str, int, int], str]
+    ) -> list[ImageRef]:
+        """Put the images' sizes into the URIs of records whose files do not know them.
+
+        Args:
+            sizes: img_id, height and width in pixels.
+            lacking: paths of these files, with which the URIs begin.
+            sized: (URI, height, width) -> the URI with the size.
+
+        Returns:
+            The images of these files that have no size, which are dropped.
+        """
+        self._db.create_function("sized", 3, sized, deterministic=True)
+        self._db.execute("CREATE TABLE sizes (key BLOB PRIMARY KEY, height INTEGER, width INTEGER)")
+        for img_id, height, width in sizes:
+            key = _key_or_none(img_id)
+            if key is not None:
+                self._db.execute("INSERT OR IGNORE INTO sizes VALUES (?, ?, ?)", (key, height, width))
+        self._db.execute("CREATE TABLE lacking (start TEXT)")
+        self._db.executemany("INSERT INTO lacking VALUES (?)", [(f"{path}#",) for path in lacking])
+        of_these = "EXISTS (SELECT 1 FROM lacking WHERE substr(images.uri, 1, length(start)) = start)"
+        alone = f"{of_these} AND NOT EXISTS (SELECT 1 FROM sizes WHERE sizes.key = images.key)"
+        columns = "set_name, img_id, uri, size, version"
+        dropped = [ImageRef(*row) for row in self._db.execute(f"SELECT {columns} FROM images WHERE {alone}")]
+        self._db.execute(f"DELETE FROM images WHERE {alone}")
+        self._db.execute(
+            "UPDATE images SET uri = sized(uri, s.height, s.width) FROM sizes s "
+            f"WHERE s.key = images.key AND {of_these}"
+        )
+        return dropped
+
     def add_captions(self, captions: ImageCaptions) -> None:
         """Add the captions of an image; each img_id comes once."""
         row = [captions.coco_id, captions.split, captions.sentences, captions.sentence_ids]
@@ -121,6 +201,11 @@ class Catalog:
     def _insert(self, table: str) -> None:
         self._db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", self._pending[table])
         self._pending[table].clear()
+
+    def _flush(self) -> None:
+        for table, rows in self._pending.items():
+            if rows:
+                self._insert(table)
 
     def add_earlier(self, image: EarlierImage) -> None:
         """Add an image of an earlier run; each img_id of a set comes once."""
@@ -175,6 +260,17 @@ class Catalog:
             f"LEFT JOIN boxes b ON b.img_id = i.img_id {join} ORDER BY i.set_name, i.key"
         )
 
+    def match_captions(self) -> CaptionsMatch:
+        """Count the images, the rows of captions, and the images that have captions."""
+        counts = (
+            "SELECT count(*) FROM images",
+            f"SELECT count(*) FROM {CAPTIONS}",
+            f"SELECT count(*) FROM images i WHERE NOT {self._no_row(CAPTIONS)}",
+            f"SELECT ifnull(min(img_id), '') FROM images i WHERE {self._no_row(CAPTIONS)}",
+            f"SELECT ifnull(min(img_id), '') FROM {CAPTIONS} i WHERE {self._no_row('images')}",
+        )
+        return CaptionsMatch(*self._query("SELECT " + ", ".join(f"({count})" for count in counts)).fetchone())
+
     def images_without(self, table: str) -> list[str]:
         """Return the img_ids, sorted, of images that `captions` or `boxes` says nothing of."""
         return self._ids(f"SELECT DISTINCT img_id FROM images i WHERE {self._no_row(table)}")
@@ -191,9 +287,7 @@ class Catalog:
         return [row[0] for row in self._query(f"{query} ORDER BY img_id")]
 
     def _query(self, query: str, *values: Any) -> sqlite3.Cursor:
-        for table, rows in self._pending.items():
-            if rows:
-                self._insert(table)
+        self._flush()
         if not self._indexed:
             self._db.executescript(_INDICES)
             self._indexed = True

@@ -29,6 +29,7 @@ TRAIN_SPLITS = tuple(split for split, name in ANNOTATION_OF_SPLIT.items() if nam
 TEST_SPLIT = "test"
 
 _ID = re.compile(r"COCO_[^_]+_\d{12}")
+_SPLIT_OF_NAME = re.compile("train|val|test")
 _SET_OF_ID = re.compile(r"COCO_([a-z]+[0-9]{4})_")
 
 
@@ -91,6 +92,24 @@ def set_of_id(img_id: str) -> str | None:
     """Return the image set in an id of COCO, `train2014` of `COCO_train2014_...`; None for any other id."""
     match = _SET_OF_ID.match(img_id)
     return match[1] if match else None
+
+
+def caption_id(img_id: str) -> int | str:
+    """Return the id under which programs know an image's captions: the number of an id of COCO, else the file stem."""
+    return int(img_id.rpartition("_")[2]) if is_coco_id(img_id) else img_id
+
+
+def numbered_id(prefix: str, img_id: str) -> str:
+    """Put a prefix before an id that is only a number, which has twelve digits after one of COCO's."""
+    if not (img_id.isascii() and img_id.isdigit()):
+        return img_id
+    return f"{prefix}{int(img_id):0{12 if prefix.startswith('COCO_') else 0}d}"
+
+
+def split_of_names(*names: str) -> str:
+    """Return the split that the first of these names tells that tells one, as `captions_val2014.json`; else `train`."""
+    matches = (_SPLIT_OF_NAME.search(name) for name in names)
+    return next((match[0] for match in matches if match), TRAIN_SPLITS[0])
 
 
 def is_coco_id(img_id: str) -> bool:

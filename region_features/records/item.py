@@ -11,13 +11,23 @@ from region_features.records.plan import ImageRef, ShardKey
 
 @dataclass(frozen=True)
 class ImageCaptions:
-    """An image's row in dataset_coco.json: its COCO id, split, raw sentences and their ids."""
+    """What a captions file says of an image.
+
+    Attributes:
+        img_id: file stem of the image.
+        coco_id: COCO's id of it; the file stem where it is no image of COCO.
+        split: one of Karpathy's.
+        sentences: as they are written.
+        sentence_ids: a number for each of them.
+        filename: of the image, where it is none of COCO's; else empty.
+    """
 
     img_id: str
-    coco_id: int
+    coco_id: int | str
     split: str
     sentences: tuple[str, ...]
     sentence_ids: tuple[int, ...]
+    filename: str = ""
 
 
 class EarlierRecord(NamedTuple):

@@ -54,7 +54,8 @@ ARRAY_FIELDS = (
 class RegionRecord:
     """The regions of one image, as bottom-up attention's extraction script outputs them.
 
-    An array whose dtype or shape is not that of ARRAY_FIELDS is a ValueError.
+    An array that an imported file lacks has no elements: a vector the shape (0,), a matrix (K, 0). An array whose dtype
+    or shape is otherwise not that of ARRAY_FIELDS is a ValueError.
     """
 
     img_id: str  # file stem of the image
@@ -74,11 +75,16 @@ class RegionRecord:
         for field in ARRAY_FIELDS:
             array = getattr(self, field.name)
             shape = (count,) if field.columns is None else (count, field.columns or array.shape[-1])
-            if array.dtype != np.dtype(field.dtype) or array.shape != shape:
+            missing = field.columns is None and array.shape == (0,)
+            if array.dtype != np.dtype(field.dtype) or (array.shape != shape and not missing):
                 raise ValueError(
                     f"image {self.img_id}, field {field.name}: expected {field.dtype} of shape {shape}, "
                     f"got {array.dtype.str} of shape {array.shape}; is the record's source damaged?"
                 )
+
+    def lacks(self, name: str) -> bool:
+        """Return whether an array is missing: there are boxes, and it has no elements."""
+        return self.num_boxes > 0 and not getattr(self, name).size
 
     @property
     def num_boxes(self) -> int:

@@ -34,7 +34,8 @@ def check_captions(images: Iterable[CaptionedId], caption_files: Mapping[str, An
         name = coco.ANNOTATION_OF_SPLIT.get(image.split, image.split) + coco.ANNOTATION_SUFFIX
         if name not in caption_files:
             continue
-        number, digest = caption_files[name].get(_coco_id(image.img_id), (0, b""))
+        rows = caption_files[name]
+        number, digest = rows.get(image.img_id) or rows.get(_coco_id(image.img_id), (0, b""))
         if digest == image.digest:
             lines.setdefault(image.split, []).append((number, image.img_id))
             continue
@@ -57,7 +58,7 @@ def check_captions(images: Iterable[CaptionedId], caption_files: Mapping[str, An
 def _check_overlaps(caption_files: Mapping[str, AnnotationRows]) -> Iterator[Problem]:
     """Compare the files' ids: no two splits share an image, and the 1K test set is part of the test split."""
     for first, second in combinations([name for name in coco.annotation_files() if name in caption_files], 2):
-        for coco_id in sorted(caption_files[first].keys() & caption_files[second].keys()):
+        for coco_id in sorted(caption_files[first].keys() & caption_files[second].keys(), key=str):
             yield Problem("captions", f"{first} and {second}: both have id {coco_id}")
     test1k, test = (name + coco.ANNOTATION_SUFFIX for name in (coco.TEST1K_ANNOTATION, coco.TEST_SPLIT))
     if test1k in caption_files and test in caption_files:

@@ -29,10 +29,11 @@ def check_negatives(npz: bytes, pickled: bytes, images: int, coco_ids: Collectio
     except Exception as error:  # numpy parses the header as Python, and raises whatever that stumbles on
         yield _problem(f"hard_negative.npz: expected the arrays of hard negatives, got {error!r}")
         return
-    well_formed = pool.ndim == 2 and ids.shape == pool.shape[:1] and pool.dtype == ids.dtype == np.int64
+    kinds_fit = pool.dtype == np.int64 and (ids.dtype == np.int64 or ids.dtype.kind == "U")
+    well_formed = pool.ndim == 2 and ids.shape == pool.shape[:1] and kinds_fit
     if not well_formed or not pool.size:
         got = f"{pool.dtype} {pool.shape} and {ids.dtype} {ids.shape}"
-        yield _problem(f"hard_negative.npz: expected int64 of (N, P) and (N,), got {got}")
+        yield _problem(f"hard_negative.npz: expected int64 of (N, P) and int64 or text of (N,), got {got}")
         return
     if pickled != encode_pickle(pool, ids):
         yield _problem("hard_negative.pkl: expected the pickle of what hard_negative.npz holds, got other bytes")
@@ -41,7 +42,7 @@ def check_negatives(npz: bytes, pickled: bytes, images: int, coco_ids: Collectio
         yield _problem(f"hard_negative.npz: expected {images} images with captions of training, got {count}")
     elif coco_ids is not None and set(ids.tolist()) != set(coco_ids):
         unexpected, missing = set(ids.tolist()) - set(coco_ids), set(coco_ids) - set(ids.tolist())
-        example = min(unexpected or missing)
+        example = min(unexpected or missing, key=str)
         yield _problem(f"hard_negative.npz, train_image_list: not the ids in the shards, {example} for one")
     if len(np.unique(ids)) != count:
         yield _problem("hard_negative.npz, train_image_list: an id comes twice")

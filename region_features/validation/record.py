@@ -40,6 +40,8 @@ def check_record(record: RegionRecord, where: str, max_boxes: int | None = None)
         yield from _check_floats(record, name, where)
     for name, probabilities in (("objects_id", record.cls_prob), ("attrs_id", record.attrs)):
         ids, classes = getattr(record, name), probabilities.shape[1] - 1
+        if record.lacks(name):
+            continue
         if ids.min() < 0 or (classes > 0 and ids.max() >= classes):
             limit = f" below {classes}" if classes > 0 else ""
             yield Problem("ids", f"{where}, field {name}: expected ids from 0{limit}, got {ids.min()} to {ids.max()}")

@@ -56,12 +56,12 @@ def test_an_encoded_file_is_decoded_with_its_line_numbers_and_digests() -> None:
     assert decode_annotation_file(b"", "test_ann.jsonl")[0] == {}
 
 
-@pytest.mark.parametrize("line", [b"{", b"", b"[]", b'{"id": 7}', b'{"sentences": [], "id": "7"}'])
+@pytest.mark.parametrize("line", [b"{", b"", b"[]", b'{"id": 7}', b'{"sentences": [], "id": 7.5}'])
 def test_a_bad_line_is_named_and_its_neighbours_stay(line: bytes) -> None:
     good = b'{"sentences": ["a"], "id": 1}\n', b'{"sentences": ["b"], "id": 2}\n'
     rows, problems = decode_annotation_file(good[0] + line + b"\n" + good[1], "a_ann.jsonl")
     assert list(rows) == [1, 2]
-    expected = 'a_ann.jsonl, line 2: expected {"sentences": [...], "id": number}, got '
+    expected = 'a_ann.jsonl, line 2: expected {"sentences": [...], "id": number or name}, got '
     assert problems == [f"{expected}{line!r}"]
 
 

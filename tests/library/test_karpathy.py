@@ -81,7 +81,6 @@ def test_a_file_of_another_schema_is_refused_with_a_remedy(data: bytes, words: s
         ("text", "", "images[1]: "),
         ({}, "", "images[1]: missing field 'filename'"),
         (without(val_row(2), "split"), SECOND, "missing field 'split'"),
-        (without(val_row(2), "cocoid"), SECOND, "missing field 'cocoid'"),
         (without(val_row(2), "sentences"), SECOND, "missing field 'sentences'"),
         (
             val_row(2, "dev"),

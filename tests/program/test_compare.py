@@ -63,7 +63,7 @@ def test_an_output_folder_is_compared_by_its_shards(tmp_path: Path, capsys: pyte
         assert run("--images", tmp_path / "photos", "--output", tmp_path / name) == 0
     capsys.readouterr()
     assert main([str(tmp_path / "one"), str(tmp_path / "two")]) == 0
-    assert f"A: {tmp_path / 'one'} (shards or LMDB)\n   3 images, 3 boxes an image" in capsys.readouterr().out
+    assert f"A: {tmp_path / 'one'} (tfrecord)\n   3 images, 3 boxes an image" in capsys.readouterr().out
 
 
 def test_images_in_one_only_are_counted_and_named(
@@ -138,7 +138,7 @@ def test_images_of_other_size_are_counted(tmp_path: Path, tsv: Path, capsys: pyt
     ("flags", "message"),
     [
         (["nowhere"], "the following arguments are required: B"),
-        (["{tsv}", "nowhere"], "nowhere: expected an LMDB folder"),
+        (["{tsv}", "nowhere"], "nowhere: expected files of features, found none"),
         (["{tsv}", "gs://bucket/out"], "gs://bucket/out: expected a local path"),
         (["{tsv}", "{other}"], "expected images that both have, found none; their LMDB keys are '1' and 'b'"),
         (["{tsv}", "{tsv}", "--sample", "-1"], "--sample -1: expected a number from 0"),

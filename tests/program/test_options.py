@@ -216,7 +216,7 @@ def test_an_empty_path_is_an_error(flag: str) -> None:
         (("--output", "o"), "expected --corpus DIR or --images"),
         (("--output", "o", "--images", "p"), "--weights FILE is missing"),
         (("--output", "o", "--images"), "argument --images: expected at least one argument"),
-        ((*BASE, "--corpus", "c"), "--import_lmdb, got --corpus and --images"),
+        ((*BASE, "--corpus", "c"), "--import, got --corpus and --images"),
         ((*BASE, "--device", "gpu"), "argument --device: invalid choice: 'gpu'"),
         ((*BASE, "--device"), "argument --device: expected one argument"),
         ((*BASE, "--outputs", "tfrecords"), "got 'tfrecords'; did you mean tfrecord?"),

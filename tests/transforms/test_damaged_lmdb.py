@@ -14,9 +14,11 @@ from beam_pipeline.pipeline import main
 from region_features.formats.volta import encode_volta
 from region_features.lmdb_store.page_check import read_keys
 from region_features.lmdb_store.reader import LmdbReader
+from region_features.planning.catalog import Catalog
 from region_features.records.failure import ImageFailure
+from region_features.sources.base import Source
 from tests.samples.records import assert_same, make_record
-from transforms.legacy_import import list_lmdb_records, read_imported_record
+from transforms.imports import list_imports, read_imported_record
 
 PAGE = 4096
 IDS = [f"x_{number}" for number in range(1, 501)]
@@ -55,11 +57,12 @@ def test_a_value_that_cannot_be_read_is_one_failure(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flip(folder, pages(folder, OVERFLOW)[7], 0, PAGE)
-    listing = list_lmdb_records(str(folder))
+    catalog = Catalog()
+    listing = list_imports([str(folder)], catalog)
     (failure,) = listing.failures
     lost = failure.uri.rpartition("=")[2]
-    assert {ref.img_id for ref in listing.refs} == {*IDS} - {f"x_{lost}"}
-    assert failure.stage == "import" and failure.reason.startswith(f"{folder}#key={lost}: cannot be read (")
+    assert {ref.img_id for ref in catalog.refs()} == {*IDS} - {f"x_{lost}"}
+    assert failure.stage == "import" and failure.reason.startswith(f"{folder}, key b'{lost}': cannot be read (")
     out = tmp_path / "out"
     flags = ["--import_lmdb", str(folder), "--output", str(out), "--outputs", "tfrecord"]
     assert main([*flags, "--failure_threshold", "0.001"]) == 1
@@ -81,7 +84,7 @@ def test_a_lost_page_of_keys_refuses_the_import_in_one_line(
         stream.write(fill * PAGE)
     assert main(["--import_lmdb", str(folder), "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert f"--import_lmdb {folder}: cannot be read (page {last} of its tree is damaged" in error
+    assert f"--import {folder}: cannot be read (page {last} of its tree is damaged" in error
     assert len(error.splitlines()) == 1
     with pytest.raises(ValueError, match=rf"^{folder}: cannot be read \(page {last} of its tree is damaged"):
         LmdbReader(str(folder)).stored_keys()
@@ -150,13 +153,14 @@ def test_lmdbs_of_every_size_are_whole(tmp_path: Path) -> None:
 
 
 def test_a_page_that_is_damaged_after_the_listing_fails_its_images_alone(folder: Path) -> None:
-    refs = list_lmdb_records(str(folder)).refs
+    catalog = Catalog()
+    list_imports([str(folder)], catalog)
     flip(folder, pages(folder, OVERFLOW)[7], 0, PAGE)
-    lmdbs: dict[str, LmdbReader] = {}
+    opened: dict[str, Source] = {}
     failures = []
-    for ref in refs:
+    for ref in catalog.refs():
         try:
-            assert_same(read_imported_record(ref.uri, lmdbs), make_record(ref.img_id, 3, 512))
+            assert_same(read_imported_record(ref, opened), make_record(ref.img_id, 3, 512))
         except ImageFailure as failure:
             failures.append(failure)
     assert len(failures) == 1

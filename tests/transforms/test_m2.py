@@ -123,7 +123,7 @@ def test_an_image_without_boxes_has_empty_arrays(tmp_path: Path) -> None:
 def test_records_without_probabilities_are_refused(tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "shard", [without_probabilities(make_record("x_1"))])
     job = export_job(M2Export(), tmp_path / "out", {"photos": (shard,)})
-    with pytest.raises(ValueError, match=r"shard, image x_1, field cls_prob: the output m2 needs class probabilities"):
+    with pytest.raises(ValueError, match=r"shard, image x_1, field cls_prob: the output m2 needs it"):
         build(job)
     assert not os.path.exists(job.folder)
 
@@ -206,7 +206,8 @@ def test_shards_without_probabilities_are_refused_before_any_work(
     out = tmp_path / "out"
     assert main(["--import_tsv", str(rows), "--output", str(out), "--outputs", "tfrecord,tsv6"]) == 0
     before = tree_bytes(out)
+    capsys.readouterr()
     assert main(["--output", str(out), "--outputs", "tsv6,m2"]) == 2
     error = capsys.readouterr().err
-    assert f"image {TRAIN[0]}, field cls_prob: the output m2 needs class probabilities" in error
+    assert f"image {TRAIN[0]}, field cls_prob: the output m2 needs it, and the file that this record was" in error
     assert error.count("\n") == 1 and tree_bytes(out) == before

@@ -110,7 +110,7 @@ def test_more_boxes_than_the_name_promises_are_refused(tmp_path: Path) -> None:
 def test_records_without_probabilities_are_refused(tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "a", [without_probabilities(make_record("x_1"))])
     job = export_job(UniterExport(), tmp_path / "out", {"photos": (shard,)}, settings=FIXED)
-    with pytest.raises(ValueError, match="image x_1, field cls_prob: the output uniter needs class probabilities"):
+    with pytest.raises(ValueError, match="image x_1, field cls_prob: the output uniter needs it"):
         build(job)
 
 

@@ -13,15 +13,8 @@ from numpy.typing import NDArray
 
 from region_features.detector.errors import WeightsError
 from region_features.detector.weights.messages import reason_of
-from region_features.detector.weights.restricted_pickle import (
-    NUMPY,
-    AdmittedFunction,
-    ArrayDescription,
-    Unchangeable,
-    counts,
-    model_arrays,
-    unpickle,
-)
+from region_features.detector.weights.restricted_pickle import model_arrays, unpickle
+from region_features.formats.numpy_pickles import NUMPY, AdmittedFunction, ArrayDescription, Unchangeable, counts
 from region_features.formats.pickles import Admitted
 
 # The older format's first pickle: torch.serialization.MAGIC_NUMBER.

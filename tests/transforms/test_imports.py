@@ -14,15 +14,24 @@ import pytest
 from beam_pipeline.pipeline import main
 from region_features.formats.tsv import encode_tsv_row
 from region_features.formats.volta import encode_volta, record_to_strings
-from region_features.lmdb_store.reader import LmdbReader
 from region_features.lmdb_store.value_codecs import VALUE_CODECS
+from region_features.planning.catalog import Catalog
 from region_features.records.failure import ImageFailure
 from region_features.records.item import CaptionedImage
+from region_features.records.plan import ImageRef
+from region_features.sources.base import Source
 from tests.samples.plans import assign_shards
 from tests.samples.records import assert_same, make_record
-from transforms.legacy_import import list_lmdb_records, list_tsv_rows, read_imported_record, read_imported_shard
+from transforms.imports import ImportListing, list_imports, read_imported_record, read_imported_shard
 
 TRAIN, VAL = "COCO_train2014_000000000009", "COCO_val2014_000000000042"
+
+
+def listed(*patterns: object, prefix: str = "") -> tuple[ImportListing, list[ImageRef]]:
+    """List files, and the images in order of set and key."""
+    catalog = Catalog()
+    listing = list_imports([str(pattern) for pattern in patterns], catalog, prefix)
+    return listing, list(catalog.refs())
 
 
 def row(img_id: str, columns: int = 13) -> bytes:
@@ -40,18 +49,15 @@ def test_torn_rows_are_failures_and_repeated_ones_are_noted(tmp_path: Path) -> N
     first.parent.mkdir()
     first.write_bytes(row(TRAIN) + row("x_1", 10).replace(b"\n", b"\r\n") + row("x_2")[:60])
     second.write_bytes(row(TRAIN) + b"\tno id" + b"\t" * 8 + b"\n" + row(VAL) + row("x_1", 10))
-    listing = list_tsv_rows([str(tmp_path / "groups" / "train.tsv.*")])
-    assert [(ref.set_name, ref.img_id) for ref in listing.refs] == [
-        ("train2014", TRAIN),
-        ("groups", "x_1"),
-        ("val2014", VAL),
-    ]
+    listing, refs = listed(tmp_path / "groups" / "train.tsv.*")
+    assert [(ref.set_name, ref.img_id) for ref in refs] == [("groups", "x_1"), ("train2014", TRAIN), ("val2014", VAL)]
     assert [failure.reason.split(":")[0] for failure in listing.failures] == [
         f"{first}, line 3",
         f"{second}, line 2, field img_id",
     ]
-    assert listing.notes == (f"2 rows repeat an image and are left out, {second}, line 1 for one",)
-    train, x_1, val = (read_imported_record(ref.uri, {}) for ref in listing.refs)
+    (note,) = listing.notes
+    assert note.startswith(f"2 records repeat an image and are left out, {second}#line=1&")
+    x_1, train, val = (read_imported_record(ref, {}) for ref in refs)
     assert_same(train, make_record(TRAIN))
     assert_same(val, make_record(VAL))
     assert x_1.features.tobytes() == make_record("x_1").features.tobytes() and x_1.cls_prob.shape[1] == 0
@@ -60,21 +66,22 @@ def test_torn_rows_are_failures_and_repeated_ones_are_noted(tmp_path: Path) -> N
 def test_a_torn_row_is_replaced_by_a_later_whole_one(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_bytes(torn("x_1") + torn("x_2") + row("x_1") + row("x_1"))
-    listing = list_tsv_rows([str(path)])
-    by_id = {ref.img_id: ref for ref in listing.refs}
-    assert_same(read_imported_record(by_id["x_1"].uri, {}), make_record("x_1"))
+    listing, refs = listed(path)
+    by_id = {ref.img_id: ref for ref in refs}
+    assert_same(read_imported_record(by_id["x_1"], {}), make_record("x_1"))
     assert [failure.img_id for failure in listing.failures] == ["x_1"]
     with pytest.raises(ImageFailure, match="line 2, image x_2, field features"):
-        read_imported_record(by_id["x_2"].uri, {})
-    assert listing.notes == (f"1 rows repeat an image and are left out, {path}, line 4 for one",)
+        read_imported_record(by_id["x_2"], {})
+    (note,) = listing.notes
+    assert note.startswith(f"1 records repeat an image and are left out, {path}#line=4&")
 
 
 def test_patterns_without_a_readable_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected TSV files, found none"):
-        list_tsv_rows([str(tmp_path / "*.tsv")])
-    with pytest.raises(ValueError, match="a: expected a readable file"):
+    with pytest.raises(ValueError, match=r"^--import .*\.tsv: expected files of features, found none; check the path"):
+        listed(tmp_path / "*.tsv")
+    with pytest.raises(ValueError, match="a: expected files of features, found none of a known format; known"):
         (tmp_path / "a").mkdir()
-        list_tsv_rows([str(tmp_path / "a")])
+        listed(tmp_path / "a")
 
 
 class Evil:
@@ -96,31 +103,33 @@ def test_hostile_and_misplaced_values_are_failures(tmp_path: Path, capsys: pytes
     folder = tmp_path / "old_feat.lmdb"
     good = {b"9": encode_volta(make_record(TRAIN)), b"7": encode_volta(make_record("x_7"))}
     write_lmdb(folder, {**good, b"8": pickle.dumps(Evil()), b"5": encode_volta(make_record("x_6"))})
-    listing = list_lmdb_records(str(folder))
-    assert sorted((ref.set_name, ref.img_id) for ref in listing.refs) == [("old", "x_7"), ("train2014", TRAIN)]
+    listing, refs = listed(folder)
+    assert sorted((ref.set_name, ref.img_id) for ref in refs) == [("old", "x_7"), ("train2014", TRAIN)]
     reasons = {failure.uri: failure.reason for failure in listing.failures}
     assert "print" in reasons[f"{folder}#key=8"]
     assert "expected the key b'6'" in reasons[f"{folder}#key=5"]
-    lmdbs: dict[str, LmdbReader] = {}
-    for ref in listing.refs:
-        assert_same(read_imported_record(ref.uri, lmdbs), make_record(ref.img_id))
+    opened: dict[str, Source] = {}
+    for ref in refs:
+        assert_same(read_imported_record(ref, opened), make_record(ref.img_id))
     with pytest.raises(ImageFailure, match="the key is gone"):
-        read_imported_record(f"{folder}#key=77", lmdbs)
+        read_imported_record(refs[0]._replace(uri=f"{folder}#key=77"), opened)
     with pytest.raises(ImageFailure, match="asks for"):
-        read_imported_record(f"{folder}#key=8", lmdbs)
+        read_imported_record(refs[0]._replace(uri=f"{folder}#key=8"), opened)
+    with pytest.raises(ImageFailure, match="expected the record of x_7, got that of COCO_train2014_000000000009"):
+        read_imported_record(refs[0]._replace(uri=f"{folder}#key=9"), opened)
     assert "executed" not in capsys.readouterr().out
-    with pytest.raises(ValueError, match="expected a folder with data"):
-        list_lmdb_records(str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize("img_id", ["a#key=b", "a/b", "a\nb", "ä 😀", "#key="])
 def test_a_key_may_hold_any_text(img_id: str, tmp_path: Path) -> None:
     folder = tmp_path / "old_feat.lmdb"
     write_lmdb(folder, {img_id.encode(): encode_volta(make_record(img_id))})
-    (ref,) = list_lmdb_records(str(folder)).refs
-    assert_same(read_imported_record(ref.uri, {}), make_record(img_id))
-    with pytest.raises(ValueError, match="expected a path without '#key='; rename the folder"):
-        list_lmdb_records(f"{tmp_path}/a#key=b")
+    _, (ref,) = listed(folder)
+    assert_same(read_imported_record(ref, {}), make_record(img_id))
+    marked = tmp_path / "a#key=b"
+    write_lmdb(marked, {b"7": encode_volta(make_record("x_7"))})
+    with pytest.raises(ValueError, match="expected a path without `#` and the name of a place, as #key=; rename it"):
+        listed(marked)
 
 
 STRANGE = {
@@ -165,23 +174,23 @@ def test_lmdbs_of_every_form_are_imported(form: str, tmp_path: Path) -> None:
     records = [make_record(img_id) for img_id in ("x_1", "x_2")]
     folder = tmp_path / "old_feat.lmdb"
     write_lmdb(folder, {record.img_id[2:].encode(): codec.encode(record) for record in records}, form)
-    refs = list_lmdb_records(str(folder)).refs
+    _, refs = listed(folder)
     assert [(ref.set_name, ref.img_id) for ref in refs] == [("old", "x_1"), ("old", "x_2")]
     for ref, record in zip(refs, records, strict=True):
-        assert_same(read_imported_record(ref.uri, {}), codec.kept(record))
+        assert_same(read_imported_record(ref, {}), codec.kept(record))
 
 
 def test_threads_of_a_process_read_one_lmdb(tmp_path: Path) -> None:
     # The threads of a worker do so, and lmdb opens a file only once in a process.
     ids = [f"x_{number}" for number in range(1, 41)]
     write_lmdb(tmp_path, {img_id[2:].encode(): encode_volta(make_record(img_id)) for img_id in ids})
-    refs = list_lmdb_records(str(tmp_path)).refs
+    _, refs = listed(tmp_path)
     together = threading.Barrier(4)
 
     def read(_: int) -> list[str]:
-        lmdbs: dict[str, LmdbReader] = {}
+        opened: dict[str, Source] = {}
         together.wait(60)
-        return [read_imported_record(ref.uri, lmdbs).img_id for ref in refs]
+        return [read_imported_record(ref, opened).img_id for ref in refs]
 
     with ThreadPoolExecutor(4) as pool:
         ids_read = list(pool.map(read, range(4)))
@@ -200,9 +209,9 @@ def test_a_value_that_is_damaged_behind_its_id_fails_when_it_is_read(tmp_path: P
     cut = encode_volta(make_record("x_7", 36, 512))[:-5]
     id_last = dict(reversed(record_to_strings(make_record("x_8")).items()))
     write_lmdb(folder, {b"7": cut, b"8": pickle.dumps(id_last)})
-    listing = list_lmdb_records(str(folder))
-    assert sorted(ref.img_id for ref in listing.refs) == ["x_7", "x_8"] and not listing.failures
-    by_id = {ref.img_id: ref.uri for ref in listing.refs}
+    listing, refs = listed(folder)
+    assert sorted(ref.img_id for ref in refs) == ["x_7", "x_8"] and not listing.failures
+    by_id = {ref.img_id: ref for ref in refs}
     with pytest.raises(ImageFailure, match="key=7: expected a pickled dict"):
         read_imported_record(by_id["x_7"], {})
     assert_same(read_imported_record(by_id["x_8"], {}), make_record("x_8"))
@@ -211,7 +220,7 @@ def test_a_value_that_is_damaged_behind_its_id_fails_when_it_is_read(tmp_path: P
 def test_a_shard_is_read_in_key_order_with_failures_in_their_places(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_bytes(row("x_10") + torn("x_9") + row("x_2"))
-    ((shard, refs),) = assign_shards(list_tsv_rows([str(path)]).refs, 1).items()
+    ((shard, refs),) = assign_shards(tuple(listed(path)[1]), 1).items()
     loaded = list(read_imported_shard(shard, [CaptionedImage(ref, None) for ref in reversed(refs)], {}))
     assert [item.image.ref.img_id for item, _ in loaded] == ["x_10", "x_2", "x_9"]
     assert [type(result).__name__ for _, result in loaded] == ["RegionRecord", "RegionRecord", "ImageFailure"]
@@ -231,7 +240,7 @@ def test_imported_tsvs_and_lmdbs_are_exported_with_the_same_bytes(
     assert "1 of 5 images failed, more than --failure_threshold 0.01 allows" in capsys.readouterr().err
     assert main([*flags, "--failure_threshold", "0.2"]) == 0
     captured = capsys.readouterr()
-    assert "1 rows repeat an image" in captured.err and "1 damaged rows of imported files" in captured.out
+    assert "1 records repeat an image" in captured.err and "1 damaged rows of imported files" in captured.out
     features = out / "resnet101_faster_rcnn_genome_imgfeats"
     assert (features / "train_obj36-36.tsv").read_bytes() == row(ids[1]) + row(ids[2]) + row(ids[0])
     assert (features / "valid_obj36-36.tsv").read_bytes() == row(VAL)
@@ -248,15 +257,15 @@ def test_imported_tsvs_and_lmdbs_are_exported_with_the_same_bytes(
     for name in ("train_obj36-36.tsv", "valid_obj36-36.tsv"):
         reexported = again / "resnet101_faster_rcnn_genome_imgfeats" / name
         assert reexported.read_bytes() == (features / name).read_bytes()
-    assert main(["--import_lmdb", old, "--import_tsv", "x", "--output", str(again)]) == 2
-    assert "got --import_tsv and --import_lmdb" in capsys.readouterr().err
+    assert main(["--import_lmdb", old, "--import_tsv", str(tmp_path / "x"), "--output", str(again)]) == 2
+    assert "x: expected files of features, found none" in capsys.readouterr().err
 
 
 def test_a_file_without_rows_is_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "README.md").write_text("# Title\n\nwords\n")
     assert main(["--import_tsv", str(tmp_path / "README.md"), "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert "README.md: expected rows of a region TSV, found none; the first of" in error and error.count("\n") == 1
+    assert "README.md: expected files of features, found none of a known format" in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -266,7 +275,7 @@ def test_an_lmdb_that_is_unreadable_or_cut_is_wrong_use(tmp_path: Path, capsys: 
         txn.put(b"7", b"no pickle")
     flags = ["--import_lmdb", str(old), "--output", str(tmp_path / "out")]
     assert main(flags) == 2
-    assert "old: expected images, found none; the first of 1 unusable values:" in capsys.readouterr().err
+    assert "old: expected records of images, found none; the first of 1 unusable ones:" in capsys.readouterr().err
     (old / "data.mdb").write_bytes((old / "data.mdb").read_bytes()[:5000])
     assert main(flags) == 2
     assert "expected data.mdb of 12288 bytes, got 5000; copy it or build it again" in capsys.readouterr().err

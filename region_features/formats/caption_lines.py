@@ -1,0 +1,106 @@
+"""Captions as JSON lines: `{"img_id": STEM, "sentences": [...]}`, and `split` where it is not the file's."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+from region_features.records.coco import ANNOTATION_OF_SPLIT, caption_id, split_of_names
+from region_features.records.failure import Failure
+from region_features.records.item import ImageCaptions
+
+IMG_ID = "img_id"
+_CHUNK = 1 << 20
+_LONGEST = 1 << 26  # bytes of a line: a damaged file must not be taken into memory as one
+
+
+def read_caption_lines(read: Callable[[int], bytes], source: str) -> Iterator[ImageCaptions | Failure]:
+    """Read captions line by line; empty lines are skipped.
+
+    A line's `split` is one of Karpathy's; where it has none, the file's name tells it, then that of the image, as
+    `val_captions.jsonl`, else it is `train`. Sentences are numbered through the file, from 0.
+
+    Args:
+        read: reads at most so many bytes of the file, none at its end.
+        source: its name.
+
+    Yields:
+        The captions of an image, or a Failure of stage `captions` for a damaged line.
+
+    Raises:
+        ValueError: a line is of more than 64 MB.
+    """
+    sentences = 0
+    with closing(sqlite3.connect("", isolation_level=None)) as seen:  # on disk: memory stays flat
+        seen.executescript("PRAGMA journal_mode=OFF; CREATE TABLE ids (img_id TEXT PRIMARY KEY) WITHOUT ROWID; BEGIN;")
+        for number, line in enumerate(read_lines(read, source), start=1):
+            if not line.strip():
+                continue
+            img_id = ""
+            try:
+                row = json.loads(line)
+                img_id = _img_id(row)
+                image = _captions(row, img_id, os.path.basename(source), sentences)
+                if not seen.execute("INSERT OR IGNORE INTO ids VALUES (?)", (img_id,)).rowcount:
+                    raise ValueError("img_id appears a second time; put all sentences of an image into one line")
+            except (ValueError, RecursionError) as error:
+                yield Failure(source, img_id, "captions", f"{source}, line {number}: {error}")
+            else:
+                sentences += len(image.sentences)
+                yield image
+
+
+def begins_with_a_line(head: bytes) -> bool:
+    """Return whether the first line of a file is a JSON object of an image."""
+    line = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0]
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and IMG_ID in row
+
+
+def read_lines(read: Callable[[int], bytes], source: str) -> Iterator[bytes]:
+    """Yield the lines of a file without their ends; ValueError for one of more than 64 MB."""
+    rest = b""
+    while data := read(_CHUNK):
+        *whole, rest = (rest + data).split(b"\n")
+        yield from whole
+        if len(rest) > _LONGEST:
+            raise ValueError(f"{source}: expected lines of at most {_LONGEST} bytes; is it a file of JSON lines?")
+    if rest:
+        yield rest
+
+
+def _img_id(row: Any) -> str:
+    img_id = row.get(IMG_ID) if isinstance(row, dict) else None
+    if not isinstance(img_id, str) or not img_id:
+        raise ValueError(f'expected {{"img_id": ..., "sentences": [...]}}, got {row!r:.80}')
+    return _valid(img_id)
+
+
+def _captions(row: dict[str, Any], img_id: str, name: str, first_id: int) -> ImageCaptions:
+    sentences = row.get("sentences")
+    if not isinstance(sentences, list) or not all(isinstance(text, str) for text in sentences):
+        raise ValueError(f"field sentences: expected a list of texts, got {sentences!r:.80}")
+    split = row.get("split") or split_of_names(name, img_id)
+    if split not in ANNOTATION_OF_SPLIT:
+        raise ValueError(f"field split: expected one of {', '.join(ANNOTATION_OF_SPLIT)}, got {split!r:.80}")
+    _valid("".join(sentences))
+    own_id = caption_id(img_id)
+    ids = tuple(range(first_id, first_id + len(sentences)))
+    return ImageCaptions(
+        img_id, own_id, split, tuple(sentences), ids, f"{img_id}.jpg" if isinstance(own_id, str) else ""
+    )
+
+
+def _valid(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"expected valid Unicode, got half a character ({error.reason})") from error
+    return text

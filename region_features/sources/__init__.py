@@ -1,0 +1,1 @@
+"""Records out of files of every format: listed by place, read one by one."""

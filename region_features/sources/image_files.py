@@ -1,0 +1,72 @@
+"""Folders with a file an image: OpenVQA's npz, and ImageCaptioning.pytorch's."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from region_features.formats.openvqa import decode_openvqa
+from region_features.records.failure import Failure
+from region_features.records.region_record import RegionRecord
+from region_features.sources.base import UNKNOWN, Place, Source, value_of
+from region_features.sources.lmdb_forms import ATT, boxes_beside, decode_att
+
+NPZ = ".npz"
+# OpenVQA's loaders name the file after the image's, with its suffix.
+_IMAGE_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|gif|webp|tiff?)$", re.IGNORECASE)
+
+
+class _FolderSource(Source):
+    def __init__(self, path: str, names: Sequence[str] | None = None) -> None:
+        super().__init__(path)
+        self._names = names
+
+    def places(self) -> Iterator[Place | Failure]:
+        """List the files."""
+        with os.scandir(self.path) as entries:
+            chosen = None if self._names is None else set(self._names)
+            for entry in entries:
+                if entry.name.endswith(NPZ) and (chosen is None or entry.name in chosen):
+                    img_id = _IMAGE_SUFFIX.sub("", entry.name.removesuffix(NPZ))
+                    yield Place(img_id, f"file={entry.name}", entry.stat().st_size)
+
+    def _read(self, place: str) -> tuple[str, bytes]:
+        """Return an image's id and the content of its file."""
+        name = value_of(place, "file", self.path)
+        return _IMAGE_SUFFIX.sub("", name.removesuffix(NPZ)), Path(self.path, name).read_bytes()
+
+
+class OpenVqaSource(_FolderSource):
+    """A folder of `COCO_val2014_000000000042.jpg.npz` and so on."""
+
+    kind = "openvqa"
+
+    @property
+    def default_set(self) -> str:
+        """The folder's name."""
+        return os.path.basename(os.path.abspath(self.path)) or "images"
+
+    def read(self, place: str) -> RegionRecord:
+        """Read one file."""
+        img_id, data = self._read(place)
+        return decode_openvqa(data, img_id, f"{self.path}#{place}")
+
+
+class ImageCaptioningSource(_FolderSource):
+    """`cocobu_att/42.npz` and so on, with the boxes in `cocobu_box/42.npy`."""
+
+    kind = "imagecaptioning"
+    sizes = UNKNOWN
+
+    @property
+    def default_set(self) -> str:
+        """The start of the folder's name."""
+        return os.path.basename(os.path.abspath(self.path)).removesuffix(ATT).removesuffix("bu") or "images"
+
+    def read(self, place: str) -> RegionRecord:
+        """Read the two files of an image."""
+        img_id, data = self._read(place)
+        boxes = Path(boxes_beside(self.path), f"{img_id}.npy").read_bytes()
+        return decode_att(data, boxes, img_id, f"{self.path}#{place}")

@@ -1,0 +1,42 @@
+"""Records of one TFRecord shard."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from region_features.formats.example import decode_example
+from region_features.formats.tfrecord import read_records
+from region_features.reading.shards import index_shard
+from region_features.records.failure import Failure
+from region_features.records.plan import parse_shard_name
+from region_features.records.region_record import RegionRecord
+from region_features.sources.base import Place, Source, value_of
+
+_OFFSET = "offset"
+
+
+class ShardSource(Source):
+    """A shard of a run; its ids are read of the stats file beside it, where there is one."""
+
+    kind = "tfrecord"
+
+    @property
+    def default_set(self) -> str:
+        """The set in the shard's name."""
+        parsed = parse_shard_name(os.path.basename(self.path))
+        return parsed[0] if parsed else super().default_set
+
+    def places(self) -> Iterator[Place | Failure]:
+        """Read the headers of the records."""
+        ids, offsets = index_shard(self.path)
+        for img_id, offset in zip(ids, offsets.tolist(), strict=True):
+            yield Place(img_id, f"{_OFFSET}={offset}")
+
+    def read(self, place: str) -> RegionRecord:
+        """Read one record."""
+        offset = int(value_of(place, _OFFSET, self.path))
+        with open(self.path, "rb", buffering=0) as stream:
+            stream.seek(offset)
+            data = next(read_records(stream, f"{self.path}, from byte {offset} on"), b"")
+        return decode_example(data, self.path).record
