@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from region_features.background import in_background
-from region_features.exports.base import Copy, Export, OnProgress, ShardImage, Sources, Target
+from region_features.exports.base import Copy, Export, OnProgress, ShardImage, Sources, Target, require_fields
 from region_features.formats.example import ImageExample
 from region_features.records.build_note import BuildNote
 from region_features.records.region_record import RegionRecord
@@ -31,6 +31,7 @@ class ReportExport(Export):
 
     name = "report"
     modules = ("jinja2", "matplotlib", "PIL")
+    needs = ("objects_id", "objects_conf", "attrs_id", "attrs_conf")
     of_failed_runs = True
 
     def targets(self, sets: Sequence[str], settings: Mapping[str, Any]) -> Iterator[Target]:
@@ -51,6 +52,7 @@ class ReportExport(Export):
                 if sources.run:
                     account.add(set_name, sources.run.read_stats(path), sources.run.published_at(path))
                 for _, example in in_background(sources.examples([path]), _RECORDS_AHEAD):
+                    require_fields(example.record, self.needs, path, self.name)
                     totals.add(set_name, example, path)
                     if totals.images % _IMAGES_A_REPORT == 0:
                         on_progress("images_read", totals.images)

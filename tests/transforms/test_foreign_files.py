@@ -198,7 +198,7 @@ def test_a_run_names_numbers_after_the_captions_and_says_what_is_missing(
     assert (out / "tsv6" / "trainval_resnet101_faster_rcnn_genome_36.tsv").read_bytes().count(b"\n") == 2
 
 
-@pytest.mark.parametrize("output", ["m2", "uniter", "coco-json"])
+@pytest.mark.parametrize("output", ["m2", "uniter", "coco-json", "report"])
 def test_outputs_that_need_what_is_missing_are_refused_before_the_work(
     output: str, six_columns: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
