@@ -82,10 +82,11 @@ def rate_chart(edges: NDArray[np.float64], rates: NDArray[np.float64], label: st
         axes.set_xlabel(label)
         axes.set_ylabel("images/s", color=_INK)
 
-    return _draw(draw)
+    return _draw(draw, whole=False)
 
 
-def _draw(draw: Callable[[Axes], None]) -> str:
+def _draw(draw: Callable[[Axes], None], whole: bool = True) -> str:
+    """Draw a chart whose heights are whole numbers or not."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=_INCHES, layout="constrained")
         axes = figure.add_subplot()
@@ -94,7 +95,7 @@ def _draw(draw: Callable[[Axes], None]) -> str:
         axes.tick_params(which="both", colors=_INK, length=0)
         axes.grid(axis="y", color=_RULE, linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.locator_params(axis="y", nbins=5)
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=whole))
         axes.yaxis.set_major_formatter("{x:,.10g}")
         draw(axes)
         axes.set_ylim(bottom=0)
