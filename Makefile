@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint docs lock sbom clean
+.PHONY: help setup demo test lint docs site lock sbom clean
 
 PYTHON ?=
 VENV := .venv
@@ -17,6 +17,7 @@ help:
 	@echo "make test    the tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make docs    docs/flags.md and the Flex Template's metadata, from the flags themselves"
+	@echo "make site    the documentation as a site, in build/site; broken links are errors"
 	@echo "make lock    requirements.lock and deploy/image.lock: constraints.txt with the hashes of every package's files"
 	@echo "make sbom    sbom.cdx.json: the packages of $(VENV) with versions and licences"
 	@echo "make setup   only the environment, in $(VENV)"
@@ -40,6 +41,9 @@ lint: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python tools/flags_page.py docs/flags.md
+
+site: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # --no-deps: constraints.txt names all packages; what is added are the hashes of all their files. The image takes what
 # the workers need of them, but CUDA 12 in place of 13, see the Dockerfile.
