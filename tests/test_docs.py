@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from tests.conftest import ROOT
+from tools.site_pages import rewrite_links
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
@@ -64,6 +65,13 @@ def test_every_file_of_docs_is_linked_from_another_page() -> None:
     linked = {path for page in PAGES for target in links(page) if (path := linked_file(page, target)) != page}
     assert len(files) > 5
     assert files - linked == set()
+
+
+def test_links_between_root_and_docs_lead_to_pages_of_the_site() -> None:
+    root = rewrite_links("[a](docs/flags.md#run) [b](CONTRIBUTING.md#set-up) [c](NOTICE) [d](https://x.org/docs/a)", True)
+    assert root == "[a](flags.md#run) [b](contributing.md#set-up) [c](notice.md) [d](https://x.org/docs/a)"
+    page = rewrite_links("[a](../README.md#coco) [b](flags.md) [c](#here)", False)
+    assert page == "[a](index.md#coco) [b](flags.md) [c](#here)"
 
 
 def test_the_readme_is_short() -> None:

@@ -246,3 +246,15 @@ def test_corpus_starts_again_after_a_run_that_was_cut_off(tmp_path: Path) -> Non
     assert corpus_tool.main([str(tmp_path / "mscoco")]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["mscoco"]
     assert not list(tmp_path.rglob("torn.jpg"))
+
+
+def test_drawn_photos_are_the_same_each_time_and_left_alone(tmp_path: Path) -> None:
+    photos = load("sample_photos")
+    for _ in range(2):
+        assert photos.main([str(tmp_path / "a"), "2"]) == 0
+    assert photos.main([str(tmp_path / "b"), "2"]) == 0
+    drawn = tree_bytes(tmp_path / "a")
+    assert sorted(drawn) == ["photo_0001.jpg", "photo_0002.jpg"] and len(set(drawn.values())) == 2
+    assert drawn == tree_bytes(tmp_path / "b")
+    with Image.open(tmp_path / "a" / "photo_0001.jpg") as image:
+        assert image.size == (640, 480)
