@@ -68,8 +68,8 @@ def test_every_file_of_docs_is_linked_from_another_page() -> None:
 
 
 def test_links_between_root_and_docs_lead_to_pages_of_the_site() -> None:
-    root = rewrite_links("[a](docs/flags.md#run) [b](CONTRIBUTING.md#set-up) [c](NOTICE) [d](https://x.org/docs/a)", True)
-    assert root == "[a](flags.md#run) [b](contributing.md#set-up) [c](notice.md) [d](https://x.org/docs/a)"
+    root = rewrite_links("[a](docs/flags.md#run) [b](CONTRIBUTING.md#set-up) [c](NOTICE) [d](https://x/docs/a)", True)
+    assert root == "[a](flags.md#run) [b](contributing.md#set-up) [c](notice.md) [d](https://x/docs/a)"
     page = rewrite_links("[a](../README.md#coco) [b](flags.md) [c](#here)", False)
     assert page == "[a](index.md#coco) [b](flags.md) [c](#here)"
 
