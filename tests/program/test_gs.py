@@ -22,6 +22,7 @@ def test_a_bucket_gets_the_same_files_as_a_local_disk(bucket: str, tmp_path: Pat
         upload(path, f"{bucket}/data/photos/{path.name}")
     upload(TINY_WEIGHTS, f"{bucket}/data/w.caffemodel")
     flags = ["--failure_threshold", "0.5", "--num_shards", "2", "--batch_size", "3"]
+    flags += ["--outputs", "tfrecord,lmdb,report"]
     remote = ["--images", f"{bucket}/data/photos", "--weights", f"{bucket}/data/w.caffemodel"]
     assert main([*remote, "--output", f"{bucket}/out", *flags], FakeHandler(), fake_prepare) == 0
     local = ["--images", str(photos), "--weights", str(TINY_WEIGHTS)]
@@ -33,6 +34,10 @@ def test_a_bucket_gets_the_same_files_as_a_local_disk(bucket: str, tmp_path: Pat
     assert len(compared) == 3  # two shards and an LMDB
     for name in compared:
         assert remote_files[name] == local_files[name]
+    pictures = [
+        content["report/index.html"].count(b"data:image/jpeg;base64,") for content in (remote_files, local_files)
+    ]
+    assert pictures[0] == pictures[1] > 7
     assert json.loads(remote_files["manifest.json"])["counts"] == {
         "in": 8,
         "written": 7,
