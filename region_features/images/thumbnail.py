@@ -9,11 +9,15 @@ import numpy as np
 from region_features.images.decode import open_image, orientation_of, to_bgr, upright
 from region_features.records.failure import ImageFailure
 
-_QUALITY = 80
+_QUALITIES = (80, 60, 40, 20, 5)
+# More bytes a pixel of the square are noise: quality goes down until they are fewer.
+_BYTES_A_PIXEL = 1 / 3
 
 
 def make_thumbnail(data: bytes, side: int, pixel_limit: int, exif: bool = False) -> bytes:
-    """Return a JPEG of an image file, at most `side` pixels wide and high; a large JPEG is decoded at a smaller size.
+    """Return a JPEG of an image file, at most `side` pixels wide and high, and of at most a third of that square in bytes.
+
+    A large JPEG is decoded at a smaller size.
 
     Args:
         data: content of the file.
@@ -34,8 +38,11 @@ def make_thumbnail(data: bytes, side: int, pixel_limit: int, exif: bool = False)
             pixels = upright(to_bgr(image), orientation_of(image)) if exif else to_bgr(image)
         small = Image.fromarray(np.ascontiguousarray(pixels[:, :, ::-1]))
         small.thumbnail((side, side))
-        encoded = io.BytesIO()
-        small.save(encoded, "JPEG", quality=_QUALITY, optimize=True)
+        for quality in _QUALITIES:
+            encoded = io.BytesIO()
+            small.save(encoded, "JPEG", quality=quality, optimize=True)
+            if encoded.tell() <= side * side * _BYTES_A_PIXEL:
+                break
         return encoded.getvalue()
     except ImageFailure:
         raise

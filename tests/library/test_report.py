@@ -199,6 +199,9 @@ def test_a_thumbnail_fits_its_square_and_keeps_small_images() -> None:
     for side, expected in ((160, (160, 120)), (1000, (640, 480))):
         with Image.open(io.BytesIO(make_thumbnail(photo(1), side, 10**6))) as image:
             assert (image.format, image.size) == ("JPEG", expected)
+    noise = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)).save(noise, "PNG")
+    assert len(make_thumbnail(noise.getvalue(), 640, 10**6)) <= 640 * 640 / 3
     with pytest.raises(ImageFailure, match="more than 1000 pixels"):
         make_thumbnail(photo(1), 160, 1000)
     with pytest.raises(ImageFailure, match="no image that can be read"):
