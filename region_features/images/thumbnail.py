@@ -15,7 +15,7 @@ _BYTES_A_PIXEL = 1 / 3
 
 
 def make_thumbnail(data: bytes, side: int, pixel_limit: int, exif: bool = False) -> bytes:
-    """Return a JPEG of an image file, at most `side` pixels wide and high, and of at most a third of that square in bytes.
+    """Return a JPEG of an image file, at most `side` pixels wide and high, and of a third of that square in bytes.
 
     A large JPEG is decoded at a smaller size.
 
