@@ -26,6 +26,10 @@ def decode_file(data: bytes, source: str, names: Sequence[str] | None = None) ->
         content = np.load(io.BytesIO(data), allow_pickle=False)
         if isinstance(content, np.ndarray):
             return {"array": content}
-        return {name: content[name] for name in content if names is None or name in names}
+        arrays = {name: content[name] for name in content if names is None or name in names}
+        for name, array in arrays.items():
+            if not isinstance(array, np.ndarray):  # numpy gives the bytes of an entry that is no array
+                raise ValueError(f"{name} that is no array")
+        return arrays
     except Exception as error:  # whatever the zip archive or the header stumbles on
         raise ValueError(f"{source}: expected the bytes of an npz or npy file, got {error!r}; {REMEDY}") from error

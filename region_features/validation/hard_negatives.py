@@ -5,12 +5,12 @@ N: images of the pool; P: columns of the pool.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Iterator
 
 import numpy as np
 
 from region_features.formats.hard_negatives import encode_pickle
+from region_features.formats.npz import decode_file
 from region_features.validation.record import Problem
 
 
@@ -24,9 +24,9 @@ def check_negatives(npz: bytes, pickled: bytes, images: int, coco_ids: Collectio
         coco_ids: their coco ids, None if their file names do not contain them.
     """
     try:
-        with np.load(io.BytesIO(npz), allow_pickle=False) as arrays:
-            pool, ids = arrays["train_hard_pool"], arrays["train_image_list"]
-    except Exception as error:  # numpy parses the header as Python, and raises whatever that stumbles on
+        arrays = decode_file(npz, "hard_negative.npz", ("train_hard_pool", "train_image_list"))
+        pool, ids = arrays["train_hard_pool"], arrays["train_image_list"]
+    except (ValueError, KeyError) as error:
         yield _problem(f"hard_negative.npz: expected the arrays of hard negatives, got {error!r}")
         return
     kinds_fit = pool.dtype == np.int64 and (ids.dtype == np.int64 or ids.dtype.kind == "U")

@@ -32,3 +32,12 @@ def test_whole_arrays_are_right() -> None:
 def test_a_damaged_header_is_named(header: bytes) -> None:
     (problem,) = check_negatives(npz_with(header), b"", 2, None)
     assert problem.message.startswith("hard_negative.npz: expected the arrays of hard negatives, got ")
+
+
+def test_an_entry_that_is_no_array_is_named() -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as changed:
+        for name in ("train_hard_pool.npy", "train_image_list.npy"):
+            changed.writestr(name, b"no array")
+    (problem,) = check_negatives(stream.getvalue(), b"", 2, None)
+    assert "train_hard_pool that is no array" in problem.message
