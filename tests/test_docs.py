@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from beam_pipeline.exports import EXPORTS
 from tests.conftest import ROOT
 from tools.site_pages import rewrite_links
 
@@ -65,6 +66,11 @@ def test_every_file_of_docs_is_linked_from_another_page() -> None:
     linked = {path for page in PAGES for target in links(page) if (path := linked_file(page, target)) != page}
     assert len(files) > 5
     assert files - linked == set()
+
+
+def test_the_reference_has_every_format() -> None:
+    page = (ROOT / "docs" / "python_api.md").read_text(encoding="utf-8")
+    assert [kind.name for kind in EXPORTS if f"::: {kind.__module__}.{kind.__qualname__}\n" not in page] == []
 
 
 def test_links_between_root_and_docs_lead_to_pages_of_the_site() -> None:
