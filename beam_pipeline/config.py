@@ -76,9 +76,8 @@ class Config:
     )
     import_files: tuple[str, ...] = option(
         INPUT,
-        "in place of images: features that this program or others computed, as files, folders or globs of any format "
-        "that `--outputs` writes, TSVs of six columns too, told by content; no weights. `--import_tsv` and "
-        "`--import_lmdb` are other names for it",
+        "in place of images: features that this program or others computed, in any of their formats, told by content: "
+        "files, folders, globs; no weights. Other names: `--import_tsv`, `--import_lmdb`",
         (),
         flag="import",
         aliases=("import_tsv", "import_lmdb"),
@@ -88,15 +87,13 @@ class Config:
     )
     import_prefix: str = option(
         INPUT,
-        "with `--import`: goes before ids that are only a number, `COCO_trainval2014_` for one; default the names that "
-        "the captions have for the numbers",
+        "with `--import`: goes before ids that are only a number; default the names that the captions have for them",
         "",
         metavar="TEXT",
     )
     image_sizes: str | None = option(
         INPUT,
-        "with `--import`: sizes for files that hold none; COCO's `captions_*.json` or `instances_*.json`, or JSON "
-        "lines of `img_id`, `height` and `width`",
+        "with `--import`: sizes for files that hold none: COCO's `captions_*.json`, or JSON lines; see docs/import.md",
         **_FILE,
     )
     captions: str | None = option(

@@ -26,7 +26,7 @@ from beam_pipeline.exports import EXPORTS
 from benchmarks.lmdb_build import generate_shards, run_apart
 from region_features.exports.base import Export
 
-_SET = "test2015"
+SET = "test2015"
 _BLOCK = 8 << 20
 
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = [kind for kind in kinds if kind.name in arguments.outputs.split(",")]
     measured: dict[type[Export], list[Timing]] = {kind: [] for kind in chosen}
     with tempfile.TemporaryDirectory(dir=arguments.dir) as folder:
-        run_apart(_make_shards, folder, arguments.records)
+        run_apart(make_shards, folder, arguments.records)
         for _ in range(arguments.rounds):
             for kind, timings in measured.items():
                 timings.append(run_apart(partial(_time, kind), folder, arguments.records))
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _make_shards(folder: str, records: int) -> None:
+def make_shards(folder: str, records: int) -> None:
     """Write shards, and the stats by which an export knows their images without reading them."""
     from region_features.formats.example import decode_example
     from region_features.formats.tfrecord import read_records
@@ -98,8 +98,8 @@ def _time(kind: type[Export], folder: str, records: int) -> Timing:
     output = Path(folder, "out")
     os.sync()
     build = cpu = 0.0
-    for target in export.targets([_SET], {"min_boxes": 36, "max_boxes": 36, "conf_threshold": 0.2}):
-        job = ExportJob(export, target, str(output), {_SET: shards}, None, "0")
+    for target in export.targets([SET], {"min_boxes": 36, "max_boxes": 36, "conf_threshold": 0.2}):
+        job = ExportJob(export, target, str(output), {SET: shards}, None, "0")
         start, cpu_before = time.perf_counter(), time.process_time()
         build_export(job, lambda what, count: None)
         build += time.perf_counter() - start

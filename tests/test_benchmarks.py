@@ -15,7 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import bit_flips, detector, end_to_end, exports, feeding, kills, straight_port
+from benchmarks import bit_flips, detector, end_to_end, exports, feeding, imports, kills, straight_port
 from benchmarks.deviation import deviation, together
 from benchmarks.full_size_weights import caffe_layers, calibrate, random_network, write_caffemodel
 from benchmarks.gpu import busy_between, busy_samples
@@ -160,6 +160,13 @@ def test_every_export_is_timed_beside_a_copy_of_its_bytes(tmp_path: Path, capsys
     assert float(rows[0][1]) == pytest.approx(row_bytes, rel=0.01)
     assert all(float(number) > 0 for row in rows for number in row[1:])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_import_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert imports.main(["--records", "2", "--formats", "tsv6", "--dir", str(tmp_path)]) == 0
+    rows = [cells(line) for line in capsys.readouterr().out.splitlines() if line.startswith("| `")]
+    assert [row[0] for row in rows] == ["`tfrecord`", "`tsv6`, Tsv6Export"]
+    assert all(float(number) > 0 for row in rows for number in row[1:]) and list(tmp_path.iterdir()) == []
 
 
 def test_the_first_fifth_of_the_batches_is_left_out() -> None:

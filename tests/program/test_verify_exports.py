@@ -177,7 +177,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "shape of the pool": (
         pool_of(lambda pool, ids: (pool, ids[1:])),
-        r"negatives: .*expected int64 of \(N, P\) and \(N,\), got int64 \(9, 4\) and int64 \(8,\)",
+        r"negatives: .*expected int64 of \(N, P\) and int64 or text of \(N,\), got int64 \(9, 4\) and int64 \(8,\)",
     ),
     "other pickle": (other_pickle, "negatives: hard_negative.pkl: expected the pickle of what hard_negative.npz holds"),
     "pickle in the npz": (pickled_npz, "negatives: hard_negative.npz: expected the arrays of hard negatives, got"),
