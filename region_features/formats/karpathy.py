@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
 from region_features.formats.json_stream import iter_items
@@ -26,24 +28,48 @@ def read_dataset(read: Callable[[int], bytes], source: str) -> Iterator[ImageCap
     Raises:
         ValueError: the file as a whole does not have Karpathy's schema.
     """
-    img_ids: set[str] = set()
-    coco_ids: dict[int | str, int] = {}  # to the number of the row
-    for number, row in enumerate(_rows(read, source)):
+    with closing(_Seen()) as seen:
+        yield from _images(_rows(read, source), source, seen)
+
+
+def _images(rows: Iterable[Any], source: str, seen: _Seen) -> Iterator[ImageCaptions | Failure]:
+    for number, row in enumerate(rows):
         try:
             image = _parse_row(row)
-            if image.img_id in img_ids:
-                raise ValueError("filename appears a second time")
-            first = coco_ids.setdefault(image.coco_id, number)
-            if first != number:
-                raise ValueError(f"field cocoid: {image.coco_id} is that of images[{first}] as well")
+            seen.add(image, number)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             problem = f"missing field {error}" if isinstance(error, KeyError) else str(error)
             filename = str(row.get("filename", "")) if isinstance(row, dict) else ""
             reason = f"{source}, images[{number}]: {problem}"
             yield Failure(source, filename.rpartition(".")[0], "captions", reason)
         else:
-            img_ids.add(image.img_id)
             yield image
+
+
+class _Seen:
+    """Names and coco ids of the rows so far, on disk: memory stays flat."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.executescript(
+            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
+            "CREATE TABLE names (img_id TEXT PRIMARY KEY) WITHOUT ROWID;"
+            "CREATE TABLE ids (coco_id PRIMARY KEY, number INTEGER) WITHOUT ROWID; BEGIN;"
+        )
+
+    def add(self, image: ImageCaptions, number: int) -> None:
+        """Take the row of an image; ValueError if an earlier one has its name or coco id."""
+        add = self._database.execute
+        if not add("INSERT OR IGNORE INTO names VALUES (?)", (image.img_id,)).rowcount:
+            raise ValueError("filename appears a second time")
+        if not add("INSERT OR IGNORE INTO ids VALUES (?, ?)", (image.coco_id, number)).rowcount:
+            add("DELETE FROM names WHERE img_id = ?", (image.img_id,))
+            (first,) = add("SELECT number FROM ids WHERE coco_id = ?", (image.coco_id,)).fetchone()
+            raise ValueError(f"field cocoid: {image.coco_id} is that of images[{first}] as well")
+
+    def close(self) -> None:
+        """Delete what was kept."""
+        self._database.close()
 
 
 def _rows(read: Callable[[int], bytes], source: str) -> Iterator[Any]:
