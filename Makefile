@@ -4,9 +4,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint docs site lock sbom clean
+.PHONY: help setup demo test test-prism test-flink test-spark lint docs site lock sbom clean
 
 PYTHON ?=
+REPEAT ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -15,6 +16,8 @@ WHEEL := dist/detectron2-0.6-py3-none-any.whl
 help:
 	@echo "make demo    ten photos through a small random network into demo/out"
 	@echo "make test    the tests"
+	@echo "make test-prism, test-flink, test-spark"
+	@echo "             runs on that engine, which go or mvn fetches; REPEAT=20 repeats them: docs/engines.md"
 	@echo "make lint    ruff and mypy"
 	@echo "make docs    docs/flags.md and the Flex Template's metadata, from the flags themselves"
 	@echo "make site    the documentation as a site, in build/site; broken links are errors"
@@ -33,6 +36,9 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-prism test-flink test-spark: $(READY)
+	@$(BIN)/python -m tests.engines $(@:test-%=%) --repeat $(REPEAT)
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from beam_pipeline.config import Config
 from beam_pipeline.imported import describe_missing, read_imports, sample_records
 from beam_pipeline.progress import show_count
 from beam_pipeline.usage import UsageError
+from beam_pipeline.worker_paths import Workers, path_for
 from region_features.download.http import shown
 from region_features.formats.boxes import parse_boxes
 from region_features.formats.captions import read_caption_file
@@ -205,8 +206,13 @@ def _refuse_damaged_captions(uri: str, usable: int, failures: Sequence[Failure],
         )
 
 
-def read_inputs(config: Config, captions: Inputs) -> Inputs:
+def read_inputs(config: Config, captions: Inputs, workers: Workers = Workers.HERE) -> Inputs:
     """Read everything else that the flags name.
+
+    Args:
+        config: what the user asked for.
+        captions: what `read_captions` returned.
+        workers: where they look for the images, those of lists too.
 
     Raises:
         UsageError: a file cannot be read, or two images cannot be told apart.
@@ -226,7 +232,8 @@ def read_inputs(config: Config, captions: Inputs) -> Inputs:
 
             def add(place: str, ref: ImageRef) -> bool:
                 next(ticks)
-                return catalog.add_image(place, ref)
+                uri = path_for(workers, ref.uri, "--images")
+                return catalog.add_image(place, ref if uri == ref.uri else replace(ref, uri=uri))
 
             images = list_images(corpus_folders(config.corpus) if config.corpus else config.images, add)
     clash = catalog.find_clash()

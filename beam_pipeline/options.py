@@ -10,7 +10,9 @@ from typing import Any
 
 from beam_pipeline.config import GROUPS, Config, check_flags
 from beam_pipeline.environment import version_line
-from beam_pipeline.usage import Parser, UsageError
+from beam_pipeline.usage import Parser, UsageError, one_line
+
+_JOB_SERVER_SECONDS = 30.0
 
 _EPILOG = (
     "All of Beam's own flags pass through, e.g. --runner=DataflowRunner. Other commands, each with --help: "
@@ -30,6 +32,7 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
         SystemExit: after --help and --version.
     """
     from beam_pipeline.dataflow.machines import use_the_gpu
+    from beam_pipeline.worker_paths import with_paths_for, workers_of
 
     parser = build_parser()
     namespace, beam_flags = parser.parse_known_args(argv)
@@ -39,7 +42,7 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
     }
     config = Config(**values)
     check_flags(config)
-    return use_the_gpu(config, beam_flags), beam_flags
+    return with_paths_for(workers_of(beam_flags), use_the_gpu(config, beam_flags)), beam_flags
 
 
 def build_parser() -> Parser:
@@ -90,12 +93,23 @@ def flags_table() -> str:
 
 
 def _check_beam_flags(parser: Parser, beam_flags: Sequence[str]) -> None:
-    """Refuse what is neither ours nor Beam's, naming the nearest known flag."""
-    from transforms.beam_private import add_beam_flags
+    """Refuse what is neither ours, nor Beam's, nor its job server's, naming the nearest known flag."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from transforms.beam_private import add_beam_flags, add_job_server_flags
 
     beam_parser = Parser(add_help=False, conflict_handler="resolve")
     add_beam_flags(beam_parser)
     _, unknown = beam_parser.parse_known_args(list(beam_flags))
+    if unknown and unknown[0].startswith("-"):
+        try:
+            add_job_server_flags(beam_parser, PipelineOptions(list(beam_flags)), _JOB_SERVER_SECONDS)
+        except OSError as error:
+            raise UsageError(
+                f"unknown flag {unknown[0].partition('=')[0]}, and the job server that may know it cannot be asked: "
+                f"{one_line(error)}"
+            ) from error
+        _, unknown = beam_parser.parse_known_args(list(beam_flags))
     if not unknown:
         return
     name = unknown[0].partition("=")[0]

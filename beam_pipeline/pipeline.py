@@ -26,6 +26,7 @@ from beam_pipeline.process import INTERRUPTED, TERMINATED, Stopped, Terminated, 
 from beam_pipeline.runner import Run, interrupted_message, new_run, watch
 from beam_pipeline.summary import describe_run
 from beam_pipeline.usage import UsageError, one_line
+from beam_pipeline.worker_paths import workers_of
 from region_features.records.audit import Audit
 from region_features.records.prepared_image import Prepare
 from transforms import files
@@ -124,7 +125,7 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
             return 0
         run = new_run(beam_flags)
         with lock_output(config.output):
-            return run_job(run, check(config), handler, prepare_image)
+            return run_job(run, check(config, workers_of(beam_flags)), handler, prepare_image)
     except Stopped as stopped:
         end(stopped.status, str(stopped))
     except UsageError as error:

@@ -19,6 +19,7 @@ from beam_pipeline.progress import show_count
 from beam_pipeline.provenance import describe_run, kept_entries, read_previous
 from beam_pipeline.reuse import Earlier, ShardWork, find_copies, read_earlier
 from beam_pipeline.usage import UsageError
+from beam_pipeline.worker_paths import Workers
 from region_features.exports.base import Export
 from region_features.records.coco import CAPTIONS_FILE
 from region_features.records.failure import Failure
@@ -81,21 +82,25 @@ class Job:
     outdated: tuple[str, ...] = ()
 
 
-def check(config: Config) -> Job:
+def check(config: Config, workers: Workers = Workers.HERE) -> Job:
     """Read and check the inputs, fix the plan, find what is already done; write nothing.
+
+    Args:
+        config: what the user asked for.
+        workers: where they look for the images.
 
     Raises:
         UsageError: wrong use, in one line.
     """
     try:
-        return _check(config)
+        return _check(config, workers)
     except UsageError:
         raise
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
 
 
-def _check(config: Config) -> Job:
+def _check(config: Config, workers: Workers) -> Job:
     layout = Layout(config.output)
     inputs = read_captions(config)
     outputs = config.outputs or tuple(name for name in DEFAULT_OUTPUTS if inputs.captions or name != CAPTIONS)
@@ -109,7 +114,7 @@ def _check(config: Config) -> Job:
     earlier: Earlier | None = None
     cut: dict[str, list[int]] = {}
     if SHARDS in outputs:
-        inputs = read_inputs(config, inputs)
+        inputs = read_inputs(config, inputs, workers)
         refuse_lacking(exports, inputs.samples)
         own = None if config.overwrite else find_plan(layout)
         settings = inputs.settings(config)

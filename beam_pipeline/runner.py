@@ -15,14 +15,16 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.runners.runner import PipelineState
 
 from beam_pipeline.dataflow.access import check_access
+from beam_pipeline.dataflow.errors import describe_message
 from beam_pipeline.dataflow.job import DataflowJob
 from beam_pipeline.dataflow.machines import check_image, is_dataflow, use_one_process_a_machine
 from beam_pipeline.preflight import Job
 from beam_pipeline.process import Terminated
 from beam_pipeline.progress import RunProgress
+from beam_pipeline.shard_counts import ShardCounts
 from beam_pipeline.usage import UsageError
 from transforms import shutdown
-from transforms.beam_private import in_process_runner
+from transforms.beam_private import current_metrics, in_process_runner
 from transforms.metrics import NAMESPACE, local_counts, reset_local_counts
 
 _POLL_SECONDS = 1.0
@@ -84,11 +86,13 @@ def watch(run: Run, job: Job) -> bool:
     result: Any = None
     dataflow = run.dataflow
 
+    shards = ShardCounts(job) if run.runner and not dataflow else None
+
     def counts() -> Mapping[str, int]:
         if dataflow:
             return dataflow.counts()
-        own = local_counts()
-        return own if own or result is None else remote_counts(result)
+        reported = local_counts() or (remote_counts(result) if result else {})
+        return reported or (shards.counts() if shards else {})
 
     with RunProgress(job.plan.num_images, job.done, counts, sys.stderr) as progress:
         if dataflow:
@@ -101,8 +105,17 @@ def watch(run: Run, job: Job) -> bool:
         while not PipelineState.is_terminal(result.state):
             time.sleep(_POLL_SECONDS)
     if result.state != PipelineState.DONE:
-        raise RuntimeError(f"the runner ended in state {result.state}; see its log ({run.runner})")
+        raise RuntimeError(f"the runner ended in state {result.state}{_reason(result)}; see its log ({run.runner})")
     return True
+
+
+def _reason(result: Any) -> str:
+    """Return what a runner says of a job that failed, in one line after a colon; nothing if it says nothing."""
+    try:
+        result.wait_until_finish()
+    except Exception as error:  # Beam raises what the runner says
+        return f": {describe_message(str(error))}"
+    return ""
 
 
 def _run_here(pipeline: beam.Pipeline) -> Any:
@@ -125,7 +138,7 @@ def _run_here(pipeline: beam.Pipeline) -> Any:
 def remote_counts(result: Any) -> Mapping[str, int]:
     """Return the counters that a remote runner reports; none where it reports none while it works."""
     try:
-        counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+        counters = current_metrics(result).query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
     except Exception:  # a progress display must not end a run
         return {}
     return {counter.key.metric.name: counter.attempted or counter.committed or 0 for counter in counters}

@@ -27,7 +27,6 @@ _ROOT = Path(__file__).resolve().parents[1]
 _WEIGHTS = _ROOT / "tests" / "data" / "tiny.caffemodel"
 SETS, SHARDS_A_SET = ("train2014", "val2014", "test2015"), 3
 _SPLITS = ("train", "restval", "val", "test")
-_IMAGES = 4
 # Of a lease on gs://; a killed run's holds the output until it has expired.
 LEASE_SECONDS = 2.0
 _ON_STORAGE = f"""
@@ -60,19 +59,19 @@ class Place(Protocol):
         """Count the faults that runs have met, by kind."""
 
 
-def write_corpus(folder: Path) -> Path:
-    """Write a corpus in COCO's layout: three sets of four images, captions, and an image that is broken."""
+def write_corpus(folder: Path, images_a_set: int = 4) -> Path:
+    """Write a corpus in COCO's layout: three sets of up to ten images, captions, and an image that is broken."""
     rng = np.random.default_rng(2014)
     rows = []
     for position, image_set in enumerate(SETS):
         (folder / "images" / image_set).mkdir(parents=True)
-        for number in range(_IMAGES):
+        for number in range(images_a_set):
             coco_id = 10 * position + number + 1
             name = f"COCO_{image_set}_{coco_id:012d}.jpg"
             blocks = rng.integers(40, 255, (2, 16, 3), dtype=np.uint8)  # wide: few pixels for the network
             Image.fromarray(blocks.repeat(10, 0).repeat(10, 1)).save(folder / "images" / image_set / name)
             sentences = [{"raw": f"caption {i} of {coco_id}", "sentid": coco_id * 10 + i} for i in range(5)]
-            row = {"filename": name, "cocoid": coco_id, "split": _SPLITS[number], "sentences": sentences}
+            row = {"filename": name, "cocoid": coco_id, "split": _SPLITS[number % len(_SPLITS)], "sentences": sentences}
             rows += [row] if image_set != "test2015" else []
     (folder / "images" / "val2014" / "COCO_val2014_000000000099.jpg").write_bytes(b"broken")
     (folder / CAPTIONS_FILE).write_text(json.dumps({"images": rows, "dataset": "coco"}))

@@ -53,11 +53,74 @@ def add_beam_flags(parser: Any) -> None:
             options._add_argparse_args(parser)
 
 
+def add_job_server_flags(parser: Any, options: PipelineOptions, timeout: float) -> None:
+    """Declare the flags of the job server that a job goes to, which Beam itself learns only when it submits.
+
+    A server that the runner would start by itself (Flink's, Spark's) is started for it; the jar that a runner would
+    submit in a server's place is such a server, too. A runner without a job server has no such flags.
+
+    Args:
+        parser: where they are declared; flags that it has stay as they are.
+        options: of the job.
+        timeout: seconds to wait for the server's answer.
+
+    Raises:
+        OSError: the server does not answer, or cannot be fetched or started.
+    """
+    import grpc
+    from apache_beam.options.pipeline_options import (
+        FlinkRunnerOptions,
+        PortableOptions,
+        SparkRunnerOptions,
+        StandardOptions,
+    )
+    from apache_beam.portability.api import beam_job_api_pb2
+    from apache_beam.runners.portability import job_server
+    from apache_beam.runners.portability.portable_runner import PortableRunner
+    from apache_beam.runners.portability.prism_runner import PrismRunner
+    from apache_beam.runners.runner import create_runner
+
+    try:
+        runner = create_runner(options.view_as(StandardOptions).runner or "DirectRunner")
+        if not isinstance(runner, PortableRunner) or isinstance(runner, PrismRunner):
+            return
+        options.view_as(FlinkRunnerOptions).flink_submit_uber_jar = False
+        options.view_as(SparkRunnerOptions).spark_submit_uber_jar = False
+        endpoint = options.view_as(PortableOptions).job_endpoint
+        server = job_server.ExternalJobServer(endpoint, timeout) if endpoint else runner.default_job_server(options)
+        service = server.start()
+        try:
+            request = beam_job_api_pb2.DescribePipelineOptionsRequest()
+            described = service.DescribePipelineOptions(request, timeout=timeout)
+        finally:
+            server.stop()
+    except grpc.FutureTimeoutError as error:
+        raise OSError(f"no answer in {timeout:g} seconds") from error
+    except (grpc.RpcError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise OSError(str(error)) from error
+    types = beam_job_api_pb2.PipelineOptionType
+    declarations: dict[int, dict[str, Any]] = {
+        types.BOOLEAN: {"action": "store_true"},
+        types.INTEGER: {"type": int},
+        types.ARRAY: {"action": "append"},
+    }
+    for flag in described.options:
+        if f"--{flag.name}" not in parser._option_string_actions:
+            parser.add_argument(f"--{flag.name}", **declarations.get(flag.type, {}))
+
+
 def in_process_runner() -> PipelineRunner:
     """Return the runner that works in this process; Beam's DirectRunner would first try to download Prism."""
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
     return FnApiRunner()
+
+
+def current_metrics(result: Any) -> Any:
+    """Return the metrics of a pipeline's result as they are now; those of portable runners keep what came first."""
+    if hasattr(result, "_metrics"):
+        result._metrics = None
+    return result.metrics()
 
 
 def gcs_client(options: PipelineOptions | None = None) -> Any:

@@ -19,6 +19,7 @@ from beam_pipeline.rebuild.source import choose_source, settings_of
 from beam_pipeline.runner import new_run
 from beam_pipeline.usage import UsageError, one_line
 from beam_pipeline.versions import Latest, Versions
+from beam_pipeline.worker_paths import workers_of
 from region_features.records.prepared_image import Prepare
 from transforms import files
 from transforms.beam_private import ModelHandler
@@ -125,8 +126,10 @@ def _plan(options: Options, versions: Versions, latest: Latest | None, unfinishe
 
 
 def _check(options: Options, versions: Versions, version: str, source: str | None) -> Attempt:
-    config, _ = config_of_version(options, versions.folder(version), versions.folder(source) if source else None)
-    return Attempt(version, check(config), source)
+    config, beam_flags = config_of_version(
+        options, versions.folder(version), versions.folder(source) if source else None
+    )
+    return Attempt(version, check(config, workers_of(beam_flags)), source)
 
 
 def _delete_outdated(options: Options, versions: Versions, latest: str) -> None:

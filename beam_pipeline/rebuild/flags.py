@@ -12,6 +12,7 @@ from beam_pipeline.exports import SHARDS
 from beam_pipeline.flag_types import positive
 from beam_pipeline.options import parse_args
 from beam_pipeline.usage import Parser, UsageError
+from beam_pipeline.worker_paths import with_paths_for, workers_of
 
 # What a rebuild decides by itself.
 _REFUSED = {
@@ -96,6 +97,7 @@ def config_of_version(options: Options, output: str, reuse: str | None) -> tuple
     config, beam_flags = parse_args([*options.run_flags, "--output", output])
     if reuse is not None and not config.imports:  # imported records cost nothing to import again
         config = dataclasses.replace(config, reuse=reuse, checksum=options.checksum)
+        config = with_paths_for(workers_of(beam_flags), config)
     if not config.detects:
         raise UsageError(f"--outputs: a version is whole by itself; add {SHARDS} to it")
     return config, beam_flags

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import apache_beam as beam
@@ -19,7 +20,7 @@ from tests.conftest import TINY_WEIGHTS
 from tests.samples.pinned import pin
 from transforms.detection import RegionModelHandler
 
-BASE = ("--images", "photos", "--weights", "w.caffemodel", "--output", "out")
+BASE = ("--images", "gs://b/photos", "--weights", "gs://b/w.caffemodel", "--output", "gs://b/out")
 DATAFLOW = "--runner=DataflowRunner"
 GPU = "type:nvidia-tesla-t4;count:1;install-nvidia-driver:5xx"
 WHOLE_JOB = f"--dataflow_service_options=worker_accelerator={GPU}"
@@ -48,8 +49,8 @@ def test_the_users_own_choice_of_processes_and_threads_stands(choice: str) -> No
 
 
 def graph_of(corpus: Path, out: Path, *flags: str) -> beam_runner_api_pb2.Pipeline:
-    argv = ["--corpus", str(corpus), "--output", str(out), "--weights", str(TINY_WEIGHTS), "--outputs", ALL_OUTPUTS]
-    config, _ = parse_args([*argv, *flags])
+    argv = ["--corpus", str(corpus), "--output", "gs://b/out", "--weights", str(TINY_WEIGHTS), "--outputs", ALL_OUTPUTS]
+    config = dataclasses.replace(parse_args([*argv, *flags])[0], output=str(out))
     job = check(config)
     pipeline = beam.Pipeline()
     build(pipeline, job, RegionModelHandler(pin(TINY_WEIGHTS), config.device, config.selection))

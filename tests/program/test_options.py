@@ -18,6 +18,7 @@ from tests.conftest import ROOT
 from transforms.beam_private import add_beam_flags
 
 BASE = ("--images", "photos", "--weights", "w.caffemodel", "--output", "out")
+REMOTE = ("--images", "gs://b/photos", "--weights", "gs://b/w.caffemodel", "--output", "gs://b/out")
 FLAGS = tuple(flag_name(option) for option in dataclasses.fields(Config))
 HEAVY = ("torch", "torchvision", "tensorflow", "detectron2", "cv2", "lmdb", "PIL", "simplejpeg")
 
@@ -129,10 +130,10 @@ def test_the_page_of_flags_is_what_the_flags_say() -> None:
     ],
 )
 def test_beams_own_flags_pass_through(flags: list[str]) -> None:
-    for argv in ([*flags, *BASE], [*BASE, *flags], [*BASE[:2], *flags, *BASE[2:]]):
+    for argv in ([*flags, *REMOTE], [*REMOTE, *flags], [*REMOTE[:2], *flags, *REMOTE[2:]]):
         config, beam_flags = parse_args(argv)
         assert beam_flags == flags
-        assert config == parse_args(BASE)[0]
+        assert config == parse_args(REMOTE)[0]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,10 +15,16 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_pipeline import runner
 from beam_pipeline.runner import Run, interrupted_message, new_run, remote_counts, watch
+from beam_pipeline.shard_counts import ShardCounts
 from beam_pipeline.usage import UsageError
+from region_features.records.failure import Failure
+from region_features.records.plan import ShardKey
+from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms.metrics import count, local_counts, reset_local_counts
 
-JOB: Any = SimpleNamespace(plan=SimpleNamespace(num_images=10), done=0, layout=SimpleNamespace(shards="out/tfrecord"))
+JOB: Any = SimpleNamespace(
+    plan=SimpleNamespace(num_images=10, shards=()), done=0, layout=SimpleNamespace(shards="out/tfrecord")
+)
 REMOTE = "FlinkRunner"
 
 
@@ -67,6 +74,9 @@ class FakeResult:
     @property
     def state(self) -> str:
         return self._states.pop(0) if len(self._states) > 1 else self._states[0]
+
+    def wait_until_finish(self) -> None:
+        """Return at once; Beam's own raise what the runner says of a job that failed."""
 
 
 def fake_run(name: str | None, result: Any, during: Callable[[], object] = lambda: None) -> Run:
@@ -131,6 +141,16 @@ def test_a_run_that_does_not_end_well_is_an_error_with_its_state(state: str) -> 
         watch(fake_run(REMOTE, FakeResult("RUNNING", state)), JOB)
 
 
+def test_a_run_that_fails_says_what_the_runner_says() -> None:
+    class Failed(FakeResult):
+        def wait_until_finish(self) -> None:
+            stack = "Traceback (most recent call last)\n  File 'x.py'\nValueError: a step"
+            raise RuntimeError(f"Pipeline job_1 failed in state FAILED: java.lang.RuntimeException: {stack}")
+
+    with pytest.raises(RuntimeError, match=f"ended in state FAILED: ValueError: a step; see its log .{REMOTE}"):
+        watch(fake_run(REMOTE, Failed("FAILED")), JOB)
+
+
 @pytest.mark.parametrize("name", [None, REMOTE])
 def test_what_a_run_raises_is_raised_to_its_watcher(name: str | None) -> None:
     with pytest.raises(KeyError, match="a step"):
@@ -178,6 +198,33 @@ def test_a_runner_without_metrics_gives_no_counts() -> None:
         raise NotImplementedError("no metrics while the job runs")
 
     assert remote_counts(FakeResult("RUNNING", metrics=unavailable)) == {}
+
+
+def test_counters_are_asked_for_anew_although_beam_keeps_the_first() -> None:
+    class Kept(FakeResult):
+        _metrics: Any = "the first"
+
+    result = Kept("RUNNING", metrics=metrics_of(images_written=5))
+    assert remote_counts(result) == {"images_written": 5} and result._metrics is None
+
+
+def test_where_a_runner_reports_nothing_the_whole_shards_are_counted(tmp_path: Path) -> None:
+    keys = [ShardKey("a", number, 3, 2) for number in range(3)]
+    job: Any = SimpleNamespace(plan=SimpleNamespace(shards=keys), layout=SimpleNamespace(shards=str(tmp_path)))
+    publish(tmp_path, keys[0])
+    shards = ShardCounts(job)
+    assert shards.counts() == {}  # the first was there before
+    publish(tmp_path, keys[1], failures=(Failure("uri", "b", "decode", "broken"),))
+    assert shards.counts() == {"images_written": 2, "images_failed": 1}
+    (tmp_path / f"{keys[2].filename}{STATS_SUFFIX}").write_text("{")
+    assert shards.counts() == {"images_written": 2, "images_failed": 1}
+    publish(tmp_path, keys[2])
+    assert shards.counts() == {"images_written": 4, "images_failed": 1}
+
+
+def publish(folder: Path, key: ShardKey, failures: tuple[Failure, ...] = ()) -> None:
+    stats = ShardStats(key.filename, {}, "", ("1", "2"), {}, failures, 0, 10, "", "")
+    (folder / f"{key.filename}{STATS_SUFFIX}").write_bytes(stats.to_json())
 
 
 def test_an_interrupted_user_learns_what_goes_on_and_what_stays() -> None:
