@@ -233,7 +233,7 @@ def read_inputs(config: Config, captions: Inputs, workers: Workers = Workers.HER
             def add(place: str, ref: ImageRef) -> bool:
                 next(ticks)
                 uri = path_for(workers, ref.uri, "--images")
-                return catalog.add_image(place, ref if uri == ref.uri else replace(ref, uri=uri))
+                return catalog.add_image(place, ref if uri == ref.uri else ref._replace(uri=uri))
 
             images = list_images(corpus_folders(config.corpus) if config.corpus else config.images, add)
     clash = catalog.find_clash()

@@ -19,7 +19,7 @@ from beam_pipeline.usage import UsageError
 from transforms import files
 
 # What workers read or write by its path; `--boxes` and `--detector_config` are read where the job is submitted.
-_PATHS = ("corpus", "images", "import_tsv", "import_lmdb", "captions", "test1k_ids", "output", "reuse", "weights")
+_PATHS = ("corpus", "images", "import_files", "captions", "test1k_ids", "output", "reuse", "weights")
 
 
 class Workers(enum.Enum):
@@ -86,8 +86,9 @@ def with_paths_for(workers: Workers, config: Config) -> Config:
     found: dict[str, Any] = {}
     for name in _PATHS:
         value = getattr(config, name)
+        flag = f"--{name.removesuffix('_files')}"
         if isinstance(value, tuple):
-            found[name] = tuple(path_for(workers, path, f"--{name}") for path in value)
+            found[name] = tuple(path_for(workers, path, flag) for path in value)
         elif value is not None:
-            found[name] = path_for(workers, value, f"--{name}")
+            found[name] = path_for(workers, value, flag)
     return dataclasses.replace(config, **found)

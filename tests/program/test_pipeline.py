@@ -178,7 +178,7 @@ def test_two_images_with_one_lmdb_key_are_refused_before_any_work(
         (["--images", "x.png", "--outputs", "tfrecords"], "did you mean tfrecord?"),
         (["--images", "x.png", "--runner=Nope"], "Unexpected pipeline runner"),
         (
-            ["--images", "x.png", "--runner=DataflowRunner"],
+            ["--images", "gs://b/x.png", "--output", "gs://b/out", "--runner=DataflowRunner"],
             "--sdk_container_image=IMAGE is missing: Dataflow's machines need the image",
         ),
         (["--images", "x.png", "--output", "x.png/out"], "expected a folder to write to"),
