@@ -4,14 +4,22 @@ import sys
 
 from beam_pipeline.environment import require, version_line
 from beam_pipeline.process import run_command
+from beam_pipeline.usage import SHORT_USAGE
 
 
 def main() -> int:
-    """Run the program on the process's arguments; answer --version where Beam is not installed, too."""
+    """Run the program on the process's arguments; answer --version where Beam is not installed, too.
+
+    Returns:
+        Exit status.
+    """
     if sys.argv[1:] == ["--version"]:
         print(version_line())
         return 0
     require("beam")
+    if not sys.argv[1:]:
+        print(SHORT_USAGE, file=sys.stderr)
+        return 2
     return run_command("beam_pipeline.pipeline")
 
 

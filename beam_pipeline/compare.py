@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import Any
 
 from beam_pipeline.picture_trials import try_pictures
 from beam_pipeline.process import run_command
-from beam_pipeline.progress import Meter
+from beam_pipeline.progress import IMAGES, show_count
 from beam_pipeline.summary import counted
 from beam_pipeline.usage import Parser, UsageError, one_line
 from region_features.comparison.totals import Totals
@@ -107,13 +107,9 @@ def _read_pairs(one: Records, other: Records, keys: Sequence[str]) -> Iterator[t
         except (ValueError, OSError) as error:
             return one_line(error)
 
-    meter, began = Meter("", " images", sys.stderr), time.monotonic()
     with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(keys), _AHEAD):
-            yield from pool.map(read, keys[start : start + _AHEAD])
-            if sys.stderr.isatty():
-                meter.show(min(start + _AHEAD, len(keys)), len(keys), start / (time.monotonic() - began))
-    meter.close()
+        parts = (pool.map(read, keys[start : start + _AHEAD]) for start in range(0, len(keys), _AHEAD))
+        yield from show_count(itertools.chain.from_iterable(parts), "comparing", IMAGES, len(keys))
 
 
 def report(comparison: Comparison) -> dict[str, Any]:

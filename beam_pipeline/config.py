@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from beam_pipeline.exports import DEFAULT_OUTPUTS, OUTPUTS
-from beam_pipeline.flag_types import amount, path, positive, share
+from beam_pipeline.flag_types import amount, outputs, path, positive, share
 from beam_pipeline.usage import UsageError
 from region_features.formats.imagecaptioning import FORMS, LMDB_FORM
 from region_features.lmdb_store.value_codecs import VALUE_CODECS, VOLTA
@@ -19,19 +17,6 @@ from region_features.records.settings import FLOAT32, PIXEL_LIMIT, PRECISIONS, S
 
 GROUPS = INPUT, OUTPUT, NETWORK, BOXES, RUN = ("input", "output", "network", "boxes", "run")
 _SOURCES = {"corpus": "corpus", "images": "images", "import": "import_files"}
-
-
-def _outputs(text: str) -> tuple[str, ...]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in OUTPUTS:
-            nearest = difflib.get_close_matches(name, OUTPUTS, n=1, cutoff=0.0)[0]
-            raise argparse.ArgumentTypeError(
-                f"expected some of {','.join(OUTPUTS)}, got {name!r}; did you mean {nearest}?"
-            )
-    if not names:
-        raise argparse.ArgumentTypeError(f"expected some of {','.join(OUTPUTS)}, got nothing")
-    return tuple(name for name in OUTPUTS if name in names)
 
 
 def option(
@@ -68,12 +53,14 @@ class Config:
     )
     images: tuple[str, ...] = option(
         INPUT,
-        "in place of `--corpus`: globs, folders, zip archives, single images, or `.txt` files with one URI a line",
+        "in place of `--corpus`: globs, folders, zip archives, single images, or `.txt` files with one URI a line, "
+        "where `#` begins a comment",
         (),
         nargs="+",
         metavar="SOURCE",
         type=path,
     )
+    recursive: bool = option(INPUT, "with `--images`: read the folders in folders, too", False)
     import_files: tuple[str, ...] = option(
         INPUT,
         "in place of images: features that this program or others computed, in any of their formats, told by content: "
@@ -109,7 +96,7 @@ class Config:
         f"some of `{','.join(OUTPUTS)}`; default `{','.join(DEFAULT_OUTPUTS)}` as far as the input allows. All but "
         "`tfrecord` are built from whole shards that are there and need no weights; what is current is left alone",
         metavar="LIST",
-        type=_outputs,
+        type=outputs,
     )
     lmdb_form: str = option(
         OUTPUT,
@@ -227,6 +214,10 @@ class Config:
     )
     retry_failed: bool = option(RUN, "redo the shards that hold failures", False)
     check_shards: bool = option(RUN, "read the finished shards first, and redo those whose checksum differs", False)
+    quiet: bool = option(RUN, "print only warnings and errors: no progress, notes or summary", False)
+    log_json: str | None = option(
+        RUN, "append what the run does to this local file, a JSON object a line: phases, progress, notes, end", **_FILE
+    )
     no_wait: bool = option(RUN, "on Dataflow: submit the job and return, status 0, without waiting for its end", False)
     on_interrupt: str = option(
         RUN,
@@ -265,6 +256,8 @@ def check_flags(config: Config) -> None:
         raise UsageError(f"expected one of {', '.join(f'--{name}' for name in _SOURCES)}, got {both}; see --help")
     if config.detects and not sources:
         raise UsageError("expected --corpus DIR or --images PATTERN ...: what to read; see --help")
+    if config.recursive and not config.images:
+        raise UsageError("--recursive: expected --images beside it, whose folders it searches")
     if config.detects and config.weights is None and not config.imports and not config.dry_run:
         raise UsageError("--weights FILE is missing: the network's weights; see docs/weights.md")
     try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
 
+from beam_pipeline.console import console
 from beam_pipeline.progress import TransferProgress
 from beam_pipeline.usage import Parser, UsageError
 from region_features.download.http import discard, download, forget, probe
@@ -189,11 +190,11 @@ def _check_unpacked_size(path: str, max_unpacked: int | None) -> None:
 
 def _download(archive: Archive, path: str, max_unpacked: int | None) -> None:
     part = _part(path)
-    with TransferProgress(archive.filename, sys.stderr) as progress:
-        download(archive.url, part, progress, progress.note)
+    with TransferProgress(archive.filename) as progress:
+        download(archive.url, part, progress, console().line)
     try:
         _check_unpacked_size(part, max_unpacked)
-        with TransferProgress(f"{archive.filename}, checking", sys.stderr) as progress:
+        with TransferProgress(f"{archive.filename}, checking") as progress:
             count = check_archive(part, progress)
     except UnpackedSizeError:
         raise
@@ -211,7 +212,7 @@ def _unpack(archive: Archive, path: str, corpus: str) -> None:
     target = os.path.join(corpus, archive.target)
     parent, name = os.path.split(target)
     if archive.name in IMAGE_SETS:
-        with TransferProgress(f"{archive.target}, unpacking", sys.stderr) as progress:
+        with TransferProgress(f"{archive.target}, unpacking") as progress:
             count = unpack_folder(path, parent, name, progress)
         print(f"{target}: {count} images")
     else:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+
+from beam_pipeline.exports import OUTPUTS
 
 
 def path(text: str) -> str:
@@ -43,3 +46,17 @@ def share(text: str) -> float:
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, got {text!r}")
     return value
+
+
+def outputs(text: str) -> tuple[str, ...]:
+    """Take names of outputs, separated by commas; in the order of OUTPUTS."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in OUTPUTS:
+            nearest = difflib.get_close_matches(name, OUTPUTS, n=1, cutoff=0.0)[0]
+            raise argparse.ArgumentTypeError(
+                f"expected some of {','.join(OUTPUTS)}, got {name!r}; did you mean {nearest}?"
+            )
+    if not names:
+        raise argparse.ArgumentTypeError(f"expected some of {','.join(OUTPUTS)}, got nothing")
+    return tuple(name for name in OUTPUTS if name in names)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -179,7 +178,7 @@ def _catalog_captions(uri: str, catalog: Catalog) -> tuple[AnnotationInput, froz
     rows, failures, test_ids = 0, [], set[int | str]()
     with files.open_stream(uri) as stream:
         hashing = HashingStream(stream)
-        for image in show_count(read_caption_file(hashing.read, uri), "reading captions", " rows", sys.stderr):
+        for image in show_count(read_caption_file(hashing.read, uri), "reading captions", " rows"):
             if isinstance(image, Failure):
                 failures.append(image)
                 continue
@@ -228,20 +227,18 @@ def read_inputs(config: Config, captions: Inputs, workers: Workers = Workers.HER
         samples |= sample_records(imported)
         images = Listing((*imported.notes, *describe_missing(samples)), imported.failures)
     else:
-        with contextlib.closing(show_count(repeat(None), "listing", " images", sys.stderr)) as ticks:
+        with contextlib.closing(show_count(repeat(None), "listing", " images")) as ticks:
 
             def add(place: str, ref: ImageRef) -> bool:
                 next(ticks)
                 uri = path_for(workers, ref.uri, "--images")
                 return catalog.add_image(place, ref if uri == ref.uri else ref._replace(uri=uri))
 
-            images = list_images(corpus_folders(config.corpus) if config.corpus else config.images, add)
+            sources = corpus_folders(config.corpus) if config.corpus else config.images
+            images = list_images(sources, add, config.recursive, config.output)
     clash = catalog.find_clash()
     if clash:
-        raise UsageError(
-            f"{clash.first} and {clash.second} would share the LMDB key {clash.key.decode()!r} ({clash.pairs} such "
-            "pairs in all); rename one, or put them in folders of their own"
-        )
+        raise UsageError(clash.describe())
     unmatched = _match_captions(captions.captions, catalog, config.captions is not None)
     if config.limit:
         catalog.keep_evenly(config.limit)

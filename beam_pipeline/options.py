@@ -14,9 +14,10 @@ from beam_pipeline.usage import Parser, UsageError, one_line
 
 _JOB_SERVER_SECONDS = 30.0
 
+COMMANDS = ("verify", "inspect", "report", "compare", "weights", "download", "rebuild", "fetch")
 _EPILOG = (
     "All of Beam's own flags pass through, e.g. --runner=DataflowRunner. Other commands, each with --help: "
-    "python -m beam_pipeline.verify, .inspect, .weights, .download, .rebuild, .fetch. "
+    f"python -m beam_pipeline.{', .'.join(COMMANDS)}. "
     "Exit status: 0 done, 1 the run failed, 2 wrong use, 130 interrupted."
 )
 
@@ -113,6 +114,8 @@ def _check_beam_flags(parser: Parser, beam_flags: Sequence[str]) -> None:
     if not unknown:
         return
     name = unknown[0].partition("=")[0]
+    if name in COMMANDS:
+        raise UsageError(f"expected a flag, got {name!r}; did you mean python -m beam_pipeline.{name}?")
     if not name.startswith("-"):
         raise UsageError(f"expected a flag, got {name!r}; quote patterns, and give several images after one --images")
     known = [known.lstrip("-") for known in (*parser.flags, *beam_parser.flags)]

@@ -14,8 +14,10 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipeline.commit import commit, delete_temporaries
+from beam_pipeline.console import console, note, run_spoken
 from beam_pipeline.dataflow.errors import GO_ON, JobError
 from beam_pipeline.defects import is_defect
+from beam_pipeline.disk_room import describe_full_disk, room_notes
 from beam_pipeline.dry_run import describe_dry_run
 from beam_pipeline.export_checks import check_packages
 from beam_pipeline.exports import CAPTIONS
@@ -26,6 +28,7 @@ from beam_pipeline.process import INTERRUPTED, TERMINATED, Stopped, Terminated, 
 from beam_pipeline.runner import Run, interrupted_message, new_run, watch
 from beam_pipeline.summary import describe_run
 from beam_pipeline.usage import UsageError, one_line
+from beam_pipeline.work_done import count_work, describe_work, next_steps
 from beam_pipeline.worker_paths import workers_of
 from region_features.records.audit import Audit
 from region_features.records.prepared_image import Prepare
@@ -120,12 +123,16 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
     silence_beam()
     try:
         config, beam_flags = parse_args(argv)
-        if config.dry_run:
-            print(describe_dry_run(check(config)))
-            return 0
-        run = new_run(beam_flags)
-        with lock_output(config.output):
-            return run_job(run, check(config, workers_of(beam_flags)), handler, prepare_image)
+
+        def run() -> int:
+            if config.dry_run:
+                print(describe_dry_run(check(config)))
+                return 0
+            run = new_run(beam_flags)
+            with lock_output(config.output):
+                return run_job(run, check(config, workers_of(beam_flags)), handler, prepare_image)
+
+        return run_spoken("beam_pipeline", config.quiet, config.log_json, run)
     except Stopped as stopped:
         end(stopped.status, str(stopped))
     except UsageError as error:
@@ -158,8 +165,8 @@ def run_job(run: Run, job: Job, handler: ModelHandler | None = None, prepare_ima
         check_here(job.config)
     if run.runner is None:
         check_packages(job.exports)
-    for note in job.notes:
-        print(f"note: {note}", file=sys.stderr)
+    for text in (*job.notes, *room_notes(job)):
+        note(text)
     commit(job)
     try:
         return _run(run, job, handler, prepare_image)
@@ -178,22 +185,27 @@ def _run(run: Run, job: Job, handler: ModelHandler | None, prepare_image: Prepar
         weights, config.device, config.selection, job.inputs.detector, config.precision, config.model_copies
     )
     build(run.pipeline, job, handler, prepare_image)
+    fail = partial(console().fail, "beam_pipeline")
     try:
-        if not watch(run, job):
+        rate = watch(run, job)
+        if rate is None:
             return 0
     except Exception as error:
         if is_defect(error):
             traceback.print_exc()
         remedy = error.remedy if isinstance(error, JobError) else GO_ON
-        print(f"beam_pipeline: the run failed: {one_line(error)}; {remedy}", file=sys.stderr)
+        fail(f"the run failed: {describe_full_disk(error, job) or one_line(error)}; {remedy}")
         return 1
     if not FileSystems.exists(job.layout.manifest):
-        print(f"beam_pipeline: the runner ended well but left no {job.layout.manifest}; see its log", file=sys.stderr)
+        fail(f"the runner ended well but left no {job.layout.manifest}; see its log")
         return 1
     delete_temporaries(job)
     manifest = json.loads(files.read_bytes(job.layout.manifest))
-    print(describe_run(manifest, job.layout))
+    work, seconds = count_work(manifest, job.done), console().seconds
+    console().event("result", output=job.layout.output, **work._asdict(), images_per_second=round(rate, 3))
+    line = describe_work(work, config, seconds, rate)
+    console().summarize([line, *describe_run(manifest, job.layout).splitlines(), *next_steps(manifest, job)])
     if manifest["reason"]:
-        print(f"beam_pipeline: {manifest['reason']}", file=sys.stderr)
+        fail(manifest["reason"])
         return 1
     return 0

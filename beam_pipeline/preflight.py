@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from beam_pipeline.config import Config
+from beam_pipeline.console import note
 from beam_pipeline.environment import how_to_install, missing_modules
 from beam_pipeline.export_checks import check_exports, check_records
 from beam_pipeline.exports import CAPTIONS, DEFAULT_OUTPUTS, SHARDS, requested_exports
@@ -15,7 +15,7 @@ from beam_pipeline.imported import refuse_lacking
 from beam_pipeline.inputs import Inputs, read_captions, read_inputs
 from beam_pipeline.layout import Layout
 from beam_pipeline.output_folder import find_plan, outdated_files
-from beam_pipeline.progress import show_count
+from beam_pipeline.progress import IMAGES, show_count
 from beam_pipeline.provenance import describe_run, kept_entries, read_previous
 from beam_pipeline.reuse import Earlier, ShardWork, find_copies, read_earlier
 from beam_pipeline.usage import UsageError
@@ -49,6 +49,16 @@ class AnotherRunError(UsageError):
         self.change, self.settings = change, settings
 
 
+class Done(NamedTuple):
+    """The shards that are there: how many, their images, the records in them, those taken over, and their bytes."""
+
+    shards: int
+    images: int
+    written: int
+    reused: int
+    num_bytes: int
+
+
 @dataclass(frozen=True)
 class Job:
     """A checked run, ready to be built into a graph.
@@ -61,7 +71,7 @@ class Job:
         inputs: what the flags name.
         plan: every image by shard.
         work: what is to be done for the shards that are still to be made.
-        done: images in the shards that are there already.
+        done: what is in the shards that are there already.
         renewed: stats of such shards whose images have another time and the same content.
         provenance: what the manifest says whatever happens.
         notes: what the user should know.
@@ -75,7 +85,7 @@ class Job:
     inputs: Inputs
     plan: Plan
     work: ShardWork
-    done: int
+    done: Done
     renewed: Mapping[ShardKey, ShardStats]
     provenance: Provenance
     notes: tuple[str, ...]
@@ -122,7 +132,8 @@ def _check(config: Config, workers: Workers) -> Job:
             settings["weights_sha256"] = own.settings.get("weights_sha256")
         earlier = _read_earlier(config, inputs, settings)
         cut = choose_cut(inputs.catalog, config.num_shards, own or (earlier.plan if earlier else None))
-        plan = make_plan(settings, show_count(inputs.catalog.refs(), "planning", " images", sys.stderr), cut)
+        planned = show_count(inputs.catalog.refs(), "planning", IMAGES, sum(map(sum, cut.values())))
+        plan = make_plan(settings, planned, cut)
         if config.overwrite:
             outdated = tuple(outdated_files(layout))
         else:
@@ -160,12 +171,20 @@ def _check(config: Config, workers: Workers) -> Job:
         inputs=inputs,
         plan=plan,
         work=work,
-        done=sum(key.num_images for key in published),
+        done=_count_done(published),
         renewed=renewed,
         provenance=Provenance(described, failures, kept_entries(previous, outputs, exports, plan)),
         notes=inputs.notes(config),
         outdated=outdated,
     )
+
+
+def _count_done(published: Published) -> Done:
+    images = sum(key.num_images for key in published)
+    written = sum(len(stats.ids) for stats in published.values())
+    reused = sum(stats.reused for stats in published.values())
+    num_bytes = sum(stats.num_bytes for stats in published.values())
+    return Done(len(published), images, written, reused, num_bytes)
 
 
 def _still_true(failures: Sequence[Failure], inputs: Inputs, plan: Plan) -> Iterator[Failure]:
@@ -183,7 +202,7 @@ def _read_earlier(config: Config, inputs: Inputs, settings: dict[str, Any]) -> E
         settings = {name: value for name, value in settings.items() if name != "weights_sha256"}
     earlier = read_earlier(config.reuse, settings, inputs.catalog, config.checksum)
     if isinstance(earlier, str):
-        _note(f"no record of --reuse {config.reuse} is taken over: the settings changed: {earlier}")
+        note(f"no record of --reuse {config.reuse} is taken over: the settings changed: {earlier}")
         return None
     return earlier
 
@@ -196,25 +215,22 @@ def _find_published(config: Config, layout: Layout, own: Plan | None, plan: Plan
     """Return the stats of the shards that are done, and of those the ones to publish anew."""
     _refuse_another_run(layout, own, plan)
     published = read_published(layout.shards, plan)
-    renewed = find_unchanged(layout.shards, own, plan, _note) if own else {}
+    renewed = find_unchanged(layout.shards, own, plan, note) if own else {}
     published |= renewed
     if config.check_shards:
         for key in find_damaged(layout.shards, published):
-            _note(f"{files.join(layout.shards, key.filename)} is damaged, and is made again")
+            note(f"{files.join(layout.shards, key.filename)} is damaged, and is made again")
             del published[key]
     return published, {key: stats for key, stats in renewed.items() if key in published}
-
-
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def _refuse_another_run(layout: Layout, earlier: Plan | None, plan: Plan) -> None:
     change = describe_change(earlier, plan) if earlier else None
     if change:
         raise AnotherRunError(
-            f"--output {layout.output} holds another run: {change}; write to another --output (with --reuse "
-            f"{layout.output} it takes over each record that stays the same), or start afresh with --overwrite",
+            f"--output {layout.output} holds another run: {change}; to take over each record that stays the same and "
+            f"compute the others, write to a new folder: --output NEW --reuse {layout.output}; or start afresh with "
+            "--overwrite",
             change,
             plan.settings,
         )

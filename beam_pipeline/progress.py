@@ -1,102 +1,58 @@
-"""What a program shows while it works: a bar on a terminal, a line every 30 seconds elsewhere."""
+"""What a program shows while it works, phase by phase: its images, its files, its downloads."""
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from types import TracebackType
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
-from tqdm import tqdm
-
+from beam_pipeline.console import Console
+from beam_pipeline.meter import BAR_SECONDS, Meter, State
+from beam_pipeline.moving_rate import MovingRate
+from transforms.metrics import IMAGES_DETECTED
 from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN
+from transforms.tasks import Task, newest_task
 
 T = TypeVar("T")
-BAR_SECONDS, LINE_SECONDS = 0.5, 30.0
-_OF_KNOWN_SIZE = "{n_fmt} of {total_fmt}{unit}, {rate_noinv_fmt}, {remaining} left{postfix}"
-_OF_UNKNOWN_SIZE = "{n_fmt}{unit}, {rate_noinv_fmt}{postfix}"
-
-
-class Meter:
-    """How much of something is done, at what rate, and how long the rest will take.
-
-    Args:
-        what: names the work; empty for none.
-        unit: of what is counted; `B` is scaled to kB, MB and GB.
-        stream: where it is shown.
-    """
-
-    def __init__(self, what: str, unit: str, stream: TextIO) -> None:
-        self._what, self._unit, self._stream = what, unit, stream
-        self._terminal = stream.isatty()
-        self._shown = False
-        self.seconds = BAR_SECONDS if self._terminal else LINE_SECONDS
-
-    def line(self, done: int, total: int | None, rate: float, note: str = "") -> str:
-        """Return what is shown.
-
-        Args:
-            done: how much is there, earlier attempts included.
-            total: of the whole, None where that is not known.
-            rate: units a second, 0 while it is not known.
-            note: what else is to be said.
-        """
-        numbers = _OF_UNKNOWN_SIZE if total is None else _OF_KNOWN_SIZE
-        bar = "{percentage:3.0f}%|{bar}| " if self._terminal and total is not None else ""
-        return tqdm.format_meter(
-            n=done,
-            total=total,
-            elapsed=0.0,
-            # A text as wide as the terminal would wrap, and \r then returns to the wrong line.
-            ncols=shutil.get_terminal_size().columns - 1 if self._terminal else None,
-            prefix=f"{self._what}: " if self._what else "",
-            ascii=True,
-            unit=self._unit,
-            unit_scale=self._unit == "B",
-            rate=rate or None,
-            bar_format="{desc}" + bar + numbers,
-            postfix=note,
-        )
-
-    def show(self, done: int, total: int | None, rate: float, note: str = "") -> None:
-        """Show it: over the last line on a terminal, as a new one elsewhere."""
-        text = self.line(done, total, rate, note)
-        self._stream.write(f"\r{text}\x1b[K" if self._terminal else f"{text}\n")
-        self._stream.flush()
-        self._shown = True
-
-    def note(self, text: str) -> None:
-        """Print a line of text above."""
-        self._stream.write(f"\r\x1b[K{text}\n" if self._terminal else f"{text}\n")
-        self._stream.flush()
-
-    def close(self) -> None:
-        """Leave the last state on a terminal, and the cursor below it."""
-        if self._terminal and self._shown:
-            self._stream.write("\n")
-            self._stream.flush()
+IMAGES, STARTING = " images", "starting"
 
 
 class RunProgress:
-    """Shows a run's progress from a thread of its own for as long as it is entered.
+    """Shows a run's phases from a thread of its own for as long as it is entered.
 
     Args:
+        what: names what is done with the images.
         total: images of the run.
         done_before: images that earlier attempts have published.
         counts: returns the run's counters.
-        stream: where it is shown.
+        poll_seconds: how often it is asked for them.
+        target: where it is shown; None for the console of this process.
     """
 
-    def __init__(self, total: int, done_before: int, counts: Callable[[], Mapping[str, int]], stream: TextIO) -> None:
-        self._total, self._before, self._counts = total, done_before, counts
-        self._meter = Meter("", " images", stream)
-        self._terminal = stream.isatty()
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        done_before: int,
+        counts: Callable[[], Mapping[str, int]],
+        poll_seconds: float = BAR_SECONDS,
+        target: Console | None = None,
+    ) -> None:
+        self._what, self._total, self._before, self._counts = what, total, done_before, counts
+        self._seconds, self._target = poll_seconds, target
+        self._rate, self._task_rate = MovingRate(), MovingRate()
+        self._meter: Meter | None = None
+        self._state = State(0)
+        self._has_begun = False
         self._stop = threading.Event()
-        self._began = self._latest = time.monotonic()
-        self._images = 0
         self._thread = threading.Thread(target=self._work, daemon=True)
+
+    @property
+    def images_per_second(self) -> float:
+        """The rate of the images from the first to the last; 0 where it is not known."""
+        return self._rate.mean_rate
 
     def __enter__(self) -> RunProgress:
         self._thread.start()
@@ -107,53 +63,82 @@ class RunProgress:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        if self._terminal:
-            self._meter.show(*self.state())
-        self._meter.close()
-
-    def note(self, text: str) -> None:
-        """Print a line of text above; any thread may."""
-        self._meter.note(text)
+        if self._meter:
+            self.poll()
+            self._meter.close(self._state)
 
     def _work(self) -> None:
-        while not self._stop.wait(self._meter.seconds):
-            self._meter.show(*self.state())
+        while not self._stop.wait(self._seconds):
+            self.poll()
 
-    def state(self) -> tuple[int, int, float, str]:
-        """Return images done, of how many, images a second, and failures and exports in words."""
+    def poll(self) -> None:
+        """Look what the run is at, and show it where it is time."""
+        images = self.images()
+        task = newest_task()
+        now = self._meter.what if self._meter else STARTING
+        if task is None and images.done == images.total and now not in (self._what, STARTING):
+            return  # between two tasks, after the images
+        self._has_begun |= task is not None or images.done > self._before
+        name, unit = (task.what, task.unit) if task else (self._what, IMAGES) if self._has_begun else (STARTING, "")
+        if self._meter and self._meter.what != name:
+            self._meter.close(images if self._meter.what == self._what else self._ended())
+            self._meter = None
+        if self._meter is None:
+            self._task_rate = MovingRate()
+            self._meter = Meter(name, unit, self._target)
+        self._state = self._state_of(task) if task else images if self._has_begun else State(0)
+        self._meter.offer(self._state)
+
+    def _ended(self) -> State:
+        """A task that is over was done as a whole."""
+        whole = self._state.total
+        return self._state._replace(done=self._state.done if whole is None else whole, seconds_left=None)
+
+    def _state_of(self, task: Task) -> State:
+        # An export that reads the shards twice counts their bytes twice.
+        done = task.done if task.total is None else min(task.done, task.total)
+        self._task_rate.update(done)
+        left = self._task_rate.seconds_left(task.total) if task.total else None
+        return State(done, task.total, self._task_rate.rate, left)
+
+    def images(self) -> State:
+        """Return how far the images are, with failures, and what remote workers report of exports, in words."""
         counts = dict(self._counts())
         failed = counts.pop(IMAGES_FAILED, 0)
-        images = counts.pop(IMAGES_WRITTEN, 0) + failed
-        # The rate is that of the images: the time that exports take must not slow it down.
-        if images != self._images:
-            self._images, self._latest = images, time.monotonic()
-        seconds = self._latest - self._began
-        exports = "".join(f", {name.replace('_', ' ')} {count}" for name, count in sorted(counts.items()) if count)
+        # An image counts once it is detected; written are those of a batch together.
+        images = max(counts.pop(IMAGES_WRITTEN, 0) + failed, counts.pop(IMAGES_DETECTED, 0))
+        self._rate.update(images)
+        others = "".join(f", {name.replace('_', ' ')} {count}" for name, count in sorted(counts.items()) if count)
         # A runner that repeats a bundle counts its images twice.
         done = min(self._before + images, self._total)
-        return done, self._total, images / seconds if seconds > 0 else 0.0, f"{failed} failed{exports}"
+        left = self._rate.seconds_left(self._total - self._before)
+        return State(done, self._total, self._rate.rate, left, f", {failed} failed{others}" if failed else others)
 
 
-def show_count(items: Iterable[T], what: str, unit: str, stream: TextIO) -> Generator[T, None, None]:
+def show_count(
+    items: Iterable[T], what: str, unit: str, total: int | None = None, target: Console | None = None
+) -> Generator[T, None, None]:
     """Yield items, and show how many there were so far where they take long.
 
     Args:
-        items: of unknown number.
+        items: to be counted.
         what: names the work.
         unit: of what is counted.
-        stream: where it is shown.
+        total: how many there will be, None where that is not known.
+        target: where it is shown; None for the console of this process.
     """
-    meter = Meter(what, unit, stream)
-    began = latest = time.monotonic()
+    meter, rate = Meter(what, unit, target), MovingRate()
+    number, latest = 0, time.monotonic()
     try:
         for number, item in enumerate(items, start=1):
             yield item
             now = time.monotonic()
-            if now - latest >= meter.seconds:
+            if now - latest >= BAR_SECONDS:
                 latest = now
-                meter.show(number, None, number / (now - began))
+                rate.update(number)
+                meter.offer(State(number, total, rate.rate, rate.seconds_left(total) if total else None))
     finally:
-        meter.close()
+        meter.close(State(number, total, rate.rate))
 
 
 class TransferProgress:
@@ -161,17 +146,13 @@ class TransferProgress:
 
     Args:
         what: names the work.
-        stream: where it is shown.
+        target: where it is shown; None for the console of this process.
         clock: returns seconds.
     """
 
-    def __init__(self, what: str, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        self._meter, self._clock = Meter(what, "B", stream), clock
-        self._began = self._shown = clock()
-        self._first = 0
-        self._latest: tuple[int, int | None] | None = None
-        self._terminal = stream.isatty()
-        self.note = self._meter.note
+    def __init__(self, what: str, target: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._meter, self._rate = Meter(what, "B", target, clock), MovingRate(clock)
+        self._state = State(0)
 
     def __enter__(self) -> TransferProgress:
         return self
@@ -179,21 +160,10 @@ class TransferProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._terminal:
-            self._show()
-        self._meter.close()
+        self._meter.close(self._state)
 
     def __call__(self, done: int, total: int | None) -> None:
         """Take what is done; show it if it is time."""
-        if self._latest is None or done < self._first:
-            self._first = done
-        self._latest = done, total
-        if self._clock() - self._shown >= self._meter.seconds:
-            self._shown = self._clock()
-            self._show()
-
-    def _show(self) -> None:
-        if self._latest is not None:
-            seconds = self._clock() - self._began
-            rate = (self._latest[0] - self._first) / seconds if seconds > 0 else 0.0
-            self._meter.show(*self._latest, rate)
+        self._rate.update(done)
+        self._state = State(done, total, self._rate.rate, self._rate.seconds_left(total) if total else None)
+        self._meter.offer(self._state)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from beam_pipeline.layout import Layout
-from beam_pipeline.progress import show_count
+from beam_pipeline.progress import IMAGES, show_count
 from beam_pipeline.usage import UsageError
 from region_features.planning.catalog import Catalog, EarlierImage
 from region_features.planning.reuse import earlier_record, settings_changed
@@ -151,7 +150,8 @@ class ShardWork:
         if not to_make:
             return
         shards, checksum = (self.earlier.shards, self.earlier.checksum) if self.earlier else ((), False)
-        images_of_all = show_count(self.catalog.rows(), "joining captions", " images", sys.stderr)
+        total = sum(map(sum, self.cut.values()))
+        images_of_all = show_count(self.catalog.rows(), "joining captions", IMAGES, total)
         for key, rows in cut_images(images_of_all, self.cut):
             images = ((row, earlier_record(row, shards, checksum)) for row in rows)
             if key.filename in to_make:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -14,10 +13,12 @@ from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineState
 
+from beam_pipeline.console import console
 from beam_pipeline.dataflow.access import check_access
 from beam_pipeline.dataflow.errors import describe_message
 from beam_pipeline.dataflow.job import DataflowJob
 from beam_pipeline.dataflow.machines import check_image, is_dataflow, use_one_process_a_machine
+from beam_pipeline.meter import BAR_SECONDS
 from beam_pipeline.preflight import Job
 from beam_pipeline.process import Terminated
 from beam_pipeline.progress import RunProgress
@@ -25,10 +26,13 @@ from beam_pipeline.shard_counts import ShardCounts
 from beam_pipeline.usage import UsageError
 from transforms import shutdown
 from transforms.beam_private import current_metrics, in_process_runner
-from transforms.metrics import NAMESPACE, local_counts, reset_local_counts
+from transforms.metrics import IMAGES_DETECTED, NAMESPACE, local_counts, reset_local_counts
+from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN
 
 _POLL_SECONDS = 1.0
+_REMOTE_POLL_SECONDS = 5.0  # each poll is a request
 _GRACE_SECONDS = 25.0
+_IMAGES = (IMAGES_DETECTED, IMAGES_WRITTEN, IMAGES_FAILED)
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,12 @@ def new_run(flags: Sequence[str]) -> Run:
     return Run(beam.Pipeline(runner=in_process_runner(), options=options), None)
 
 
-def watch(run: Run, job: Job) -> bool:
+def watch(run: Run, job: Job) -> float | None:
     """Run to the end, showing progress.
 
     Returns:
-        Whether the pipeline has run; otherwise it was only submitted, or a template of it was written.
+        Images a second, 0 where that is not known; None where the pipeline has not run: it was only submitted, or a
+        template of it was written.
 
     Raises:
         RuntimeError: the pipeline did not end well.
@@ -91,22 +96,27 @@ def watch(run: Run, job: Job) -> bool:
     def counts() -> Mapping[str, int]:
         if dataflow:
             return dataflow.counts()
-        reported = local_counts() or (remote_counts(result) if result else {})
+        # Of outputs there are tasks, which have phases of their own.
+        here = {name: count for name, count in local_counts().items() if name in _IMAGES}
+        reported = here or (remote_counts(result) if result else {})
         return reported or (shards.counts() if shards else {})
 
-    with RunProgress(job.plan.num_images, job.done, counts, sys.stderr) as progress:
+    say = console().line
+    what = "importing" if job.config.imports else "detecting"
+    seconds = _REMOTE_POLL_SECONDS if run.runner else BAR_SECONDS
+    with RunProgress(what, job.plan.num_images, job.done.images, counts, seconds) as progress:
         if dataflow:
-            is_started = dataflow.submit(progress.note)
+            is_started = dataflow.submit(say)
             if is_started and not job.config.no_wait:
-                dataflow.wait(progress.note)
-                return True
-            return False
+                dataflow.wait(say)
+                return progress.images_per_second
+            return None
         result = run.pipeline.run() if run.runner else _run_here(run.pipeline)
         while not PipelineState.is_terminal(result.state):
             time.sleep(_POLL_SECONDS)
     if result.state != PipelineState.DONE:
         raise RuntimeError(f"the runner ended in state {result.state}{_reason(result)}; see its log ({run.runner})")
-    return True
+    return progress.images_per_second
 
 
 def _reason(result: Any) -> str:

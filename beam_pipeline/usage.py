@@ -5,6 +5,18 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
+SHORT_USAGE = """\
+usage: python -m beam_pipeline {--images SOURCE ... | --corpus DIR} --weights FILE --output DIR [flag ...]
+
+Turn images into region features for vision-and-language models. For example:
+
+  python -m beam_pipeline --images 'photos/*.jpg' --weights W.caffemodel --output out
+  python -m beam_pipeline --corpus data/mscoco --weights W.caffemodel --output out --outputs tfrecord,captions,lmdb
+  python -m beam_pipeline --output out --outputs tsv        # another format of shards that are there; no weights
+
+No weights yet? tests/data/tiny.caffemodel of the repository serves for a try; docs/weights.md says where to get others.
+--help lists all flags. To look at what came out: python -m beam_pipeline.inspect out"""
+
 
 class UsageError(ValueError):
     """Wrong use of the program; the message is one line for the user."""

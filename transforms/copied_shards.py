@@ -15,7 +15,7 @@ from apache_beam.io.filesystems import FileSystems
 from region_features.planning.shard_inputs import ShardEntry
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms import files
-from transforms.metrics import count
+from transforms.metrics import IMAGES_DETECTED, count, count_here
 from transforms.publication import publish_shard
 from transforms.shard_inputs import InputFiles, PlainKey, list_copies
 from transforms.shards import IMAGES_REUSED, IMAGES_WRITTEN
@@ -47,6 +47,7 @@ def copy_shard(entry: ShardEntry, folder: str, settings: Mapping[str, Any]) -> s
         with contextlib.suppress(Exception):  # the caller should see what stopped the copy
             files.delete_files([temporary])
         raise
+    count_here(IMAGES_DETECTED, len(stats.ids))
     count(IMAGES_WRITTEN, len(stats.ids))
     count(IMAGES_REUSED, len(stats.ids))
     return entry.key.filename

@@ -24,7 +24,8 @@ from region_features.records.settings import FLOAT32, SelectionRule
 from transforms import files
 from transforms.beam_private import KeyedModelHandler, ModelHandler, RunInference
 from transforms.input_files import PinnedFile
-from transforms.metrics import NAMESPACE
+from transforms.metrics import IMAGES_DETECTED, NAMESPACE, count_here
+from transforms.tasks import at_work
 from transforms.weights_cache import local_copy, pinned_copy
 
 # What the network does not take passes through it.
@@ -129,12 +130,15 @@ def _check_checkpoint(path: str, name: str, config: DetectorConfig) -> None:
         check_checkpoint(config, arrays, name)
 
 
-def detect_each(detect: Callable[[Sequence[PreparedImage]], Sequence[Any]], batch: Sequence[Example]) -> list[Any]:
-    """Detect a batch so that what fails in one image does not reach the others.
+def detect_each(
+    detect: Callable[[Sequence[PreparedImage]], Sequence[Any]], batch: Sequence[Example], one_by_one: bool = False
+) -> list[Any]:
+    """Detect a batch so that what fails in one image does not reach the others; count each image once it is done.
 
     Args:
         detect: the detector; gives a record or an exception an image, or raises for the whole batch.
         batch: images, and what passes through: taken records, failures of earlier stages.
+        one_by_one: call the detector for each image, which then counts at once: it may take seconds.
 
     Returns:
         A RegionRecord or an ImageFailure an image, in order, and what passed through.
@@ -142,6 +146,16 @@ def detect_each(detect: Callable[[Sequence[PreparedImage]], Sequence[Any]], batc
     Raises:
         DeviceLostError: the GPU answers no more, which is no image's fault.
     """
+    if one_by_one:
+        return [detect_each(detect, [example])[0] for example in batch]
+    results = _detect_batch(detect, batch)
+    count_here(IMAGES_DETECTED, len(results))
+    return results
+
+
+def _detect_batch(
+    detect: Callable[[Sequence[PreparedImage]], Sequence[Any]], batch: Sequence[Example]
+) -> list[Prediction]:
     images = [example for example in batch if isinstance(example, PreparedImage)]
     try:
         results = list(detect(images)) if images else []
@@ -150,7 +164,7 @@ def detect_each(detect: Callable[[Sequence[PreparedImage]], Sequence[Any]], batc
     except DeviceLostError:
         raise
     except Exception as error:  # a batch that fails as a whole is retried one by one
-        results = [error] if len(images) == 1 else [detect_each(detect, [image])[0] for image in images]
+        results = [error] if len(images) == 1 else [_detect_batch(detect, [image])[0] for image in images]
     pending = iter(results)
     return [_as_failure(next(pending)) if isinstance(example, PreparedImage) else example for example in batch]
 
@@ -195,7 +209,7 @@ class RegionModelHandler(ModelHandler[Example, Prediction, Any]):
         """Load the detector onto its device."""
         from region_features.detector import Detector, Detectron2Detector
 
-        with pinned_copy(self._weights) as path:
+        with at_work("loading the network"), pinned_copy(self._weights) as path:
             if self._config:
                 return Detectron2Detector.load(self._config, path, self._device, self._selection, self._precision)
             return Detector.load(path, self._device, self._selection, self._precision)
@@ -204,8 +218,9 @@ class RegionModelHandler(ModelHandler[Example, Prediction, Any]):
         self, batch: Sequence[Example], model: Any, inference_args: dict[str, Any] | None = None
     ) -> Iterable[Prediction]:
         """Return a record or a failure an example, in order."""
-        # A list, since a generator would escape Beam's error handling.
-        return detect_each(model.detect, batch)
+        # A list, since a generator would escape Beam's error handling. On a CPU the network takes no two images
+        # together.
+        return detect_each(model.detect, batch, one_by_one=choose_device(self._device) == "cpu")
 
     def get_num_bytes(self, batch: Sequence[Example]) -> int:
         """Count the bytes of the batch's pixels; Beam's default would pickle them to know."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from transforms.run_files import read_stats, run_files
 from transforms.scratch import scratch_folder
 from transforms.shards import read_shard
 from transforms.target_files import publish_target, target_folder, target_sizes
+from transforms.tasks import Task, at_work
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,11 @@ def build_export(job: ExportJob, on_progress: OnProgress) -> ManifestEntry:
     note = _read_note(note_path) if job.target.note in sizes else None
     if not note or not note.is_current(job.source_digest, settings, sizes):
         with scratch_folder(job.output, f"{job.export.name}-{job.target.name}") as scratch:
-            counts = job.export.build(job.target, open_sources(job), scratch, on_progress)
-            published = publish_target(scratch, job.folder, job.target, on_progress)
+            sources = open_sources(job)
+            with at_work(f"building {job.export.name}, {job.target.name}", "B", sources.num_bytes) as task:
+                counts = job.export.build(job.target, _counted_by(task, sources), scratch, on_progress)
+            with at_work(f"publishing {job.export.name}, {job.target.name}"):
+                published = publish_target(scratch, job.folder, job.target, on_progress)
         note = BuildNote(job.source_digest, settings, published.sizes, counts, published.sha256)
         files.publish_bytes(note_path, [note.to_json()])
     row = {
@@ -167,6 +171,17 @@ def open_sources(job: ExportJob) -> Sources:
         read_captions=partial(read_captions, captions) if captions else None,
         run=run_files(job.output, job.provenance, job.reason, job.shard_paths) if job.provenance else None,
     )
+
+
+def _counted_by(task: Task, sources: Sources) -> Sources:
+    """Return the same sources; what is read of the shards counts as the task's progress."""
+
+    def read(path: str) -> Iterator[bytes]:
+        for data in sources.read_shard(path):
+            task.advance(len(data))
+            yield data
+
+    return replace(sources, read_shard=read)
 
 
 def _read_or_disown(path: str) -> Iterator[bytes]:

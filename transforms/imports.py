@@ -24,8 +24,9 @@ from region_features.sources.base import STORED, Place, Source, with_size
 from region_features.sources.find import find_sources, open_source
 from region_features.sources.tsv import TsvSource
 from transforms import files
+from transforms.image_sources import expand_pattern
 from transforms.input_files import find_states
-from transforms.listing import Listing, expand_pattern
+from transforms.listing import Listing
 
 _URI = re.compile(
     r"(?P<path>.*?)#(?:size=(?P<width>\d+)x(?P<height>\d+)&)?(?P<place>(?:line|key|offset|group|row|file)=.*)",

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import ZipInfo
 
-from region_features.images.zip_archive import MAC_LEFTOVERS
 from region_features.records.coco import IMAGE_SETS, IMAGES_FOLDER
 from region_features.records.failure import NAME_STAGE, Failure
 from region_features.records.key import lmdb_key
 from region_features.records.plan import ImageRef
 from transforms import files
-from transforms.input_files import (
-    FileState,
-    find_states,
-    folder_states,
-    state_of_entry,
-    state_of_object,
-    state_of_status,
-)
-
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
-
+from transforms.image_sources import Source, escaped, is_folder
 
 # A file name has at most 255 bytes; a shard's temporary name adds 90 to that of its set.
 _MAX_SET_BYTES = 160
-_LONGEST_URI = 8192  # twice Linux's longest path
-
 
 # Takes what the spellings of one path have in common, and the image; returns False for an image that it has already.
 AddImage = Callable[[str, ImageRef], bool]
@@ -58,7 +43,7 @@ def corpus_folders(corpus: str) -> list[str]:
         ValueError: the corpus has none.
     """
     folders = [files.join(corpus, IMAGES_FOLDER, name) for name in IMAGE_SETS]
-    present = [folder for folder in folders if _is_folder(folder)]
+    present = [folder for folder in folders if is_folder(folder)]
     if not present:
         raise ValueError(
             f"--corpus {corpus}: expected at least one of the folders {', '.join(folders)}, found none; "
@@ -67,17 +52,18 @@ def corpus_folders(corpus: str) -> list[str]:
     return present
 
 
-def list_images(sources: Sequence[str], add: AddImage) -> Listing:
+def list_images(sources: Sequence[str], add: AddImage, recursive: bool = False, output: str = "") -> Listing:
     """List every image that the sources name, each URI once.
 
     Args:
-        sources: glob patterns, folders, .txt files of URIs (one a line), zip archives, single images, or single
-            images in an archive, `ARCHIVE.zip!/ENTRY`.
+        sources: see `Source`.
         add: takes the images.
+        recursive: whether the folders in folders are read, too.
+        output: where the run writes; nothing in it is an input.
 
     Raises:
-        ValueError: a source names no image, an archive cannot be read, a file system is not installed, or a folder's
-            name cannot be part of a shard's.
+        ValueError: a source is refused (see `Source.files`), a file system is not installed, or a folder's name cannot
+            be part of a shard's.
     """
     failures: list[Failure] = []
     notes: list[str] = []
@@ -85,13 +71,12 @@ def list_images(sources: Sequence[str], add: AddImage) -> Listing:
     first_repeated = ""
     here = os.getcwd()
     folder_of = lru_cache(1024)(partial(_describe_folder, here=here))  # most images have that of the image before
-    for source in sources:
-        count = 0
-        for uri, state in _expand_zips(_expand(source, notes), notes):
-            count += 1
+    for name in sources:
+        source = Source(name, recursive, output, notes)
+        for uri, state in source.files():
             problem = _name_problem(uri)
             if problem:
-                failures.append(Failure(*map(_escaped, (uri, _stem(uri), NAME_STAGE, problem))))
+                failures.append(Failure(*map(escaped, (uri, _stem(uri), NAME_STAGE, problem))))
                 continue
             name_at = uri.rfind("/") + 1
             folder = folder_of(uri[:name_at])
@@ -99,8 +84,6 @@ def list_images(sources: Sequence[str], add: AddImage) -> Listing:
                 listed += 1
             else:
                 repeated, first_repeated = repeated + 1, first_repeated or uri
-        if not count:
-            raise ValueError(f"{source}: expected images, found none; check the path or the pattern")
     if repeated:
         notes.append(f"{repeated} URIs are listed more than once and read once, {first_repeated} for one")
     if failures:
@@ -118,105 +101,6 @@ def set_of_path(path: str) -> str:
 def _set_of_folder(folder: str, here: str) -> str:
     absolute = folder if files.is_remote(folder) else os.path.abspath(os.path.join(here, folder))
     return os.path.basename(absolute) or IMAGES_FOLDER
-
-
-def expand_pattern(pattern: str) -> Iterator[tuple[str, FileState]]:
-    """Yield every file that a glob pattern or a single URI names, with its state."""
-    if not glob.has_magic(pattern) or files.split_zip(pattern) or os.path.lexists(pattern):
-        yield from _find_states([pattern])
-    elif files.is_remote(pattern):
-        yield from ((entry.path, state_of_object(entry)) for entry in files.match(pattern))
-    else:
-        yield from _find_states(sorted(glob.glob(pattern, recursive=True)))
-
-
-def _expand(source: str, notes: list[str]) -> Iterator[tuple[str, FileState]]:
-    """Yield every file that a source names, with its state; zip archives stay whole."""
-    if source.lower().endswith(".txt"):
-        yield from _find_states(_read_list_file(source))
-    elif _is_folder(source):
-        images = _only_images(source, _folder_entries(source), notes)
-        yield from ((files.join(source, name), state) for name, state in images)
-    else:
-        yield from expand_pattern(source)
-
-
-def _expand_zips(uris: Iterable[tuple[str, FileState]], notes: list[str]) -> Iterator[tuple[str, FileState]]:
-    """Replace each zip archive by the images in it."""
-    for uri, state in uris:
-        if uri.lower().endswith(".zip") and not files.split_zip(uri) and not os.path.isdir(uri):
-            entries = ((name, state_of_entry(entry)) for name, entry in _zip_entries(uri).items())
-            # Not files.join: an entry's name may begin with a slash.
-            yield from ((f"{uri}!/{name}", found) for name, found in _only_images(uri, entries, notes))
-        else:
-            yield uri, state
-
-
-def _zip_entries(archive: str) -> Mapping[str, ZipInfo]:
-    try:
-        return files.zip_entries(archive)
-    except Exception as error:  # remote file systems raise their own classes
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{archive}: expected a zip archive, got: {reason}; fetch it again") from error
-
-
-def _find_states(uris: Sequence[str]) -> Iterator[tuple[str, FileState]]:
-    return find_states(uris, _zip_entries)
-
-
-def _read_list_file(source: str) -> list[str]:
-    expected = f"--images {source}: expected a UTF-8 text file of URIs, got"
-    try:
-        lines = files.read_bytes(source).split(b"\n")  # splitlines() of text would split at U+2028
-        for number, line in enumerate(lines, start=1):
-            if len(line) > _LONGEST_URI:
-                raise ValueError(f"{expected} {len(line)} bytes in line {number}: {line[:20]!r}...")
-        uris = [line.decode("utf-8-sig" if number == 0 else "utf-8").strip() for number, line in enumerate(lines)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{expected}: {error}") from error
-    return list(filter(None, uris))
-
-
-def _folder_entries(folder: str) -> Iterator[tuple[str, FileState]]:
-    if files.is_remote(folder):
-        yield from folder_states(folder).items()
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if _is_file(entry):
-                yield entry.name, state_of_status(entry.stat())
-            # A folder named like an image stays in the list: the failure to read it tells the user.
-            elif entry.name.lower().endswith(_EXTENSIONS) or not _is_folder(entry.path):
-                yield entry.name, FileState()
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a loop of symbolic links, which reading then reports
-        return False
-
-
-def _only_images(
-    folder: str, entries: Iterable[tuple[str, FileState]], notes: list[str]
-) -> Iterator[tuple[str, FileState]]:
-    """Sort the entries of a folder or zip archive, and drop those that are not images by their names, with a note."""
-    ignored = []
-    for name, state in sorted(entries):
-        hidden = any(part.startswith(".") or part == MAC_LEFTOVERS for part in name.split("/"))
-        if name.lower().endswith(_EXTENSIONS) and not hidden:
-            yield name, state
-        else:
-            ignored.append(name)
-    if ignored:
-        # The note is printed and stored as UTF-8, so a name that is not valid Unicode is escaped.
-        notes.append(f"{folder}: {len(ignored)} files are no images by their extension, {_escaped(ignored[0])} for one")
-
-
-def _is_folder(path: str) -> bool:
-    if not files.is_remote(path):
-        return os.path.isdir(path)
-    return not glob.has_magic(path) and not path.lower().endswith(_EXTENSIONS) and bool(files.list_folder(path))
 
 
 class _Folder(NamedTuple):
@@ -267,10 +151,6 @@ def _name_problem(uri: str) -> str | None:
     except ValueError as error:
         return str(error)
     return None
-
-
-def _escaped(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _stem(uri: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from apache_beam.metrics import Metrics
 
 NAMESPACE = "region_features"
+# Of this process alone: images that are detected, copied or imported, before their shard has them.
+IMAGES_DETECTED = "images_detected"
 # A local run's progress display reads these while the runner blocks.
 _local_counts: Counter[str] = Counter()
 _lock = threading.Lock()
@@ -17,6 +19,11 @@ _lock = threading.Lock()
 def count(name: str, amount: int = 1) -> None:
     """Add to Beam's counter of that name, which says the unit too, and to this process's own."""
     Metrics.counter(NAMESPACE, name).inc(amount)
+    count_here(name, amount)
+
+
+def count_here(name: str, amount: int = 1) -> None:
+    """Add to this process's own counter alone."""
     with _lock:
         _local_counts[name] += amount
 

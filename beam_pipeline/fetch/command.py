@@ -12,6 +12,7 @@ from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 
+from beam_pipeline.console import note
 from beam_pipeline.fetch.contents import with_contents
 from beam_pipeline.fetch.selection import ListedFile, is_inside, select_files
 from beam_pipeline.fetch.transfer import PART_PREFIX, fetch_files, find_missing, local_path
@@ -57,7 +58,7 @@ def open_source(place: str) -> Iterator[Source]:
     if latest is None:
         yield _read_source(place, place)
         return
-    with lease_version(place, latest.version, _note):
+    with lease_version(place, latest.version, note):
         versions.read_manifest(latest)
         yield _read_source(versions.folder(latest.version), f"version {latest.version}")
 
@@ -92,7 +93,7 @@ def fetch(source: Source, folder: str, outputs: Sequence[str] | None) -> str:
         files.delete_files([layout.manifest, layout.manifest_digest])
     missing = find_missing(folder, wanted)
     check_room(folder, sum(file.num_bytes for file in missing))
-    with TransferProgress(source.name, sys.stderr) as progress:
+    with TransferProgress(f"fetching {source.name}") as progress:
         fetch_files(source.folder, folder, missing, progress)
     kept, deleted = _clean(folder, source, wanted, earlier)
     files.publish_bytes(layout.manifest, [source.data])
@@ -148,10 +149,6 @@ def _clean(folder: str, source: Source, wanted: Sequence[ListedFile], earlier: s
     for place in {os.path.dirname(local_path(folder, ListedFile(path, 0, ""))) for path in known}:
         files.delete_temporaries(place, PART_PREFIX)
     return {path for path in others if path in current and path not in outdated}, deleted
-
-
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str]) -> int:

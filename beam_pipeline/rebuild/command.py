@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from beam_pipeline.commit import delete_temporaries
+from beam_pipeline.console import console, note, run_spoken
 from beam_pipeline.dry_run import describe_dry_run
 from beam_pipeline.output_lock import LOCK_FILES, lock_output
 from beam_pipeline.pipeline import run_job, silence_beam
@@ -57,7 +58,7 @@ def rebuild(options: Options, handler: ModelHandler | None = None, prepare_image
         Stopped: by Ctrl-C or SIGTERM.
     """
     versions = Versions(options.root)
-    config, beam_flags = config_of_version(options, versions.folder("new"), None)  # refuses wrong flags before all else
+    config, beam_flags = config_of_version(options, versions.folder("new"), None)
     if config.dry_run:
         latest = versions.read_latest()
         print(describe_dry_run(_plan(options, versions, latest, _unfinished(versions, latest)).job))
@@ -72,9 +73,9 @@ def rebuild(options: Options, handler: ModelHandler | None = None, prepare_image
         change = what_changed(attempt.job, manifest) if manifest else "the first version"
         if latest and change is None and not options.checksum:
             return _end_unchanged(options, versions, latest, unfinished)
-        _note(f"version {attempt.version}: {change or 'every image is compared'}")
+        note(f"version {attempt.version}: {change or 'every image is compared'}")
         given_up = [name for name in unfinished if name not in (attempt.version, attempt.source)]
-        delete_versions(versions, given_up, _note)
+        delete_versions(versions, given_up, note)
         with lock_output(versions.folder(attempt.version), ""):
             whole = versions.find_manifest(attempt.version)
             status = 0
@@ -87,8 +88,8 @@ def rebuild(options: Options, handler: ModelHandler | None = None, prepare_image
         if latest and change is None and _computed(versions, attempt.version) == 0:
             return _end_unchanged(options, versions, latest, [*unfinished, attempt.version])
         versions.replace_latest(attempt.version, latest)
-        print(f"{options.root}: version {attempt.version} is the latest")
-        delete_versions(versions, [name for name in unfinished if name == attempt.source], _note)
+        console().summarize([f"{options.root}: version {attempt.version} is the latest"])
+        delete_versions(versions, [name for name in unfinished if name == attempt.source], note)
         _delete_outdated(options, versions, attempt.version)
     return 0
 
@@ -99,8 +100,8 @@ def _unfinished(versions: Versions, latest: Latest | None) -> list[str]:
 
 
 def _end_unchanged(options: Options, versions: Versions, latest: Latest, unfinished: Sequence[str]) -> int:
-    print(f"{options.root}: nothing changed since version {latest.version}, which stays the latest")
-    delete_versions(versions, dict.fromkeys(unfinished), _note)
+    console().summarize([f"{options.root}: nothing changed since version {latest.version}, which stays the latest"])
+    delete_versions(versions, dict.fromkeys(unfinished), note)
     _delete_outdated(options, versions, latest.version)
     return 0
 
@@ -120,7 +121,7 @@ def _plan(options: Options, versions: Versions, latest: Latest | None, unfinishe
         try:
             return _check(options, versions, names[-1], source)
         except AnotherRunError as error:
-            _note(f"the unfinished version {names[-1]} cannot go on: {error.change}")
+            note(f"the unfinished version {names[-1]} cannot go on: {error.change}")
             settings = error.settings
     return _check(options, versions, versions.new_name(), choose_source(versions, names, settings))
 
@@ -134,11 +135,7 @@ def _check(options: Options, versions: Versions, version: str, source: str | Non
 
 def _delete_outdated(options: Options, versions: Versions, latest: str) -> None:
     if options.keep_versions is not None:
-        delete_versions(versions, outdated_versions(versions, latest, options.keep_versions), _note)
-
-
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr, flush=True)
+        delete_versions(versions, outdated_versions(versions, latest, options.keep_versions), note)
 
 
 def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image: Prepare | None = None) -> int:
@@ -154,12 +151,22 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
     """
     silence_beam()
     try:
-        return rebuild(parse_options(argv), handler, prepare_image)
+        options = parse_options(argv)
+        # Wrong flags are refused before all else.
+        config, _ = config_of_version(options, Versions(options.root).folder("new"), None)
+
+        def run() -> int:
+            try:
+                return rebuild(options, handler, prepare_image)
+            except UsageError:
+                raise
+            except (ValueError, OSError) as error:
+                console().fail("rebuild", one_line(error))
+                return 1
+
+        return run_spoken("rebuild", config.quiet, config.log_json, run)
     except Stopped as stopped:
         end(stopped.status, str(stopped))
     except UsageError as error:
         print(f"rebuild: {one_line(error)}", file=sys.stderr)
         return 2
-    except (ValueError, OSError) as error:
-        print(f"rebuild: {one_line(error)}", file=sys.stderr)
-        return 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from beam_pipeline.exports import EXPORT_NAMES
 from beam_pipeline.output_folder import OutputFolder, PublishedShard, open_output
-from beam_pipeline.progress import Meter
+from beam_pipeline.progress import show_count
 from beam_pipeline.summary import counted
 from beam_pipeline.usage import Parser, UsageError, one_line
 from beam_pipeline.verify.digests import check_digests, check_manifest_digest, check_strays
@@ -96,15 +96,9 @@ def _read_shards(folder: OutputFolder, targets: Sequence[OpenTarget], max_boxes:
         copies = [target.copy for target in targets if shard.set_name in target.target.sets]
         return verify_shard(shard, files.join(folder.layout.shards, shard.name), copies, max_boxes)
 
-    reports: list[ShardReport] = []
-    meter = Meter("", " shards", sys.stderr)
     with ThreadPoolExecutor(_THREADS) as pool:
-        for report in pool.map(read, folder.shards.values()):
-            reports.append(report)
-            if sys.stderr.isatty():
-                meter.show(len(reports), len(folder.shards), 0.0)
-    meter.close()
-    return reports
+        read_shards = pool.map(read, folder.shards.values())
+        return list(show_count(read_shards, "reading shards", " shards", len(folder.shards)))
 
 
 def _check_sets(reports: Sequence[ShardReport]) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from region_features.planning.clash import Clash
 from region_features.records.coco import lmdb_name, set_of_id
 from region_features.records.given_boxes import GivenBoxes
 from region_features.records.item import ImageCaptions
@@ -38,15 +39,6 @@ _INDICES = """
 """
 _ROW = "i.set_name, i.img_id, i.uri, i.size, i.version, ifnull(c.digest, ''), ifnull(b.digest, '')"
 _TOLD = f"{_ROW}, c.row, b.row"
-
-
-class Clash(NamedTuple):
-    """Two images that would share a key in one LMDB, and how many such pairs there are."""
-
-    key: bytes
-    first: str
-    second: str
-    pairs: int
 
 
 class CaptionsMatch(NamedTuple):

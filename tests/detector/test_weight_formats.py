@@ -242,6 +242,8 @@ def test_a_file_damaged_in_the_middle_is_named(tmp_path: Path, kind: str) -> Non
     [
         (b"", "got 0 bytes"),
         (b"\n <!DOCTYPE html><title>404</title>", "got a web page"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "got a JPEG image; images are named by --images"),
+        (b"\x89PNG\r\n\x1a\n\0", "got a PNG image"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git-lfs pointer"),
         (b"\x1f\x8b\x08" + bytes(50), "gzip archive"),
         (b"PK\x05\x06" + bytes(18), "without one data.pkl"),

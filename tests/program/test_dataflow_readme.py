@@ -19,6 +19,8 @@ from transforms import files
 
 VALUES = {"BUCKET": "bucket", "PROJECT": "my-project", "REGION": "europe-west4", "IMAGE": "registry/features:1"}
 
+STAMP = r"^[-0-9]{10} [:0-9]{8} "  # of a line in a log
+
 
 def readme_command() -> str:
     """Take the command that submits the job out of the README, its capitals filled in."""
@@ -50,10 +52,10 @@ def test_the_command_of_the_readme_asks_for_what_it_says(bucket: str, corpus: Pa
     (job,) = service.jobs
     check_job(job)
     page = f"https://console.cloud.google.com/dataflow/jobs/europe-west4/{JOB_ID}?project=my-project"
-    first, second, last = [line for line in done.stderr.splitlines() if " images" not in line]
-    assert first == f"note: Dataflow job {JOB_ID} ({job['name']}): {page}"
+    first, second, last = [line for line in done.stderr.splitlines() if not re.search(" images|starting: ", line)]
+    assert re.sub(STAMP, "", first) == f"note: Dataflow job {JOB_ID} ({job['name']}): {page}"
     reason = "Workflow failed. Causes: Quota 'NVIDIA_T4_GPUS' exceeded. Limit: 0"
-    assert second == f"error of Dataflow: {reason}"
+    assert re.sub(STAMP, "", second) == f"error of Dataflow: {reason}"
     assert last == (
         f"beam_pipeline: the run failed: Dataflow job {JOB_ID} ({job['name']}) is FAILED: {reason} ({page}); "
         "ask for more of that quota in the region, or lower --max_num_workers"

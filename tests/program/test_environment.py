@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_pipeline import environment
+from beam_pipeline import __main__, environment
 from tests.conftest import ROOT
 
 COMMANDS = [f"beam_pipeline{name}" for name in ("", ".verify", ".inspect", ".weights", ".rebuild", ".fetch")]
@@ -44,6 +44,42 @@ def test_a_clone_whose_environment_is_not_active_says_how_to_activate_it(
     (tmp_path / "setup.py").touch()
     message = environment.how_to_install("worker", ["torch", "detectron2"])
     assert f"pip install '{tmp_path}[worker]'" in message and "detectron2 comes apart" in message
+
+
+def test_a_clone_without_an_environment_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    (clone / "Makefile").touch()
+    monkeypatch.setattr(environment, "__file__", str(clone / "beam_pipeline" / "environment.py"))
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+    missing = "apache_beam is not installed in /usr/bin/python3; make this clone's environment and activate it: "
+    monkeypatch.chdir(clone)
+    assert environment.how_to_install("beam", ["apache_beam"]) == (f"{missing}make setup && source .venv/bin/activate")
+    monkeypatch.chdir(tmp_path)
+    assert environment.how_to_install("beam", ["apache_beam"]) == (
+        f"{missing}make -C clone setup && source clone/.venv/bin/activate"
+    )
+
+
+def test_a_python_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 2, "final", 0))
+    monkeypatch.setattr(sys, "version", "3.9.2 (default)")
+    with pytest.raises(SystemExit) as ended:
+        environment.require("beam")
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and error.startswith("beam_pipeline: expected Python 3.11, 3.12 or 3.13, got 3.9.2 (")
+    assert "make setup PYTHON=" in error and error.count("\n") == 1
+
+
+def test_the_command_alone_shows_three_examples_and_no_list_of_flags(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["beam_pipeline"])
+    assert __main__.main() == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith("usage: python -m beam_pipeline {--images SOURCE ...")
+    assert sum(line.startswith("  python -m beam_pipeline") for line in captured.err.splitlines()) == 3
+    assert len(captured.err.splitlines()) < 15 and "--help lists all flags" in captured.err
 
 
 def test_the_version_is_answered_with_and_without_packages() -> None:

@@ -218,6 +218,8 @@ def test_an_empty_path_is_an_error(flag: str) -> None:
         (("--output", "o", "--images", "p"), "--weights FILE is missing"),
         (("--output", "o", "--images"), "argument --images: expected at least one argument"),
         ((*BASE, "--corpus", "c"), "--import, got --corpus and --images"),
+        (("verify", "out"), "got 'verify'; did you mean python -m beam_pipeline.verify?"),
+        (("--output", "o", "--outputs", "lmdb", "--recursive"), "--recursive: expected --images beside it"),
         ((*BASE, "--device", "gpu"), "argument --device: invalid choice: 'gpu'"),
         ((*BASE, "--device"), "argument --device: expected one argument"),
         ((*BASE, "--outputs", "tfrecords"), "got 'tfrecords'; did you mean tfrecord?"),

@@ -246,7 +246,7 @@ def test_a_rerun_of_a_grown_corpus_names_the_flag(
     assert main(["--corpus", str(corpus), "--output", str(out), "--weights", str(TINY_WEIGHTS)], FakeHandler()) == 2
     said = capsys.readouterr().err
     assert f"--output {out} holds another run: the images changed: 1 new, 0 gone, " in said
-    assert f"write to another --output (with --reuse {out} it takes over" in said
+    assert f"write to a new folder: --output NEW --reuse {out}; or start afresh with --overwrite" in said
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import DebugOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_pipeline import runner
+from beam_pipeline.preflight import Done
 from beam_pipeline.runner import Run, interrupted_message, new_run, remote_counts, watch
 from beam_pipeline.shard_counts import ShardCounts
 from beam_pipeline.usage import UsageError
@@ -23,7 +24,10 @@ from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms.metrics import count, local_counts, reset_local_counts
 
 JOB: Any = SimpleNamespace(
-    plan=SimpleNamespace(num_images=10, shards=()), done=0, layout=SimpleNamespace(shards="out/tfrecord")
+    plan=SimpleNamespace(num_images=10, shards=()),
+    done=Done(0, 0, 0, 0, 0),
+    config=SimpleNamespace(imports=False),
+    layout=SimpleNamespace(shards="out/tfrecord"),
 )
 REMOTE = "FlinkRunner"
 
@@ -117,10 +121,13 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Mapping[str, int
     functions: list[Callable[[], Mapping[str, int]]] = []
 
     class Display:
-        def __init__(self, total: int, done: int, counts: Callable[[], Mapping[str, int]], stream: object) -> None:
+        images_per_second = 0.0
+
+        def __init__(self, what: str, total: int, done: int, counts: Any, seconds: float) -> None:
             functions.append(counts)
 
-        def __enter__(self) -> None: ...
+        def __enter__(self) -> Any:
+            return self
 
         def __exit__(self, *_: object) -> None: ...
 

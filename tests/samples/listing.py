@@ -16,11 +16,11 @@ class Listed(NamedTuple):
     failures: tuple[Failure, ...]
 
 
-def listed(sources: Sequence[str]) -> Listed:
+def listed(sources: Sequence[str], recursive: bool = False, output: str = "") -> Listed:
     refs: dict[str, ImageRef] = {}
 
     def add(place: str, ref: ImageRef) -> bool:
         return refs.setdefault(place, ref) is ref
 
-    listing = list_images(sources, add)
+    listing = list_images(sources, add, recursive, output)
     return Listed(tuple(refs.values()), listing.notes, listing.failures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,10 @@ def test_a_folders_images_are_sorted_and_its_other_files_noted(here: Path) -> No
     names = ["a.JPG", "b.jpg", "c.jpeg", "d.PnG", "f.webp", "g.TIFF"]
     assert [ref.uri for ref in listing.refs] == [f"photos/{name}" for name in names]
     assert listing.refs[0] == listing.refs[0]._replace(set_name="photos", img_id="a", uri="photos/a.JPG", size=3)
-    assert listing.notes == ("photos: 3 files are no images by their extension, .hidden.jpg for one",)
+    assert listing.notes == (
+        "photos: 3 files are no images by their extension, .hidden.jpg for one",
+        "photos: folders in it that are not read: 1, photos/deeper for one; --recursive reads them",
+    )
 
 
 @pytest.mark.parametrize("source", ["photos", "photos/", "./photos", "{here}/photos", "../here/photos"])
@@ -103,10 +107,20 @@ def test_a_list_file_may_have_a_byte_order_mark_and_blank_lines(here: Path) -> N
     ]
 
 
-def test_a_list_file_has_no_comments(here: Path) -> None:
-    # `#1.jpg` is a file name: a comment is an image that is missing, and says so in failures.jsonl.
-    Path("list.txt").write_text("# photos of 2014\nphotos/a.jpg\n")
-    assert uris("list.txt") == ["# photos of 2014", "photos/a.jpg"]
+def test_a_list_file_may_have_comments_and_images_whose_names_begin_like_one(here: Path) -> None:
+    touch("photos/a.jpg", "#1.jpg")
+    Path("list.txt").write_text("# photos of 2014\n#photos/b.jpg\n\nphotos/a.jpg\n#1.jpg\n./#2.jpg\n")
+    assert uris("list.txt") == ["photos/a.jpg", "#1.jpg", "./#2.jpg"]
+
+
+def test_a_list_of_which_no_image_is_there_is_refused_with_the_folder_that_its_paths_start_from(here: Path) -> None:
+    Path("list.txt").write_text("2014/a.jpg\n2014/b.jpg\n")
+    with pytest.raises(ValueError) as raised:
+        listed(["list.txt"])
+    assert str(raised.value) == (
+        "--images list.txt: expected the paths of images, a line each, but none of 2 is there, 2014/a.jpg for one; "
+        f"paths in it start from the folder where the program is started, {here}"
+    )
 
 
 def test_an_image_in_a_list_file_needs_no_extension(here: Path) -> None:
@@ -138,8 +152,9 @@ def test_a_list_file_that_cannot_be_read_is_an_error(here: Path) -> None:
 
 
 def test_a_line_with_a_nul_byte_is_a_missing_image(here: Path) -> None:
-    Path("list.txt").write_bytes(b"photos/a\0b.jpg\n")
-    assert [ref.size for ref in listed(["list.txt"]).refs] == [-1]
+    touch("photos/b.jpg")
+    Path("list.txt").write_bytes(b"photos/a\0b.jpg\nphotos/b.jpg\n")
+    assert [ref.size for ref in listed(["list.txt"]).refs] == [-1, 3]
 
 
 @pytest.mark.parametrize("source", ["*.jpg", "photos/*.gif", "empty", "[", "photos/[!a]*"])
@@ -150,8 +165,92 @@ def test_a_source_without_images_is_an_error(here: Path, source: str) -> None:
         listed(["photos", source])
 
 
-def test_a_missing_image_is_listed(here: Path) -> None:
-    assert listed(["photos/gone.jpg"]).refs == (ImageRef("photos", "gone", "photos/gone.jpg", -1),)
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("photos/gone.jpg", "found nothing; check the path"),
+        ("fotos", "found nothing; did you mean photos?"),
+        ("photos/2014/a1.jpg", "found nothing; did you mean photos/2014x?"),
+        ("fotos/2014x/a.jpg", "found nothing; did you mean photos?"),
+        ("{here}/photo", "found nothing; did you mean {here}/photos?"),
+    ],
+)
+def test_a_source_that_is_not_there_is_refused_with_the_nearest_name(here: Path, source: str, hint: str) -> None:
+    touch("photos/2014x/a1.jpg")
+    source, hint = source.format(here=here), hint.format(here=here)
+    with pytest.raises(ValueError) as raised:
+        listed([source])
+    assert str(raised.value) == (
+        f"--images {source}: expected an image, a folder, a zip archive, a .txt list or a pattern, {hint}"
+    )
+
+
+def test_a_missing_image_of_a_list_is_listed(here: Path) -> None:
+    touch("photos/a.jpg")
+    Path("list.txt").write_text("photos/gone.jpg\nphotos/a.jpg")
+    assert listed(["list.txt"]).refs[0] == ImageRef("photos", "gone", "photos/gone.jpg", -1)
+
+
+def test_a_folder_of_folders_alone_says_how_to_search_them(here: Path) -> None:
+    touch("photos/2014/a.jpg", "photos/2015/b.jpg")
+    with pytest.raises(ValueError) as raised:
+        listed(["photos"])
+    assert re.sub("201[45]", "201_", str(raised.value)) == (
+        "photos: expected images, found none but in folders, photos/201_ for one: folders are not searched "
+        "recursively: give 'photos/**/*.jpg' in quotes, or --recursive"
+    )
+
+
+def test_a_folder_without_images_says_what_it_holds(here: Path) -> None:
+    touch("photos/a.doc", "photos/b.doc")
+    with pytest.raises(ValueError, match=r"found none: its 2 files have no image's extension \(\.jpg .*a\.doc for one"):
+        listed(["photos"])
+
+
+def test_folders_are_searched_recursively_where_that_is_asked_for(here: Path) -> None:
+    touch("photos/b.jpg", "photos/z/c.png", "photos/a/x/d.jpg", "photos/a/note.doc", "photos/.git/e.jpg")
+    listing = listed(["photos/"], recursive=True)
+    assert [(ref.set_name, ref.uri) for ref in listing.refs] == [
+        ("photos", "photos/b.jpg"),
+        ("x", "photos/a/x/d.jpg"),
+        ("z", "photos/z/c.png"),
+    ]
+    assert listing.notes == ("photos/: 1 files are no images by their extension, note.doc for one",)
+
+
+def test_what_a_run_wrote_into_the_folder_of_its_images_is_no_image(here: Path) -> None:
+    touch("photos/a.jpg", "photos/out/plan.jsonl", "photos/out/tfrecord/x", "photos/out/boxes.jpg", "photos/new/b.jpg")
+    for sources, recursive in ((["photos"], True), (["photos/**/*.jpg"], False)):
+        listing = listed(sources, recursive, output="photos/new")
+        assert [ref.uri for ref in listing.refs] == ["photos/a.jpg"]
+    assert listing.notes == ("photos/**/*.jpg: 2 images that a run wrote are left out, photos/new/b.jpg for one",)
+    assert [ref.uri for ref in listed(["photos/out/boxes.jpg"], output="photos/out").refs] == ["photos/out/boxes.jpg"]
+
+
+@pytest.mark.parametrize("source", ["photos", "photos/*.jpg", "photos/**/*.jpg", "./photos/"])
+def test_an_output_that_is_the_folder_of_the_images_is_refused(here: Path, source: str) -> None:
+    touch("photos/a.jpg")
+    with pytest.raises(ValueError) as raised:
+        listed([source], output="photos")
+    assert str(raised.value) == (
+        f"--output photos: expected another folder than that of the images, {source}; "
+        "write to a folder of its own, photos/features for one"
+    )
+
+
+@pytest.mark.parametrize("address", ["http://example.org/a.jpg", "https://example.org/a.jpg?..."])
+def test_a_web_address_is_refused_with_the_reason(here: Path, address: str) -> None:
+    Path("list.txt").write_text(f"# from the web\n{address.replace('...', 'key=secret')}\n")
+    for source, where in (
+        (address.replace("...", "key=secret"), address),
+        ("list.txt", f"list.txt, line 2: {address}"),
+    ):
+        with pytest.raises(ValueError) as raised:
+            listed([source])
+        assert str(raised.value).startswith(
+            f"--images {where}: expected a local path or a bucket's; images are not fetched from web addresses, since "
+            "one may answer with another image at the next run: download them first (wget "
+        )
 
 
 def test_a_repeated_uri_is_listed_once_with_a_note(here: Path) -> None:
@@ -250,9 +349,8 @@ def test_a_folder_with_the_temporary_prefix_is_an_error(here: Path) -> None:
 
 
 def test_an_unknown_file_system_is_an_error(here: Path) -> None:
-    for source in ("http://example.org/a.jpg", "nosuch://bucket/folder"):
-        with pytest.raises(ValueError, match="Unable to get filesystem"):
-            listed([source])
+    with pytest.raises(ValueError, match="Unable to get filesystem"):
+        listed(["nosuch://bucket/folder"])
 
 
 def test_a_corpus_may_lack_some_of_its_folders(here: Path) -> None:

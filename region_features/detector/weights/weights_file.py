@@ -25,13 +25,17 @@ _HEAD_BYTES = 64  # enough to tell the formats apart
 # ResNet-152 with its optimiser's state has 1 GB; the file is read into memory.
 _LARGEST = 4 << 30
 _KNOWN = "a .caffemodel, a detectron2 pickle, a torch .pth or .bin, or a .safetensors"
-# Files that a download may leave in place of weights.
+_IMAGE_REMEDY = "images are named by --images, and the network's file by --weights"
+# Files that a download or a mistyped flag may leave in place of weights, by their first bytes in lower case.
 _OTHER_FILES = (
     (b"<!doctype", "a web page"),
     (b"<html", "a web page"),
     (b"<?xml", "XML, which servers send in place of a file"),
     (b"version https://git-lfs", "a git-lfs pointer: fetch the file itself"),
     (b"\x1f\x8b", "a gzip archive: unpack it"),
+    (b"\xff\xd8\xff", f"a JPEG image; {_IMAGE_REMEDY}"),
+    (b"\x89png\r\n\x1a\n", f"a PNG image; {_IMAGE_REMEDY}"),
+    (b"gif8", f"a GIF image; {_IMAGE_REMEDY}"),
 )
 
 
@@ -61,9 +65,7 @@ def _read_any_format(path: str | Path, where: str) -> Weights:
     with open(path, "rb") as stream:
         head = stream.read(_HEAD_BYTES)
         size = stream.seek(0, 2)
-    for start, content in _OTHER_FILES:
-        if head.lstrip().lower().startswith(start):
-            raise WeightsError(f"{where}: expected {_KNOWN}, got {content}")
+    _refuse_other_file(head, where, _KNOWN)
     if not 0 < size <= _LARGEST:
         raise WeightsError(f"{where}: expected {_KNOWN}, got {size} bytes")
     read = _checkpoint_reader(head)
@@ -76,6 +78,12 @@ def _read_any_format(path: str | Path, where: str) -> Weights:
         weights, _ = named_weights(arrays, where)
         return replace(weights, format="safetensors", metadata=metadata)
     return read_caffe_weights(path, where)
+
+
+def _refuse_other_file(head: bytes, where: str, expected: str) -> None:
+    for start, content in _OTHER_FILES:
+        if head.lstrip().lower().startswith(start):
+            raise WeightsError(f"{where}: expected {expected}, got {content}")
 
 
 def read_checkpoint(path: str | Path, name: str | None = None) -> Arrays:
@@ -92,6 +100,7 @@ def read_checkpoint(path: str | Path, name: str | None = None) -> Arrays:
     """
     where = name or str(path)
     data = Path(path).read_bytes()
+    _refuse_other_file(data[:_HEAD_BYTES], where, "a detectron2 checkpoint (.pkl or .pth)")
     read = _checkpoint_reader(data[:_HEAD_BYTES])
     if not read:
         raise WeightsError(f"{where}: expected a detectron2 checkpoint (.pkl or .pth), got a file of another kind")

@@ -1,0 +1,105 @@
+"""What the program says of its user's mistakes: one line that says what was expected, what came and what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from beam_pipeline.pipeline import main
+from tests.conftest import write_photo
+from tests.samples.fakes import FakeHandler, fake_prepare
+from tests.samples.program import run
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to a folder with two photos in photos/2014."""
+    monkeypatch.chdir(tmp_path)
+    for number in (1, 2):
+        write_photo(Path(f"photos/2014/a_{number}.jpg"), number)
+    return tmp_path
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *flags: object) -> str:
+    """Return the one line by which the program refuses these flags."""
+    capsys.readouterr()
+    assert run(*flags) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and captured.err.startswith("beam_pipeline: ")
+    return captured.err.removeprefix("beam_pipeline: ").rstrip("\n")
+
+
+def test_a_path_that_is_not_there_is_refused_at_once_and_leaves_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refusal(capsys, "--images", "photos/2015", "--output", "out")
+    assert message == (
+        "--images photos/2015: expected an image, a folder, a zip archive, a .txt list or a pattern, found nothing; "
+        "did you mean photos/2014?"
+    )
+    assert not Path("out").exists()
+    assert run("--images", "photos/2014", "--output", "out") == 0
+
+
+def test_folders_in_a_folder_are_read_where_that_is_asked_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = refusal(capsys, "--images", "photos", "--output", "out")
+    assert "folders are not searched recursively: give 'photos/**/*.jpg' in quotes, or --recursive" in message
+    assert run("--images", "photos", "--recursive", "--output", "photos/out") == 0
+    assert "2014: 2 of 2 images in 1 shard, 0 failed" in capsys.readouterr().out
+
+
+def test_images_that_came_since_are_counted_and_reuse_is_the_way(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--images", "photos/2014", "--output", "out") == 0
+    write_photo(Path("photos/2014/a_3.jpg"), 3)
+    assert refusal(capsys, "--images", "photos/2014", "--output", "out") == (
+        "--output out holds another run: the images changed: 1 new, 0 gone, photos/2014/a_3.jpg for one; to take over "
+        "each record that stays the same and compute the others, write to a new folder: --output NEW --reuse out; or "
+        "start afresh with --overwrite"
+    )
+    assert run("--images", "photos/2014", "--output", "new", "--reuse", "out") == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ("x_007.jpg", "7.jpg"),
+            "expected an LMDB key for each image, got '7' for both photos/7.jpg and photos/x_007.jpg: the key is the "
+            "number at the end of the file's name, without leading zeros; rename one, or put it into a folder of "
+            "another name",
+        ),
+        (
+            ("cat.jpg", "cat.png"),
+            "expected an LMDB key for each image, got 'cat' for both photos/cat.jpg and photos/cat.png: the key is the "
+            "file's name without suffix; rename one, or put it into a folder of another name",
+        ),
+    ],
+)
+def test_two_images_of_one_key_are_named_with_the_rule(
+    here: Path, capsys: pytest.CaptureFixture[str], names: tuple[str, str], message: str
+) -> None:
+    for name in names:
+        write_photo(Path("photos") / name, 1)
+    assert refusal(capsys, "--images", "photos/*.*", "--output", "out") == message
+
+
+def test_an_image_as_weights_is_named_as_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--images", "photos/2014", "--output", "out", "--weights", "photos/2014/a_1.jpg"]
+    assert main(flags, FakeHandler(), fake_prepare) == 2
+    assert capsys.readouterr().err == (
+        "beam_pipeline: photos/2014/a_1.jpg: expected a .caffemodel, a detectron2 pickle, a torch .pth or .bin, or a "
+        ".safetensors, got a JPEG image; images are named by --images, and the network's file by --weights\n"
+    )
+
+
+def test_web_addresses_and_an_output_among_the_images_are_refused(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refusal(capsys, "--images", "https://example.org/a.jpg", "--output", "out")
+    assert re.match(r"--images https://example\.org/a\.jpg: .*not fetched from web addresses, since .*wget ", message)
+    message = refusal(capsys, "--images", "photos/2014", "--output", "photos/2014")
+    assert message.startswith("--output photos/2014: expected another folder than that of the images, photos/2014; ")
