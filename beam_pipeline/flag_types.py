@@ -28,10 +28,7 @@ def positive(text: str) -> int:
 
 def amount(text: str) -> float:
     """Take a finite number over 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
+    value = _number(text)
     if not 0.0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number over 0, got {text!r}")
     return value
@@ -39,13 +36,18 @@ def amount(text: str) -> float:
 
 def share(text: str) -> float:
     """Take a share between 0 and 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
+    value = _number(text)
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, got {text!r}")
     return value
+
+
+def _number(text: str) -> float:
+    """Read a number; -1, which no flag takes, for anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
 
 
 def outputs(text: str) -> tuple[str, ...]:

@@ -22,11 +22,11 @@ from transforms.input_files import (
     state_of_object,
     state_of_status,
 )
+from transforms.manifest import PLAN
 from transforms.named_images import find_named, listed_files, refuse_address, zip_entries
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 _MAGIC = re.compile(r"[*?[]")
-_PLAN = "plan.jsonl"
 _MOST_NAMES = 10_000  # among which one like a mistyped one is looked for
 Files = Iterator[tuple[str, FileState]]
 
@@ -229,7 +229,7 @@ class Source:
         if self.output and _same(folder, self.output):
             return True
         return not files.is_remote(folder) and (
-            os.path.isfile(os.path.join(folder, _PLAN)) and os.path.isdir(os.path.join(folder, SHARDS_FOLDER))
+            os.path.isfile(os.path.join(folder, PLAN)) and os.path.isdir(os.path.join(folder, SHARDS_FOLDER))
         )
 
     def _is_in_output(self, uri: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from region_features.formats.json_values import check_unicode
 from region_features.records.failure import Failure
 from region_features.records.given_boxes import STAGE, GivenBoxes, describe_bad_boxes, no_boxes
 
@@ -50,9 +51,9 @@ def _img_id(row: dict[str, Any]) -> str:
     if not isinstance(img_id, str) or not img_id:
         raise ValueError(f"field img_id: expected a file stem, got {img_id!r:.80}")
     try:
-        img_id.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"field img_id: expected valid Unicode, got half a character ({error.reason})") from error
+        check_unicode(img_id)
+    except ValueError as error:
+        raise ValueError(f"field img_id: {error}") from error
     return img_id
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+from region_features.formats.json_values import check_unicode
 from region_features.records.coco import ANNOTATION_OF_SPLIT, caption_id, split_of_names
 from region_features.records.failure import Failure
 from region_features.records.item import ImageCaptions
@@ -80,7 +81,8 @@ def _img_id(row: Any) -> str:
     img_id = row.get(IMG_ID) if isinstance(row, dict) else None
     if not isinstance(img_id, str) or not img_id:
         raise ValueError(f'expected {{"img_id": ..., "sentences": [...]}}, got {row!r:.80}')
-    return _valid(img_id)
+    check_unicode(img_id)
+    return img_id
 
 
 def _captions(row: dict[str, Any], img_id: str, name: str, first_id: int) -> ImageCaptions:
@@ -90,17 +92,9 @@ def _captions(row: dict[str, Any], img_id: str, name: str, first_id: int) -> Ima
     split = row.get("split") or split_of_names(name, img_id)
     if split not in ANNOTATION_OF_SPLIT:
         raise ValueError(f"field split: expected one of {', '.join(ANNOTATION_OF_SPLIT)}, got {split!r:.80}")
-    _valid("".join(sentences))
+    check_unicode("".join(sentences))
     own_id = caption_id(img_id)
     ids = tuple(range(first_id, first_id + len(sentences)))
     return ImageCaptions(
         img_id, own_id, split, tuple(sentences), ids, f"{img_id}.jpg" if isinstance(own_id, str) else ""
     )
-
-
-def _valid(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"expected valid Unicode, got half a character ({error.reason})") from error
-    return text

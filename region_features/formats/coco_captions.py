@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 from region_features.formats.json_stream import iter_lists
+from region_features.formats.json_values import check_unicode, is_int64
 from region_features.records.coco import split_of_names
 from region_features.records.failure import Failure
 from region_features.records.item import ImageCaptions
@@ -95,7 +96,7 @@ def _stem(name: str) -> str:
 
 def _number(item: Any, field: str) -> int:
     value = item.get(field) if isinstance(item, dict) else None
-    if type(value) is not int or not -(2**63) <= value < 2**63:
+    if not is_int64(value):
         raise ValueError(f"field {field}: expected a whole number of 64 bits, got {value!r:.40}")
     return value
 
@@ -105,7 +106,7 @@ def _text(item: Any, field: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"field {field}: expected text, got {value!r:.40}")
     try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"field {field}: expected valid Unicode, got half a character ({error.reason})") from error
+        check_unicode(value)
+    except ValueError as error:
+        raise ValueError(f"field {field}: {error}") from error
     return value

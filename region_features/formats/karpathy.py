@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from region_features.formats.json_stream import iter_items
+from region_features.formats.json_values import check_unicode, is_int64
 from region_features.records.coco import ANNOTATION_OF_SPLIT, CAPTIONS_ARCHIVE, CAPTIONS_FILE, TEST_SPLIT, caption_id
 from region_features.records.failure import Failure
 from region_features.records.item import ImageCaptions
@@ -53,19 +54,19 @@ class _Seen:
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
-            "CREATE TABLE names (img_id TEXT PRIMARY KEY) WITHOUT ROWID;"
-            "CREATE TABLE ids (coco_id PRIMARY KEY, number INTEGER) WITHOUT ROWID; BEGIN;"
+            "CREATE TABLE seen (img_id TEXT PRIMARY KEY, coco_id UNIQUE, number INTEGER) WITHOUT ROWID; BEGIN;"
         )
 
     def add(self, image: ImageCaptions, number: int) -> None:
         """Take the row of an image; ValueError if an earlier one has its name or coco id."""
-        add = self._database.execute
-        if not add("INSERT OR IGNORE INTO names VALUES (?)", (image.img_id,)).rowcount:
+        execute = self._database.execute
+        row = image.img_id, image.coco_id, number
+        if execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", row).rowcount:
+            return
+        if execute("SELECT 1 FROM seen WHERE img_id = ?", (image.img_id,)).fetchone():
             raise ValueError("filename appears a second time")
-        if not add("INSERT OR IGNORE INTO ids VALUES (?, ?)", (image.coco_id, number)).rowcount:
-            add("DELETE FROM names WHERE img_id = ?", (image.img_id,))
-            (first,) = add("SELECT number FROM ids WHERE coco_id = ?", (image.coco_id,)).fetchone()
-            raise ValueError(f"field cocoid: {image.coco_id} is that of images[{first}] as well")
+        (first,) = execute("SELECT number FROM seen WHERE coco_id = ?", (image.coco_id,)).fetchone()
+        raise ValueError(f"field cocoid: {image.coco_id} is that of images[{first}] as well")
 
     def close(self) -> None:
         """Delete what was kept."""
@@ -91,10 +92,7 @@ def _parse_row(row: Any) -> ImageCaptions:
     raw = tuple(sentence["raw"] for sentence in sentences)
     if not all(isinstance(text, str) for text in raw):
         raise ValueError("field raw: expected text")
-    try:
-        "".join((filename, *raw)).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"expected valid Unicode, got half a character ({error.reason})") from error
+    check_unicode("".join((filename, *raw)))
     ids = tuple(_number(sentence, "sentid") for sentence in sentences)
     img_id = filename.rpartition(".")[0]
     coco_id = _number(row, "cocoid") if "cocoid" in row else caption_id(img_id)
@@ -103,7 +101,7 @@ def _parse_row(row: Any) -> ImageCaptions:
 
 def _number(row: Any, field: str) -> int:
     value = row[field]
-    if type(value) is not int or not -(2**63) <= value < 2**63:
+    if not is_int64(value):
         raise ValueError(f"field {field}: expected a whole number of 64 bits, got {str(value)[:40]!r}")
     return value
 

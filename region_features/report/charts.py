@@ -31,41 +31,32 @@ _NO_METADATA: dict[str, str | None] = {"Date": None, "Creator": None, "Format": 
 
 def share_chart(histogram: Histogram, label: str) -> str:
     """Draw all bins of a histogram of numbers from 0 to 1; `label` stands below the horizontal axis."""
-
-    def draw(axes: Axes) -> None:
-        axes.stairs(histogram.counts, histogram.edges, fill=True, color=_BAR)
-        axes.set_xlabel(label)
-
-    return _draw(draw)
+    return _draw(histogram.edges, histogram.counts, label)
 
 
 def count_chart(histogram: Histogram, label: str) -> str:
     """Draw a histogram of whole numbers, from the first bin that holds any to the last."""
+    edges, counts = histogram.occupied()
 
-    def draw(axes: Axes) -> None:
-        edges, counts = histogram.occupied()
-        axes.stairs(counts, edges, fill=True, color=_BAR)
+    def mark(axes: Axes) -> None:
         axes.set_xlim(max(-0.5, edges[0] - 3), edges[-1] + 3)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        axes.set_xlabel(label)
 
-    return _draw(draw)
+    return _draw(edges, counts, label, mark)
 
 
 def ratio_chart(histogram: Histogram, label: str) -> str:
     """Draw a histogram of bins of equal ratio on a logarithmic axis, from the first bin that holds any to the last."""
+    edges, counts = histogram.occupied()
 
-    def draw(axes: Axes) -> None:
-        edges, counts = histogram.occupied()
-        axes.stairs(counts, edges, fill=True, color=_BAR)
+    def mark(axes: Axes) -> None:
         axes.set_xscale("log")
         decades = np.log10(edges[-1] / edges[0])
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < _FEW_DECADES else (1,)))
         axes.xaxis.set_major_formatter("{x:.3g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel(label)
 
-    return _draw(draw)
+    return _draw(edges, counts, label, mark)
 
 
 def rate_chart(edges: NDArray[np.float64], rates: NDArray[np.float64], label: str) -> str:
@@ -77,16 +68,20 @@ def rate_chart(edges: NDArray[np.float64], rates: NDArray[np.float64], label: st
         label: of the horizontal axis.
     """
 
-    def draw(axes: Axes) -> None:
-        axes.stairs(rates, edges, fill=True, color=_BAR)
-        axes.set_xlabel(label)
+    def mark(axes: Axes) -> None:
         axes.set_ylabel("images/s", color=_INK)
 
-    return _draw(draw, whole=False)
+    return _draw(edges, rates, label, mark, whole=False)
 
 
-def _draw(draw: Callable[[Axes], None], whole: bool = True) -> str:
-    """Draw a chart whose heights are whole numbers or not."""
+def _draw(
+    edges: NDArray[Any],
+    heights: NDArray[Any],
+    label: str,
+    mark: Callable[[Axes], None] | None = None,
+    whole: bool = True,
+) -> str:
+    """Draw bars over a horizontal axis with a label; `mark` sets the axes up, `whole` says that heights are counts."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=_INCHES, layout="constrained")
         axes = figure.add_subplot()
@@ -97,7 +92,10 @@ def _draw(draw: Callable[[Axes], None], whole: bool = True) -> str:
         axes.set_axisbelow(True)
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=whole))
         axes.yaxis.set_major_formatter("{x:,.10g}")
-        draw(axes)
+        axes.stairs(heights, edges, fill=True, color=_BAR)
+        axes.set_xlabel(label)
+        if mark:
+            mark(axes)
         axes.set_ylim(bottom=0)
         axes.xaxis.label.set_color(_INK)
         svg = io.StringIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
@@ -111,3 +112,11 @@ def value_of(place: str, name: str, path: str) -> str:
     if not place.startswith(start):
         raise ValueError(f"{path}#{place}: expected {start}..., the place of a record in such a file")
     return place.removeprefix(start)
+
+
+def match_place(pattern: re.Pattern[str], place: str, path: str, expected: str) -> re.Match[str]:
+    """Return the match of a whole place; ValueError for one of another form than `expected`, in words."""
+    found = pattern.fullmatch(place)
+    if found is None:
+        raise ValueError(f"{path}#{place}: expected {expected}")
+    return found

@@ -10,7 +10,7 @@ from typing import Any
 from region_features.formats.parquet import decode_row, open_table
 from region_features.records.failure import Failure
 from region_features.records.region_record import RegionRecord
-from region_features.sources.base import Place, Source
+from region_features.sources.base import Place, Source, match_place
 
 _PLACE = re.compile(r"group=(\d+)&row=(\d+)")
 
@@ -37,9 +37,7 @@ class TableSource(Source):
 
     def read(self, place: str) -> RegionRecord:
         """Read one row, and the group of rows that it is in."""
-        found = _PLACE.fullmatch(place)
-        if found is None:
-            raise ValueError(f"{self.path}#{place}: expected group=..&row=.., the place of a row")
+        found = match_place(_PLACE, place, self.path, "group=..&row=.., the place of a row")
         group, row = int(found[1]), int(found[2])
         with self._lock:
             number, rows = self._group

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from region_features.formats.tsv import ALL_COLUMNS, decode_tsv_row, find_rows
 from region_features.records.failure import Failure
 from region_features.records.region_record import RegionRecord
-from region_features.sources.base import Place, Source
+from region_features.sources.base import Place, Source, match_place
 
 OpenStream = Callable[[str], AbstractContextManager[BinaryIO]]
 # Id, then two numbers: the start of every TSV of regions.
@@ -56,9 +56,7 @@ class TsvSource(Source):
 
     def read(self, place: str) -> RegionRecord:
         """Read one row."""
-        row = _PLACE.fullmatch(place)
-        if row is None:
-            raise ValueError(f"{self.path}#{place}: expected line=..&offset=..&length=.., the place of a row")
+        row = match_place(_PLACE, place, self.path, "line=..&offset=..&length=.., the place of a row")
         with self._open(self.path) as stream:
             stream.seek(int(row["offset"]))
             return decode_tsv_row(stream.read(int(row["length"])), f"{self.path}, line {row['line']}")

@@ -9,7 +9,7 @@ from region_features.formats.safetensors import decode_record
 from region_features.formats.webdataset import ARRAYS, find_members, key_of_sample
 from region_features.records.failure import Failure
 from region_features.records.region_record import RegionRecord
-from region_features.sources.base import Place, Source
+from region_features.sources.base import Place, Source, match_place
 
 _PLACE = re.compile(r"offset=(\d+)&length=(\d+)")
 
@@ -28,9 +28,7 @@ class TarSource(Source):
 
     def read(self, place: str) -> RegionRecord:
         """Read one file of the tar."""
-        found = _PLACE.fullmatch(place)
-        if found is None:
-            raise ValueError(f"{self.path}#{place}: expected offset=..&length=.., the place of a file in a tar")
+        found = match_place(_PLACE, place, self.path, "offset=..&length=.., the place of a file in a tar")
         with open(self.path, "rb", buffering=0) as stream:
             stream.seek(int(found[1]))
             data = stream.read(int(found[2]))
