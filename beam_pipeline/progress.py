@@ -63,8 +63,8 @@ class RunProgress:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        self.poll()  # a short run has ended before its first
         if self._meter:
-            self.poll()
             self._meter.close(self._state)
 
     def _work(self) -> None:

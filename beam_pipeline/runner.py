@@ -32,6 +32,7 @@ from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN
 _POLL_SECONDS = 1.0
 _REMOTE_POLL_SECONDS = 5.0  # each poll is a request
 _GRACE_SECONDS = 25.0
+_WAKE_SECONDS = 0.2
 _IMAGES = (IMAGES_DETECTED, IMAGES_WRITTEN, IMAGES_FAILED)
 
 
@@ -95,7 +96,7 @@ def watch(run: Run, job: Job) -> float | None:
 
     def counts() -> Mapping[str, int]:
         if dataflow:
-            return dataflow.counts()
+            return {} if job.config.no_wait else dataflow.counts()
         # Of outputs there are tasks, which have phases of their own.
         here = {name: count for name, count in local_counts().items() if name in _IMAGES}
         reported = here or (remote_counts(result) if result else {})
@@ -136,6 +137,9 @@ def _run_here(pipeline: beam.Pipeline) -> Any:
     shutdown.reset()
     running = ThreadPoolExecutor(1).submit(pipeline.run)
     try:
+        # Python handles a signal when this thread runs on, and the kernel may wake another one with it.
+        while not running.done():
+            wait([running], timeout=_WAKE_SECONDS)
         return running.result()
     except Terminated:
         deadline = time.monotonic() + _GRACE_SECONDS

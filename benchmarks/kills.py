@@ -4,9 +4,10 @@
     python -m benchmarks.kills --kills 60 --gs      # on a storage emulator, behind a network that meets faults
 
 The whole program runs, with a narrow network on a small corpus with captions and a broken image, and makes every
-output. Each output begins with a run that is killed; each rerun is killed with probability 3/4, until one may end. The
-moments are uniform over the time that a clean run takes, from the start of its process. Exit status: 1 if an output
-differs from a clean run's in any file, if an unfinished file remains, or if a run that was not killed fails.
+output but the report, which holds times. Each output begins with a run that is killed; each rerun is killed with
+probability 3/4, until one may end. The moments are uniform over the time that a clean run takes, from the start of its
+process. Exit status: 1 if an output differs from a clean run's in any file, if an unfinished file remains, or if a run
+that was not killed fails.
 """
 
 from __future__ import annotations

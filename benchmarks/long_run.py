@@ -144,7 +144,9 @@ def run_once(photos: Path, weights: str, seconds: float, interval: float) -> Non
     finally:
         ended.set()
         watching.join()
-    print(json.dumps({"status": status, "peak_mb": _status_kb("VmHWM") / 1024, "samples": samples}))
+    # The kernel counts pages in batches, so that a sample may be a little over its own peak.
+    peak = max(_status_kb("VmHWM") / 1024, *(taken.memory_mb for taken in samples), 0.0)
+    print(json.dumps({"status": status, "peak_mb": peak, "samples": samples}))
 
 
 def measure(count: int, minutes: float, weights: str, folder: Path) -> tuple[float, list[Sample]]:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from beam_pipeline.console import Console
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY_WEIGHTS = ROOT / "tests" / "data" / "tiny.caffemodel"
 RECORDINGS = ROOT.parent / "shared" / "golden"
@@ -79,6 +81,12 @@ def recording(pattern: str) -> Path:
 def real_tsv() -> Path:
     """Find ten real rows of the real network, in the ten-column TSV form."""
     return recording("coco10_obj36.tsv")
+
+
+@pytest.fixture(autouse=True)
+def fresh_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a console of its own, as a process has: how long it was silent decides what a log is told."""
+    monkeypatch.setattr("beam_pipeline.console._current", Console())
 
 
 def write_photo(path: Path, seed: int, size: tuple[int, int] = (30, 40)) -> None:

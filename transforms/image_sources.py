@@ -140,7 +140,9 @@ class Source:
             yield from self._matching()
         else:
             for uri, state in expand_pattern(self.name):
-                if state.size == UNKNOWN_SIZE and not os.path.lexists(uri):
+                is_missing = state.size == UNKNOWN_SIZE and not os.path.lexists(uri)
+                # Opening a remote archive says more: that it is not there, or that it may not be read.
+                if is_missing and not (files.is_remote(uri) and _is_archive(uri)):
                     raise ValueError(_nothing_there(uri))
                 yield uri, state
 
@@ -204,7 +206,7 @@ class Source:
     def _expand_zips(self, uris: Files) -> Files:
         """Replace each zip archive by the images in it."""
         for uri, state in uris:
-            if uri.lower().endswith(".zip") and not files.split_zip(uri) and not os.path.isdir(uri):
+            if _is_archive(uri):
                 entries = ((name, state_of_entry(entry)) for name, entry in zip_entries(uri).items())
                 yield from self._only_images(entries, f"{uri}!/")
             else:
@@ -248,6 +250,10 @@ def _nothing_there(path: str) -> str:
     nearest = difflib.get_close_matches(name, there[:_MOST_NAMES], n=1)
     hint = f"; did you mean {os.path.join(parent, nearest[0])}?" if nearest else "; check the path"
     return f"--images {path}: expected an image, a folder, a zip archive, a .txt list or a pattern, found nothing{hint}"
+
+
+def _is_archive(uri: str) -> bool:
+    return uri.lower().endswith(".zip") and not files.split_zip(uri) and not os.path.isdir(uri)
 
 
 def _same(folder: str, other: str) -> bool:

@@ -15,12 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from beam_pipeline.exports import OUTPUTS
+from benchmarks.kill_places import REPEATABLE
 from region_features.records.stats import STATS_SUFFIX
 from tests.conftest import ROOT, TINY_WEIGHTS
 
-# Every output but the page that shows when each shard was written, which no two runs have alike.
-_OUTPUTS = ",".join(name for name in OUTPUTS if name != "report")
 _SECONDS = 900.0
 _POLL_SECONDS = 0.02
 
@@ -53,7 +51,7 @@ class Corpus:
 def running(corpus: Corpus, output: Path, beam_flags: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run the program with every output until the block ends; its messages go to `OUTPUT.log`."""
     flags = ["--corpus", str(corpus.folder), "--weights", str(TINY_WEIGHTS), "--output", str(output)]
-    flags += ["--outputs", _OUTPUTS, "--negatives_pool", "4", "--device", "cpu", *corpus.flags]
+    flags += ["--outputs", REPEATABLE, "--negatives_pool", "4", "--device", "cpu", *corpus.flags]
     command = [sys.executable, "-m", "beam_pipeline", *flags, *beam_flags]
     with _process(command, Path(f"{output}.log")) as process:
         yield process

@@ -7,6 +7,7 @@ from pathlib import Path
 from beam_pipeline.pipeline import main
 from tests.conftest import TINY_WEIGHTS
 from tests.samples.fakes import FakeHandler, fake_prepare
+from transforms.files import TEMP_PREFIX
 
 VOLTA = Path("resnet101_faster_rcnn_genome_imgfeats") / "volta"
 
@@ -18,4 +19,5 @@ def run(*flags: object) -> int:
 
 def whole_shards(out: Path) -> list[str]:
     """List the stats files of an output, which mark its whole shards."""
-    return sorted(path.name for path in (out / "tfrecord").glob("*.stats.json"))
+    names = (path.name for path in (out / "tfrecord").glob("*.stats.json"))
+    return sorted(name for name in names if not name.startswith(TEMP_PREFIX))
