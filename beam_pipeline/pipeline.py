@@ -41,6 +41,7 @@ from transforms.exports import BuildExports, ExportRequest
 from transforms.images import LoadImages
 from transforms.imports import ImportRecords
 from transforms.input_files import PinnedFile
+from transforms.local_copies import keep_copies
 from transforms.manifest import ANNOTATIONS_FOLDER, AuditShards, ManifestEntry, WriteManifest
 from transforms.shard_inputs import ReadShardInputs
 from transforms.shards import WriteShards
@@ -124,6 +125,7 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
     try:
         config, beam_flags = parse_args(argv)
 
+        @keep_copies(note)
         def run() -> int:
             if config.dry_run:
                 print(describe_dry_run(check(config)))

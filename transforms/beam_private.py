@@ -30,16 +30,20 @@ finally:
 
 __all__ = ["KeyedModelHandler", "ModelHandler", "RunInference"]
 
-# Minimum fetch of a random remote read; Google's reader would fetch 16 MiB for each.
 _RANDOM_CHUNK = 1 << 16
 
 
-def open_for_random_reads(path: str) -> BinaryIO:
-    """Open a file to read small pieces of it; on gs:// each read then fetches little more than the piece."""
+def open_for_random_reads(path: str, least: int = _RANDOM_CHUNK) -> BinaryIO:
+    """Open a file to read pieces of it; on gs:// each read then fetches little more than the piece.
+
+    Args:
+        path: of the file.
+        least: bytes that a read fetches at least, for what is read after it; Google's reader would fetch 16 MiB.
+    """
     stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
     # Only the class behind gs:// has this field, and FileSystems.open has no argument for it.
     if hasattr(stream, "_chunk_size"):
-        stream._chunk_size = _RANDOM_CHUNK
+        stream._chunk_size = least
     return stream
 
 

@@ -16,13 +16,14 @@ from itertools import compress
 from typing import Any, BinaryIO
 from zipfile import ZipInfo
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from region_features.images.zip_archive import ZipArchives, local_state, split_zip_uri
-from transforms.beam_private import gcs_client, open_for_random_reads
+from transforms.beam_private import open_for_random_reads
 from transforms.durable import rename_whole, sync_file, sync_folder
 from transforms.remote_errors import as_os_errors
+from transforms.remote_listing import list_remote
 
 # Names with this prefix are unfinished work, never part of the output.
 TEMP_PREFIX = ".tmp-"
@@ -195,21 +196,6 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
-def match(pattern: str) -> list[FileMetadata]:
-    """List the files that a pattern of a remote file system names.
-
-    Raises:
-        OSError: they cannot be listed.
-    """
-    try:
-        return FileSystems.match([pattern])[0].metadata_list
-    except BeamIOError as error:
-        cause: Any = error
-        while isinstance(cause, BeamIOError) and cause.exception_details:
-            cause = next(iter(cause.exception_details.values()))
-        raise OSError(f"{pattern}: cannot be listed: {cause}; check the path, and that you may read it") from error
-
-
 def size_of(path: str) -> int:
     """Return the bytes of a file.
 
@@ -225,10 +211,7 @@ def size_of(path: str) -> int:
 def list_folder(folder: str) -> dict[str, int]:
     """Return name -> bytes of the files directly in `folder`; empty where there is no such folder."""
     if is_remote(folder):
-        if folder.startswith("gs://"):
-            return _list_bucket(folder.rstrip("/") + "/")
-        prefix = folder.rstrip("/") + "/"
-        return {entry.path[len(prefix) :]: entry.size_in_bytes for entry in match(prefix + "*")}
+        return {name: size for name, size in list_remote(folder) if size is not None}
     if not os.path.isdir(folder):
         return {}
     sizes = {}
@@ -238,16 +221,6 @@ def list_folder(folder: str) -> dict[str, int]:
                 if entry.is_file():
                     sizes[entry.name] = entry.stat().st_size
     return sizes
-
-
-def _list_bucket(prefix: str) -> dict[str, int]:
-    """List the objects directly below `gs://BUCKET/.../`; Beam would list those in all folders below, too."""
-    bucket, _, inner = prefix.removeprefix("gs://").partition("/")
-    try:
-        blobs = gcs_client().list_blobs(bucket, prefix=inner, delimiter="/")
-        return {blob.name[len(inner) :]: blob.size for blob in blobs if blob.name != inner}
-    except Exception as error:  # Google's client has its own kinds of errors
-        raise OSError(f"{prefix}: cannot be listed: {error}; check the path, and that you may read it") from error
 
 
 def delete_files(paths: Iterable[str]) -> None:

@@ -24,6 +24,7 @@ from transforms.input_files import (
 )
 from transforms.manifest import PLAN
 from transforms.named_images import find_named, listed_files, refuse_address, zip_entries
+from transforms.remote_listing import match_files
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 _MAGIC = re.compile(r"[*?[]")
@@ -43,7 +44,7 @@ def expand_pattern(pattern: str) -> Files:
     if not _is_pattern(pattern):
         yield from find_named([pattern])
     elif files.is_remote(pattern):
-        yield from ((entry.path, state_of_object(entry)) for entry in files.match(pattern))
+        yield from ((entry.path, state_of_object(entry)) for entry in match_files(pattern))
     else:
         yield from find_named(sorted(glob.glob(pattern, recursive=True)))
 
@@ -161,7 +162,7 @@ class Source:
         """Yield the images of a folder, then those of the folders in it; links to folders are not followed."""
         if files.is_remote(folder):
             prefix = _as_prefix(folder)
-            found = (entry for entry in files.match(f"{prefix}**") if not self._is_in_output(entry.path))
+            found = (entry for entry in match_files(f"{prefix}**") if not self._is_in_output(entry.path))
             named = ((entry.path.removeprefix(prefix), state_of_object(entry)) for entry in found)
             yield from self._only_images(named, prefix)
             return

@@ -8,11 +8,13 @@ LMDB's key, and so on. Where a file does not know the images' sizes, the size st
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import apache_beam as beam
 
+from region_features.background import in_threads
 from region_features.planning.catalog import Catalog
 from region_features.records.coco import numbered_id, set_of_id
 from region_features.records.failure import IMPORT_STAGE, Failure, ImageFailure
@@ -22,16 +24,20 @@ from region_features.records.plan import ImageRef, ShardKey
 from region_features.records.region_record import RegionRecord
 from region_features.sources.base import STORED, Place, Source, with_size
 from region_features.sources.find import find_sources, open_source
-from region_features.sources.tsv import TsvSource
+from region_features.sources.storage import LOCAL, Storage
 from transforms import files
-from transforms.image_sources import expand_pattern
-from transforms.input_files import find_states
+from transforms.input_files import find_states, state_of_object
 from transforms.listing import Listing
+from transforms.local_copies import RemoteFileError
+from transforms.remote_listing import describe_file
+from transforms.remote_sources import CopiedSource, RemoteStorage
 
 _URI = re.compile(
     r"(?P<path>.*?)#(?:size=(?P<width>\d+)x(?P<height>\d+)&)?(?P<place>(?:line|key|offset|group|row|file)=.*)",
     re.DOTALL,
 )
+_FEW = 16  # records that are in memory together
+_OPENING = threading.Lock()
 _SAMPLES = 16  # of each kind of files, of which one is likely to have boxes
 
 
@@ -55,7 +61,7 @@ def list_imports(patterns: Sequence[str], catalog: Catalog, prefix: str = "") ->
     row that is torn, or a value without id, is a failure of stage `import`.
 
     Args:
-        patterns: paths, folders, globs; remote ones of TSVs only.
+        patterns: paths, folders, globs.
         catalog: takes the images.
         prefix: goes before ids that are only a number.
 
@@ -70,14 +76,14 @@ def list_imports(patterns: Sequence[str], catalog: Catalog, prefix: str = "") ->
     listed = 0
     for pattern in patterns:
         try:
-            for source in _sources(pattern):
+            for source in find_sources(pattern, _storage_of(pattern)):
                 _refuse_mark(source.path)
                 images.opened[source.path] = source
-                ((_, state),) = find_states([source.file])
+                version = _version_of(source)
                 for entry in source.places():
                     if isinstance(entry, Failure):
                         failures.append(entry)
-                    elif ref := images.add(entry, source, prefix, state.version):
+                    elif ref := images.add(entry, source, prefix, version):
                         listed += 1
                         few = samples.setdefault(source.kind, [])
                         few += [ref] if len(few) < _SAMPLES else []
@@ -94,15 +100,14 @@ def list_imports(patterns: Sequence[str], catalog: Catalog, prefix: str = "") ->
     return ImportListing(tuple(notes), tuple(failures), samples, tuple(unsized))
 
 
-def _sources(pattern: str) -> Iterator[Source]:
-    if not files.is_remote(pattern):
-        yield from find_sources(pattern)
-        return
-    paths = [path for path, _ in expand_pattern(pattern)]
-    if not paths:
-        raise FileNotFoundError("expected TSVs, found none; check the path or the pattern")
-    for path in paths:
-        yield TsvSource(path, files.open_stream)
+def _version_of(source: Source) -> str:
+    """Return what changes when a source's file does; empty if it has no single one."""
+    if not source.file:
+        return ""
+    if files.is_remote(source.file):
+        return state_of_object(describe_file(source.file)).version
+    ((_, state),) = find_states([source.file])
+    return state.version
 
 
 def _refuse_mark(path: str) -> None:
@@ -163,17 +168,21 @@ def read_imported_record(ref: ImageRef, opened: dict[str, Source]) -> RegionReco
     Raises:
         ImportError: a package of the extra `formats` is missing.
         ImageFailure: stage `import`; the reason names file and place.
+        RemoteFileError: a remote file cannot be copied to the local disk, or was replaced since it was listed.
     """
     uri = _URI.fullmatch(ref.uri)
     try:
         if uri is None:
             raise ValueError(f"{ref.uri}: expected PATH#NAME=VALUE, the place of a record")
         path = uri["path"]
-        if path not in opened:
-            opened[path] = _open(path)
+        with _OPENING:
+            if path not in opened:
+                opened[path] = _open(path, ref.version)
         record = opened[path].read(uri["place"])
         if lmdb_key(record.img_id) != lmdb_key(ref.img_id):
             raise ValueError(f"{ref.uri}: expected the record of {ref.img_id}, got that of {record.img_id}; it changed")
+    except RemoteFileError:
+        raise
     except (OSError, ValueError) as error:
         raise ImageFailure(IMPORT_STAGE, str(error)) from error
     if uri["width"]:
@@ -181,11 +190,20 @@ def read_imported_record(ref: ImageRef, opened: dict[str, Source]) -> RegionReco
     return record if record.img_id == ref.img_id else replace(record, img_id=ref.img_id)
 
 
-def _open(path: str) -> Source:
-    source = TsvSource(path, files.open_stream) if files.is_remote(path) else open_source(path)
+def _open(path: str, version: str) -> Source:
+    source = open_source(path, _storage_of(path))
     if source is None:
         raise ValueError(f"{path}: expected the file of features that was there before the start, got something else")
+    if files.is_remote(path) and version and _version_of(source) != version:
+        raise RemoteFileError(
+            f"{path}: expected the file that was listed before the start, got another: it was replaced during the run; "
+            "put it back, or start afresh with --overwrite"
+        )
     return source
+
+
+def _storage_of(path: str) -> Storage:
+    return RemoteStorage() if files.is_remote(path) else LOCAL
 
 
 def sized_uri(uri: str, height: int, width: int) -> str:
@@ -198,12 +216,19 @@ def read_imported_shard(
     shard: ShardKey, images: Iterable[CaptionedImage], opened: dict[str, Source]
 ) -> Iterator[tuple[ImageItem, RegionRecord | ImageFailure]]:
     """Yield a shard's records in LMDB key order, or their failures; `opened` as in `read_imported_record`."""
-    for image in sorted(images, key=lambda image: image.ref.key):
+
+    def read(image: CaptionedImage) -> tuple[ImageItem, RegionRecord | ImageFailure]:
         item = ImageItem(shard, image, "")
         try:
-            yield item, read_imported_record(image.ref, opened)
+            return item, read_imported_record(image.ref, opened)
         except ImageFailure as failure:
-            yield item, failure
+            return item, failure
+
+    in_order = sorted(images, key=lambda image: image.ref.key)
+    # A remote record takes several requests, so these few are read side by side.
+    for few in (in_order[start : start + _FEW] for start in range(0, len(in_order), _FEW)):
+        remote = files.is_remote(few[0].ref.uri)
+        yield from in_threads(read, few, len(few)) if remote else map(read, few)
 
 
 class _ReadShard(beam.DoFn):
@@ -219,6 +244,9 @@ class _ReadShard(beam.DoFn):
         return read_imported_shard(ShardKey(*shard), images, self._opened)
 
     def teardown(self) -> None:
+        for source in self._opened.values():
+            if isinstance(source, CopiedSource):
+                source.copy.close()
         self._opened.clear()
 
 

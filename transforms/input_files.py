@@ -16,6 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from region_features.download.http import shown
 from transforms import files
+from transforms.remote_listing import match_files
 
 UNKNOWN_SIZE = -1
 _CHUNK = 4 << 20
@@ -128,7 +129,7 @@ def folder_states(folder: str) -> dict[str, FileState]:
         OSError: it cannot be listed.
     """
     prefix = folder.rstrip("/") + "/"
-    return {entry.path[len(prefix) :]: state_of_object(entry) for entry in files.match(prefix + "*")}
+    return {entry.path[len(prefix) :]: state_of_object(entry) for entry in match_files(prefix + "*")}
 
 
 def find_states(

@@ -12,6 +12,7 @@ from region_features.report.run_files import RunFiles
 from transforms import files
 from transforms.manifest import PLAN, Provenance
 from transforms.plans import open_plan
+from transforms.remote_listing import match_files
 
 
 def read_stats(path: str) -> ShardStats:
@@ -66,7 +67,7 @@ class _RunFolder:
         return {
             entry.path: entry.last_updated_in_seconds
             for folder in sorted(folders)
-            for entry in files.match(folder + "*")
+            for entry in match_files(folder + "*")
             if entry.last_updated_in_seconds
         }
 

@@ -11,6 +11,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from transforms import files
 from transforms.beam_private import gcs_client
+from transforms.remote_listing import match_files
 
 
 @contextlib.contextmanager
@@ -42,7 +43,7 @@ def list_subfolders(folder: str) -> list[str]:
             pages = gcs_client().list_blobs(bucket, prefix=inner, delimiter="/").pages
             names = [name for page in pages for name in page.prefixes]
         return sorted(name[len(inner) :].rstrip("/") for name in names)
-    paths = (entry.path[len(prefix) :] for entry in files.match(prefix + "**"))
+    paths = (entry.path[len(prefix) :] for entry in match_files(prefix + "**"))
     return sorted({path.partition("/")[0] for path in paths if "/" in path})
 
 
@@ -57,9 +58,9 @@ def delete_tree(folder: str) -> None:
             shutil.rmtree(folder)
         return
     prefix = folder.rstrip("/") + "/"
-    if files.match(prefix + "**"):
+    if match_files(prefix + "**"):
         FileSystems.delete([prefix])  # Beam only logs what it could not delete
-        left = files.match(prefix + "**")
+        left = match_files(prefix + "**")
         if left:
             raise OSError(
                 f"{folder}: {len(left)} files cannot be deleted, {left[0].path} for one; may you delete there?"

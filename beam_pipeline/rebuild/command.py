@@ -24,6 +24,7 @@ from beam_pipeline.worker_paths import workers_of
 from region_features.records.prepared_image import Prepare
 from transforms import files
 from transforms.beam_private import ModelHandler
+from transforms.local_copies import keep_copies
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Attempt:
     source: str | None
 
 
+@keep_copies(note)
 def rebuild(options: Options, handler: ModelHandler | None = None, prepare_image: Prepare | None = None) -> int:
     """Make the next version, or none where nothing changed.
 

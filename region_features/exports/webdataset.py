@@ -84,10 +84,11 @@ class _TarsCopy(Copy):
             if not name.endswith(".tar"):
                 continue
             path = os.path.join(folder, name)
-            for member in find_members(path):
-                if member.name in self._members:
-                    self._damaged.append(Problem("webdataset", f"{path}: {member.name} comes a second time"))
-                self._members[member.name] = path, member
+            with open(path, "rb", buffering=0) as stream:
+                for member in find_members(stream, path):
+                    if member.name in self._members:
+                        self._damaged.append(Problem("webdataset", f"{path}: {member.name} comes a second time"))
+                    self._members[member.name] = path, member
 
     def check_example(self, example: ImageExample, shard: str) -> Iterator[Problem]:
         img_id = example.record.img_id

@@ -85,17 +85,17 @@ def write_tar(stream: BinaryIO, samples: Iterable[dict[str, bytes]]) -> None:
     stream.write(zeros[:end] + zeros[: -(size + end) % tarfile.RECORDSIZE])
 
 
-def find_members(path: str) -> Iterator[Member]:
-    """Find the files in a local tar, without reading them.
+def find_members(stream: BinaryIO, source: str) -> Iterator[Member]:
+    """Find the files in a tar, without reading them.
 
     Raises:
-        ValueError: it is no whole tar; names it.
+        ValueError: it is no whole tar; begins with `source`.
         OSError: it cannot be read.
     """
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(fileobj=stream, mode="r:") as tar:
             for entry in tar:
                 yield Member(entry.name, entry.offset_data, entry.size)
                 tar.members = []  # type: ignore[attr-defined]  # it would keep them all
     except tarfile.TarError as error:
-        raise ValueError(f"{path}: expected a whole tar, got: {error}; {REMEDY}") from error
+        raise ValueError(f"{source}: expected a whole tar, got: {error}; {REMEDY}") from error

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,23 +19,34 @@ from region_features.records.stats import STATS_SUFFIX, ShardStats
 _AMBIGUOUS = -1
 
 
-def index_shard(path: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def _open_unbuffered(path: str) -> BinaryIO:
+    return open(path, "rb", buffering=0)
+
+
+def index_shard(
+    path: str, open_file: Callable[[str], BinaryIO] = _open_unbuffered
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Return the ids and byte offsets of a shard's records, in file order.
 
     12 bytes per record are read if a stats file lists the ids, else the whole shard.
+
+    Args:
+        path: of the shard.
+        open_file: opens it and its stats file.
 
     Raises:
         ValueError: the shard is damaged, or differs from its stats file.
         OSError: the shard or its stats file cannot be read.
     """
-    with open(path, "rb", buffering=0) as stream:
-        size = os.fstat(stream.fileno()).st_size
+    with open_file(path) as stream:
+        size = stream.seek(0, os.SEEK_END)
         offsets = np.array(list(record_offsets(stream, size, path)), np.int64)
-        if not os.path.exists(path + STATS_SUFFIX):
+        try:
+            with open_file(path + STATS_SUFFIX) as described:
+                stats = ShardStats.from_json(described.read(), path + STATS_SUFFIX)
+        except FileNotFoundError:
             stream.seek(0)
             return tuple(decode_example(data, path).record.img_id for data in read_records(stream, path)), offsets
-    with open(path + STATS_SUFFIX, "rb") as stream:
-        stats = ShardStats.from_json(stream.read(), path + STATS_SUFFIX)
     if size != stats.num_bytes or len(offsets) != len(stats.ids):
         raise ValueError(
             f"{path}: expected {len(stats.ids)} records in {stats.num_bytes} bytes as its stats file says, "

@@ -51,7 +51,7 @@ class Source(ABC):
 
     @property
     def file(self) -> str:
-        """Path of the file that changes when the source does."""
+        """Path of the file that changes when the source does; empty where each image has its own."""
         return self.path
 
     @property

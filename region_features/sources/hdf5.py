@@ -27,6 +27,11 @@ _IMAGE_FEATURES, _PLACES = "image_features", "pos_boxes"
 _DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError, IndexError)  # what h5py makes of damaged bytes
 
 
+def rows_path(path: str) -> str:
+    """Return where the pickle is that says of which image a row of `train36.hdf5` is."""
+    return path.rpartition(".")[0] + "_imgid2idx.pkl"
+
+
 class _Hdf5Source(Source):
     @cached_property
     def _file(self) -> Any:
@@ -81,7 +86,7 @@ class ButdVqaSource(_Hdf5Source):
 
     @cached_property
     def _rows(self) -> Mapping[Any, Any]:
-        path = self.path.rpartition(".")[0] + "_imgid2idx.pkl"
+        path = rows_path(self.path)
         if not os.path.exists(path):
             raise ValueError(f"{self.path}: expected {path} beside it, which says of which image a row is; found none")
         return load_restricted(Path(path).read_bytes(), dict, "a pickled dict of rows", path)

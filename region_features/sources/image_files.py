@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from functools import cached_property
 
 from region_features.formats.openvqa import decode_openvqa
 from region_features.records.failure import Failure
 from region_features.records.region_record import RegionRecord
 from region_features.sources.base import UNKNOWN, Place, Source, value_of
 from region_features.sources.lmdb_forms import ATT, boxes_beside, decode_att
+from region_features.sources.storage import LOCAL, Storage
 
 NPZ = ".npz"
 # OpenVQA's loaders name the file after the image's, with its suffix.
@@ -19,23 +20,32 @@ _IMAGE_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|gif|webp|tiff?)$", re.IGNORECASE)
 
 
 class _FolderSource(Source):
-    def __init__(self, path: str, names: Sequence[str] | None = None) -> None:
+    def __init__(self, path: str, names: Sequence[str] | None = None, storage: Storage = LOCAL) -> None:
         super().__init__(path)
         self._names = names
+        self._storage = storage
+
+    @property
+    def file(self) -> str:
+        """No single file holds the records."""
+        return ""
 
     def places(self) -> Iterator[Place | Failure]:
         """List the files."""
-        with os.scandir(self.path) as entries:
-            chosen = None if self._names is None else set(self._names)
-            for entry in entries:
-                if entry.name.endswith(NPZ) and (chosen is None or entry.name in chosen):
-                    img_id = _IMAGE_SUFFIX.sub("", entry.name.removesuffix(NPZ))
-                    yield Place(img_id, f"file={entry.name}", entry.stat().st_size)
+        chosen = None if self._names is None else set(self._names)
+        for entry in self._storage.entries(self.path):
+            if entry.name.endswith(NPZ) and (chosen is None or entry.name in chosen):
+                img_id = _IMAGE_SUFFIX.sub("", entry.name.removesuffix(NPZ))
+                yield Place(img_id, f"file={entry.name}", entry.size)
 
     def _read(self, place: str) -> tuple[str, bytes]:
         """Return an image's id and the content of its file."""
         name = value_of(place, "file", self.path)
-        return _IMAGE_SUFFIX.sub("", name.removesuffix(NPZ)), Path(self.path, name).read_bytes()
+        return _IMAGE_SUFFIX.sub("", name.removesuffix(NPZ)), self._content(os.path.join(self.path, name))
+
+    def _content(self, path: str) -> bytes:
+        with self._storage.open(path) as stream:
+            return stream.read()
 
 
 class OpenVqaSource(_FolderSource):
@@ -68,5 +78,9 @@ class ImageCaptioningSource(_FolderSource):
     def read(self, place: str) -> RegionRecord:
         """Read the two files of an image."""
         img_id, data = self._read(place)
-        boxes = Path(boxes_beside(self.path), f"{img_id}.npy").read_bytes()
+        boxes = self._content(os.path.join(self._boxes, f"{img_id}.npy"))
         return decode_att(data, boxes, img_id, f"{self.path}#{place}")
+
+    @cached_property
+    def _boxes(self) -> str:
+        return boxes_beside(self.path, self._storage.entry)

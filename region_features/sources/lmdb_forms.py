@@ -77,17 +77,22 @@ def form_of(path: str, value: bytes, other_keys: Collection[bytes]) -> ValueForm
     return ValueForm("lmdb", partial(_decode_own, codec), partial(_peek_own, codec), key_of_id=True)
 
 
-def boxes_beside(path: str) -> str:
-    """Return the path of the LMDB, or folder, of the boxes that belong to features, `cocobu_att.lmdb` for one.
+def boxes_path(path: str) -> str | None:
+    """Return where the boxes are that belong to features, beside `cocobu_att.lmdb` for one; None for other names."""
+    folder, name = os.path.split(path.rstrip("/"))
+    start, mark, end = name.rpartition(ATT)
+    return os.path.join(folder, f"{start}{BOX}{end}") if mark else None
+
+
+def boxes_beside(path: str, exists: Callable[[str], object] = os.path.exists) -> str:
+    """Return the path of the LMDB, or folder, of the boxes that belong to features.
 
     Raises:
         ValueError: there is none; features without boxes are no records.
     """
-    folder, name = os.path.split(os.path.normpath(path))
-    start, mark, end = name.rpartition(ATT)
-    boxes = os.path.join(folder, f"{start}{BOX}{end}")
-    if not mark or not os.path.exists(boxes):
-        expected = f"the boxes in {boxes}" if mark else f"a name that ends in {ATT}"
+    boxes = boxes_path(path)
+    if boxes is None or not exists(boxes):
+        expected = f"the boxes in {boxes}" if boxes else f"a name that ends in {ATT}"
         raise ValueError(f"{path}: expected {expected}, found none; features without boxes cannot be imported")
     return boxes
 

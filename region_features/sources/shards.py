@@ -12,14 +12,20 @@ from region_features.records.failure import Failure
 from region_features.records.plan import parse_shard_name
 from region_features.records.region_record import RegionRecord
 from region_features.sources.base import Place, Source, value_of
+from region_features.sources.storage import LOCAL, Storage
 
 _OFFSET = "offset"
+_RECORD_BYTES = 1 << 20  # hold one record of 36 boxes with all its arrays
 
 
 class ShardSource(Source):
     """A shard of a run; its ids are read of the stats file beside it, where there is one."""
 
     kind = "tfrecord"
+
+    def __init__(self, path: str, storage: Storage = LOCAL) -> None:
+        super().__init__(path)
+        self._storage = storage
 
     @property
     def default_set(self) -> str:
@@ -29,14 +35,14 @@ class ShardSource(Source):
 
     def places(self) -> Iterator[Place | Failure]:
         """Read the headers of the records."""
-        ids, offsets = index_shard(self.path)
+        ids, offsets = index_shard(self.path, self._storage.open)
         for img_id, offset in zip(ids, offsets.tolist(), strict=True):
             yield Place(img_id, f"{_OFFSET}={offset}")
 
     def read(self, place: str) -> RegionRecord:
         """Read one record."""
         offset = int(value_of(place, _OFFSET, self.path))
-        with open(self.path, "rb", buffering=0) as stream:
+        with self._storage.open_piece(self.path, _RECORD_BYTES) as stream:
             stream.seek(offset)
             data = next(read_records(stream, f"{self.path}, from byte {offset} on"), b"")
         return decode_example(data, self.path).record

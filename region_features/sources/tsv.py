@@ -1,27 +1,21 @@
-"""Rows of a TSV of six, ten or thirteen columns, read through any opener of files."""
+"""Rows of a TSV of six, ten or thirteen columns."""
 
 from __future__ import annotations
 
-import os
+import io
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import BinaryIO
+from collections.abc import Iterator
 
 from region_features.formats.tsv import ALL_COLUMNS, decode_tsv_row, find_rows
 from region_features.records.failure import Failure
 from region_features.records.region_record import RegionRecord
 from region_features.sources.base import Place, Source, match_place
+from region_features.sources.storage import LOCAL, Storage
 
-OpenStream = Callable[[str], AbstractContextManager[BinaryIO]]
+_BUFFER_BYTES = 1 << 20
 # Id, then two numbers: the start of every TSV of regions.
 _FIRST_ROW = re.compile(rb"[^\t\r\n]{1,512}\t[0-9]{1,9}\t[0-9]{1,9}\t")
 _PLACE = re.compile(r"line=(?P<line>\d+)&offset=(?P<offset>\d+)&length=(?P<length>\d+)")
-
-
-def open_local(path: str) -> BinaryIO:
-    """Open a local file for reading."""
-    return open(path, "rb")
 
 
 def begins_a_tsv(head: bytes) -> bool:
@@ -34,19 +28,14 @@ class TsvSource(Source):
 
     kind = "tsv"
 
-    def __init__(self, path: str, open_stream: OpenStream = open_local) -> None:
+    def __init__(self, path: str, storage: Storage = LOCAL) -> None:
         super().__init__(path)
-        self._open = open_stream
-
-    @property
-    def default_set(self) -> str:
-        """Name of the folder, also of a remote one."""
-        folder = os.path.dirname(self.path if "://" in self.path else os.path.abspath(self.path))
-        return os.path.basename(folder) or "images"
+        self._storage = storage
 
     def places(self) -> Iterator[Place | Failure]:
         """Read the file once from end to end to find the rows."""
-        with self._open(self.path) as stream:
+        # Without a buffer, the end of a line would be looked for byte by byte.
+        with io.BufferedReader(self._storage.open(self.path), _BUFFER_BYTES) as stream:  # type: ignore[type-var]
             for row in find_rows(stream, self.path, ALL_COLUMNS):
                 if isinstance(row, ValueError):
                     yield self.failure("", row)
@@ -57,6 +46,7 @@ class TsvSource(Source):
     def read(self, place: str) -> RegionRecord:
         """Read one row."""
         row = match_place(_PLACE, place, self.path, "line=..&offset=..&length=.., the place of a row")
-        with self._open(self.path) as stream:
+        length = int(row["length"])
+        with self._storage.open_piece(self.path, length) as stream:
             stream.seek(int(row["offset"]))
-            return decode_tsv_row(stream.read(int(row["length"])), f"{self.path}, line {row['line']}")
+            return decode_tsv_row(stream.read(length), f"{self.path}, line {row['line']}")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from region_features.formats.coco_json import ANNOTATIONS, CATEGORIES, END, IMAGES
-from region_features.formats.webdataset import find_members
+from region_features.formats.webdataset import Member, find_members
 from tests.samples.damage import FIRST, edit_json, reseal
 from tests.samples.program import run
 from transforms import files
@@ -74,17 +74,21 @@ def copy_file(path: Path, source: Path) -> Callable[[Path], None]:
     return damage
 
 
-def without_first_sample(out: Path) -> None:
+def members(out: Path) -> list[Member]:
     with (out / TAR).open("rb") as stream:
-        data = stream.read()
-    ends = [member.offset + member.size for member in find_members(str(out / TAR))]
+        return list(find_members(stream, str(TAR)))
+
+
+def without_first_sample(out: Path) -> None:
+    data = (out / TAR).read_bytes()
+    ends = [member.offset + member.size for member in members(out)]
     (out / TAR).write_bytes(data[-(-ends[1] // 512) * 512 :])
     relist(out, TAR)
 
 
 def change_array(out: Path) -> None:
     data = bytearray((out / TAR).read_bytes())
-    arrays = next(member for member in find_members(str(out / TAR)) if member.name == f"{FIRST}.safetensors")
+    arrays = next(member for member in members(out) if member.name == f"{FIRST}.safetensors")
     data[arrays.offset + arrays.size - 1] ^= 1  # of the last array
     (out / TAR).write_bytes(data)
     relist(out, TAR)

@@ -15,6 +15,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from tests.samples.buckets import BucketFileSystem
 from transforms import files
+from transforms.remote_listing import match_files
 from transforms.scratch import scratch_folder
 
 # Names that mean something to a shell, a pattern, a URL or JSON.
@@ -49,7 +50,7 @@ def test_a_remote_folder_that_cannot_be_listed_is_one_line(monkeypatch: pytest.M
 
     monkeypatch.setattr(FileSystems, "match", fail)
     with pytest.raises(OSError, match=r"^gs://bucket/\*\.jpg: cannot be listed: 403 no storage\.objects\.list; check"):
-        files.match("gs://bucket/*.jpg")
+        match_files("gs://bucket/*.jpg")
 
 
 def test_a_remote_name_like_a_pattern_is_not_deleted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,4 +101,4 @@ def test_a_tar_that_was_cut_off_is_named(cut: int, tmp_path: Path) -> None:
         write_tar(stream, [encode_sample(make_example(make_record("a", width=900)))])
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ValueError, match=rf"^{path}: expected a whole tar, got: "):
-        list(find_members(str(path)))
+        list(find_members(path.open("rb"), str(path)))
