@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from beam_pipeline.exports import EXPORTS
 from beam_pipeline.layout import Layout
 from beam_pipeline.usage import UsageError
 from region_features.records.coco import ANNOTATION_SUFFIX, TEST1K_ANNOTATION, annotation_files
+from region_features.records.json_text import parse_json
 from region_features.records.plan import Plan, ShardKey, parse_shard_name
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from region_features.validation.record import Problem
@@ -133,7 +133,7 @@ def _read_manifest(path: str) -> Mapping[str, Any]:
 def parse_manifest(data: bytes, path: str) -> Mapping[str, Any]:
     """Parse manifest.json; ValueError names `path` if it is something else."""
     try:
-        manifest = json.loads(data)
+        manifest = parse_json(data)
         numbers = [manifest["counts"][name] for name in COUNTS]
         rows = [row for section in manifest["files"].values() for row in section.values()]
         sections = [manifest["files"], manifest["sets"], manifest["digests"], *manifest["files"].values(), *rows]

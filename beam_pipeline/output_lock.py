@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from beam_pipeline.usage import UsageError
+from region_features.records.json_text import parse_json
 from transforms import files
 from transforms.beam_private import gcs_client
 from transforms.remote_errors import as_os_errors
@@ -54,9 +55,10 @@ def _owner() -> dict[str, Any]:
 
 def _refusal(where: str, owner: object) -> UsageError:
     who = "its owner is not known"
-    if isinstance(owner, dict) and {"pid", "host", "since"} <= owner.keys():
-        minutes = (time.time() - float(owner["since"])) / 60
-        who = f"process {owner['pid']} on {owner['host']}, for {minutes:.0f} minutes"
+    if isinstance(owner, dict):
+        with contextlib.suppress(KeyError, ValueError, TypeError, OverflowError):  # it is no run's, or damaged
+            minutes = (time.time() - float(owner["since"])) / 60
+            who = f"process {owner['pid']} on {owner['host']}, for {minutes:.0f} minutes"
     return UsageError(f"{where}: another run is writing to it ({who}); wait for its end, or stop it")
 
 
@@ -90,7 +92,7 @@ def _locked_folder(folder: str, flag: str) -> Iterator[None]:
 def _read_json(path: str) -> object:
     try:
         with open(path, encoding="utf-8") as stream:
-            return json.load(stream)
+            return parse_json(stream.read())
     except (OSError, ValueError):
         return None
 
@@ -180,7 +182,7 @@ class Lease:
 
 def _parse(data: bytes) -> dict[str, Any] | None:
     try:
-        owner = json.loads(data)
+        owner = parse_json(data)
         return owner if float(owner["expires"]) else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from beam_pipeline.layout import Layout
 from region_features.detector.detectron2.metadata import object_names
 from region_features.exports.base import Export
 from region_features.records.failure import Failure
+from region_features.records.json_text import parse_json
 from region_features.records.plan import Plan
 from transforms import files
 from transforms.manifest import ANNOTATIONS_FOLDER, FAILURES, MANIFEST, ManifestEntry, Provenance
@@ -103,7 +103,7 @@ def read_previous(layout: Layout) -> Provenance:
     present = files.list_folder(layout.output)
     try:
         if MANIFEST in present:
-            manifest = json.loads(files.read_bytes(layout.manifest))
+            manifest = parse_json(files.read_bytes(layout.manifest))
             failures = Failure.from_lines(files.read_bytes(layout.failures)) if FAILURES in present else []
             return Provenance(_of_shards(manifest), failures, list(_entries(manifest)))
         if layout.provenance.rpartition("/")[2] in present:

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 
+from region_features.records.json_text import parse_json
 from transforms import files
 
 LEASES_FOLDER = "leases"
@@ -59,10 +60,10 @@ def leased_versions(root: str) -> set[str]:
     for name in names:
         path = files.join(folder, name)
         try:
-            expires = float(json.loads(files.read_bytes(path))["expires"])
+            expires = float(parse_json(files.read_bytes(path))["expires"])
         except FileNotFoundError:  # given up since the folder was listed
             continue
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             expires = 0.0
         if expires > time.time():
             held.add(name.partition(".")[0])

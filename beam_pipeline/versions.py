@@ -12,6 +12,7 @@ from typing import Any
 
 from beam_pipeline.layout import Layout
 from beam_pipeline.output_folder import parse_manifest
+from region_features.records.json_text import parse_json
 from transforms import files
 from transforms.beam_private import gcs_client
 from transforms.manifest import MANIFEST, MANIFEST_DIGEST, PLAN
@@ -79,7 +80,7 @@ class Versions:
         if data is None:
             return None
         try:
-            content = json.loads(data)
+            content = parse_json(data)
             latest = Latest(content["version"], content["manifest_sha256"], generation)
             if not (_NAME.fullmatch(latest.version) and _SHA256.fullmatch(latest.manifest_sha256)):
                 raise ValueError("a field of another form")

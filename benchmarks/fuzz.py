@@ -57,10 +57,11 @@ def _run(name: str, options: list[str], log: Path) -> None:
     """Become the fuzzer of a parser; never returns."""
     import atheris
 
-    from benchmarks.fuzz_targets import TARGETS, feed
+    from benchmarks.fuzz_target import NESTED, feed
+    from benchmarks.fuzz_targets import TARGETS
 
     target = TARGETS[name]
-    for number, data in enumerate(target.seeds()):
+    for number, data in enumerate([*target.seeds(), *NESTED]):
         Path(options[0], f"seed-{number}").write_bytes(data)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
@@ -105,7 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with atheris.instrument_imports(
         include=["region_features", "beam_pipeline", "transforms", "zipfile", "pickletools"]
     ):
-        from benchmarks.fuzz_targets import TARGETS, feed
+        from benchmarks.fuzz_target import feed
+        from benchmarks.fuzz_targets import TARGETS
     names = args.target or list(TARGETS)
     if args.replay:
         feed(TARGETS[names[0]], args.replay.read_bytes())

@@ -13,6 +13,7 @@ import lmdb
 import numpy as np
 from PIL import Image
 
+from benchmarks.fuzz_target import SCRATCH
 from region_features.detector.weights.caffemodel import NetParameter
 from region_features.formats import example, hard_negatives, safetensors, tfrecord
 from region_features.lmdb_store.reader import DATA_FILE
@@ -22,8 +23,6 @@ from region_features.records.plan import ImageRef, ShardKey
 from region_features.records.plan_file import encode_plan
 from region_features.records.region_record import RegionRecord
 from region_features.records.stats import ShardStats
-
-SCRATCH = Path(tempfile.mkdtemp(prefix="fuzz-"))
 
 
 def record(img_id: str = "x_7", count: int = 2) -> RegionRecord:

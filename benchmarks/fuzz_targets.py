@@ -6,8 +6,6 @@ import contextlib
 import io
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import lmdb
@@ -17,6 +15,9 @@ from beam_pipeline.layout import Layout
 from beam_pipeline.output_folder import open_output
 from beam_pipeline.provenance import read_previous
 from benchmarks import fuzz_seeds
+from benchmarks.fuzz_own_files import OWN_FILE_TARGETS
+from benchmarks.fuzz_sources import SOURCE_TARGETS
+from benchmarks.fuzz_target import SOURCE, Target, check_message, write_file
 from region_features.detector.detectron2.config_file import read_config
 from region_features.detector.weights.restricted_pickle import unpickle
 from region_features.detector.weights.weights_file import read_checkpoint, read_weights
@@ -35,25 +36,7 @@ from region_features.records.stats import ShardStats
 from region_features.validation.hard_negatives import check_negatives
 from transforms.manifest import Provenance
 
-SOURCE = "the file"  # what messages call the input
 _PIXEL_LIMIT, _ENTRY_LIMIT = 4_000_000, 1 << 20
-
-
-@dataclass(frozen=True)
-class Target:
-    """A parser.
-
-    Attributes:
-        feed: gives it bytes.
-        seeds: makes whole inputs.
-        allowed: what it may raise.
-        named: whether each message has `SOURCE` in it.
-    """
-
-    feed: Callable[[bytes], object]
-    seeds: Callable[[], list[bytes]]
-    allowed: tuple[type[Exception], ...] = (ValueError, OSError, ImageFailure)
-    named: bool = False
 
 
 def _decode_image(data: bytes) -> None:
@@ -67,15 +50,8 @@ def _read_zip(data: bytes) -> None:
         read_entry(stream, info, _ENTRY_LIMIT)
 
 
-def _file(data: bytes, name: str = SOURCE) -> str:
-    path = fuzz_seeds.SCRATCH / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(data)
-    return str(path)
-
-
 def _check_archive(data: bytes) -> None:
-    path = _file(data)
+    path = write_file(data)
     check_unpacked_size(path, _ENTRY_LIMIT)
     check_archive(path, lambda done, total: None)
 
@@ -108,7 +84,7 @@ def _value_target(form: str) -> Target:
 
 
 def _read_lmdb(data: bytes) -> None:
-    path = _file(data, f"lmdb/{DATA_FILE}")
+    path = write_file(data, f"lmdb/{DATA_FILE}")
     folder = str(Path(path).parent)
     with open_lmdb(folder, readahead=False) as env:
         for key in stored_keys(folder, env, SOURCE):
@@ -120,7 +96,7 @@ def _read_lmdb(data: bytes) -> None:
 
 
 def _read_weights(data: bytes) -> None:
-    path = _file(data)
+    path = write_file(data)
     for read in (read_weights, read_checkpoint):
         try:
             read(path, SOURCE)
@@ -135,14 +111,14 @@ def _read_torch_zip(data: bytes) -> None:
 
 
 def _read_note(data: bytes) -> None:
-    path = _file(data, "note/source.json")
+    path = write_file(data, "note/source.json")
     with contextlib.suppress(ValueError):
         codec_name_of(str(Path(path).parent))
     BuildNote.from_json(data, SOURCE)
 
 
 def _read_manifest(data: bytes) -> None:
-    layout = Layout(str(Path(_file(data, "out/manifest.json")).parent))
+    layout = Layout(str(Path(write_file(data, "out/manifest.json")).parent))
     open_output(layout.output)
     read_previous(layout)
 
@@ -161,8 +137,8 @@ def _ids(data: bytes) -> None:
 
 
 def _description(data: bytes) -> None:
-    part = _file(b"half", "a.part")
-    _file(data, "a.part.json")
+    part = write_file(b"half", "a.part")
+    write_file(data, "a.part.json")
     load_description(part, "http://host/a")
 
 
@@ -213,7 +189,7 @@ TARGETS = {
     "build note": Target(_read_note, fuzz_seeds.notes, _JSON, True),
     "manifest": Target(_read_manifest, fuzz_seeds.manifests),
     "provenance": Target(
-        lambda data: Provenance.read(_file(data)),
+        lambda data: Provenance.read(write_file(data)),
         lambda: [Provenance({"a": 1}, [fuzz_seeds.FAILURE]).to_json()],
         (ValueError, KeyError, TypeError),
     ),
@@ -226,33 +202,6 @@ TARGETS = {
         (),
     ),
     "download note": Target(_description, lambda: [b'{"url": "http://host/a", "size": 7, "validator": "\\"v\\""}'], ()),
+    **SOURCE_TARGETS,
+    **OWN_FILE_TARGETS,
 }
-
-
-def check_message(error: Exception) -> None:
-    """Raise an AssertionError if an error's message does not name the input."""
-    assert SOURCE in str(error), f"expected a message that names {SOURCE!r}: {error!r}"
-
-
-def feed(target: Target, data: bytes) -> None:
-    """Give a parser its input; whatever is raised here is a finding."""
-    try:
-        target.feed(data)
-    except target.allowed as error:
-        if target.named:
-            check_message(error)
-
-
-def mutations(seeds: list[bytes], rng: np.random.Generator) -> Iterator[bytes]:
-    """Yield the seeds, then damaged ones without end: bytes changed, cut out, repeated, or taken from another seed."""
-    yield from seeds
-    while True:
-        data = bytearray(seeds[rng.integers(len(seeds))])
-        for _ in range(rng.integers(1, 4)):
-            start, length = int(rng.integers(0, len(data) + 1)), int(rng.integers(1, 9))
-            other = seeds[rng.integers(len(seeds))]
-            place = int(rng.integers(0, len(other)))
-            pieces = [rng.bytes(length), b"", bytes(data[start : start + length]) * 2, other[place : place + length]]
-            pieces += [bytes(length), b"\xff" * length, b"9" * length]
-            data[start : start + length * int(rng.integers(0, 2))] = pieces[rng.integers(len(pieces))]
-        yield bytes(data)

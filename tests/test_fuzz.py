@@ -7,7 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.fuzz_targets import TARGETS, feed, mutations
+from benchmarks.fuzz_target import feed, mutations
+from benchmarks.fuzz_targets import TARGETS
 
 SECONDS, MOST = 1.0, 500
 

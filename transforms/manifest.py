@@ -12,6 +12,7 @@ import apache_beam as beam
 from region_features.health.verdict import describe_health
 from region_features.records.audit import Audit, audit_shards
 from region_features.records.failure import IMPORT_STAGE, NAME_STAGE, Failure
+from region_features.records.json_text import parse_json
 from region_features.records.plan import SHARDS_FOLDER, Plan
 from transforms import files
 from transforms.plans import open_plan, refs_of
@@ -67,7 +68,7 @@ class Provenance:
         Raises:
             ValueError, KeyError, TypeError: it holds something else.
         """
-        content = json.loads(files.read_bytes(uri))
+        content = parse_json(files.read_bytes(uri))
         failures = [Failure(**failure) for failure in content["failures"]]
         return cls(dict(content["described"]), failures, [ManifestEntry(*entry) for entry in content["kept"]])
 

@@ -25,6 +25,7 @@ from beam_pipeline.usage import Parser, UsageError, one_line
 from beam_pipeline.version_leases import lease_version
 from beam_pipeline.versions import LATEST, Versions
 from region_features.download.unzip import check_room
+from region_features.records.json_text import parse_json
 from transforms import files
 from transforms.manifest import MANIFEST, MANIFEST_DIGEST, PLAN
 
@@ -86,7 +87,7 @@ def fetch(source: Source, folder: str, outputs: Sequence[str] | None) -> str:
         ValueError, OSError: with one line for the user; what has arrived stays, and the same call goes on.
     """
     wanted = list(with_contents(source.folder, select_files(source.manifest, outputs)))
-    earlier = _read_fetched(folder)
+    earlier = read_fetched(folder)
     layout = Layout(folder)
     _write_fetched(folder, source, {*earlier, *(file.path for file in wanted)})
     if os.path.exists(layout.manifest) and files.read_bytes(layout.manifest) != source.data:
@@ -106,7 +107,7 @@ def fetch(source: Source, folder: str, outputs: Sequence[str] | None) -> str:
     return f"{folder}: {source.name}: {counted(len(missing), 'file')} fetched, {size}; {rest}{gone}"
 
 
-def _read_fetched(folder: str) -> set[str]:
+def read_fetched(folder: str) -> set[str]:
     """Return the paths that earlier fetches have put into a folder.
 
     Raises:
@@ -119,7 +120,7 @@ def _read_fetched(folder: str) -> set[str]:
                 raise UsageError(f"{folder}: holds the {name} of a run, and no fetch wrote it; choose another folder")
         return set()
     try:
-        paths = json.loads(files.read_bytes(path))["paths"]
+        paths = parse_json(files.read_bytes(path))["paths"]
         if not all(map(is_inside, paths)):
             raise ValueError("a path that leads out of the folder")
         return set(paths)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from region_features.download import rate_floor
 from region_features.download.rate_floor import FlooredHTTPHandler, FlooredHTTPSHandler, TooSlowError
+from region_features.records.json_text import parse_json
 
 T = TypeVar("T")
 # Tries in a row that may bring next to nothing; the pauses between them add up to half a minute.
@@ -244,7 +245,7 @@ def load_description(part: str, url: str) -> RemoteFile | None:
     if not os.path.exists(part):
         return None
     try:
-        begun = RemoteFile(**json.loads(_description_path(part).read_text(encoding="utf-8")))
+        begun = RemoteFile(**parse_json(_description_path(part).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return None
     return begun if begun.url == url else None

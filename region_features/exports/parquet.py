@@ -15,7 +15,14 @@ from region_features.background import in_background
 from region_features.exports.base import Copy, Export, OnProgress, ShardImage, Sources, Target
 from region_features.formats.example import ImageExample
 from region_features.formats.extras import import_extra
-from region_features.formats.parquet import TableShape, differing_columns, encode_rows, open_table, table_schema
+from region_features.formats.parquet import (
+    TableShape,
+    differing_columns,
+    encode_rows,
+    open_table,
+    read_group,
+    table_schema,
+)
 from region_features.records.build_note import BuildNote
 from region_features.records.plan import SHARD_SUFFIX
 from region_features.records.region_record import ARRAY_FIELDS
@@ -157,7 +164,7 @@ class _TablesCopy(Copy):
     def _find_rows(self, path: str) -> None:
         with open_table(path) as table:
             for group in range(table.num_row_groups):
-                ids = table.read_row_group(group, ["img_id"]).column("img_id").to_pylist()
+                ids = read_group(table, group, path, ["img_id"]).column("img_id").to_pylist()
                 for row, img_id in enumerate(ids):
                     if img_id in self._rows:
                         self._damaged.append(Problem("parquet", f"{path}: image {img_id} comes a second time"))
@@ -183,7 +190,7 @@ class _TablesCopy(Copy):
         number, rows = self._groups.pop(place.path, (-1, None))
         if number != place.group:
             with open_table(place.path) as table:
-                rows = table.read_row_group(place.group, use_threads=False).combine_chunks().to_batches()[0]
+                rows = read_group(table, place.group, place.path)
         if not place.last:
             self._groups[place.path] = place.group, rows
         return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from region_features.background import in_background
 from region_features.exports.base import Copy, Export, OnProgress, ShardImage, Sources, Target, require_fields
 from region_features.formats.example import ImageExample
 from region_features.records.build_note import BuildNote
+from region_features.records.json_text import parse_json
 from region_features.records.region_record import RegionRecord
 from region_features.report.pictures import box_rows
 from region_features.report.run_account import RunAccount, names_of_run
@@ -104,7 +104,7 @@ class _PageCopy(Copy):
         try:
             if begin < 0:
                 raise ValueError("no such element")
-            images = json.loads(page[begin + len(_DATA_BEGINS) : end])["images"]
+            images = parse_json(page[begin + len(_DATA_BEGINS) : end])["images"]
             self._images = {(image["shard"], image["id"]): image for image in images}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: expected the data of a report, got something else ({error})") from error

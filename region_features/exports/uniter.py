@@ -23,6 +23,7 @@ from region_features.formats.uniter import decode_uniter, encode_key_list, encod
 from region_features.lmdb_store.reader import DATA_FILE
 from region_features.lmdb_store.writer import LmdbItem
 from region_features.records.build_note import NOTE_SUFFIX, BuildNote
+from region_features.records.json_text import parse_json
 from region_features.records.key import MAX_KEY_BYTES
 from region_features.records.region_record import RegionRecord
 from region_features.validation.record import Problem
@@ -100,7 +101,7 @@ def _most_boxes(target: Target) -> int | None:
 
 
 def _read_boxes(path: str) -> dict[str, Any]:
-    boxes = json.loads(Path(path).read_bytes())
+    boxes = parse_json(Path(path).read_bytes())
     if not isinstance(boxes, dict):
         raise ValueError(f"{path}: expected a map of names to numbers of boxes, got something else; build it again")
     return boxes

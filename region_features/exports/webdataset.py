@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -23,6 +22,7 @@ from region_features.formats.webdataset import (
     write_tar,
 )
 from region_features.records.build_note import BuildNote
+from region_features.records.json_text import parse_json
 from region_features.validation.record import Problem, differing_fields
 
 _RECORDS_AHEAD = 8
@@ -116,7 +116,7 @@ def _differing(name: str, expected: bytes, stored: bytes) -> str:
     """Say in which fields two files of an image differ."""
     try:
         if name.endswith(f".{JSON}"):
-            left, right = json.loads(expected), json.loads(stored)
+            left, right = parse_json(expected), parse_json(stored)
             names = [field for field in left if field not in right or left[field] != right[field]]
         else:
             names = differing_fields(decode_record(expected, name), decode_record(stored, name))

@@ -21,6 +21,7 @@ from region_features.records.coco import (
     annotation_files,
 )
 from region_features.records.item import ImageCaptions
+from region_features.records.json_text import parse_json
 
 _CHUNK = 1 << 20
 # Coco id, or file stem -> (line number, digest of the sentences).
@@ -77,7 +78,7 @@ def decode_annotation_file(data: bytes, name: str) -> tuple[AnnotationRows, list
     problems = []
     for number, line in enumerate(data.removesuffix(b"\n").split(b"\n") if data else (), start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             coco_id, sentences = row["id"], row["sentences"]
             if type(coco_id) not in (int, str) or not all(isinstance(text, str) for text in sentences):
                 raise TypeError("wrong types")

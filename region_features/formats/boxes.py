@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from region_features.formats.json_values import check_unicode
 from region_features.records.failure import Failure
 from region_features.records.given_boxes import STAGE, GivenBoxes, describe_bad_boxes, no_boxes
+from region_features.records.json_text import parse_json
 
 
 def parse_boxes(data: bytes, source: str) -> tuple[list[GivenBoxes], list[Failure]]:
@@ -38,8 +38,8 @@ def parse_boxes(data: bytes, source: str) -> tuple[list[GivenBoxes], list[Failur
 
 def _parse_object(line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        row = parse_json(line)
+    except ValueError as error:
         raise ValueError(f"expected a JSON object, got {line[:40]!r}: {error}") from error
     if not isinstance(row, dict):
         raise ValueError(f"expected a JSON object, got a {type(row).__name__}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from region_features.formats.json_values import check_unicode
 from region_features.records.coco import ANNOTATION_OF_SPLIT, caption_id, split_of_names
 from region_features.records.failure import Failure
 from region_features.records.item import ImageCaptions
+from region_features.records.json_text import parse_json
 
 IMG_ID = "img_id"
 _CHUNK = 1 << 20
@@ -43,12 +43,12 @@ def read_caption_lines(read: Callable[[int], bytes], source: str) -> Iterator[Im
                 continue
             img_id = ""
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 img_id = _img_id(row)
                 image = _captions(row, img_id, os.path.basename(source), sentences)
                 if not seen.execute("INSERT OR IGNORE INTO ids VALUES (?)", (img_id,)).rowcount:
                     raise ValueError("img_id appears a second time; put all sentences of an image into one line")
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 yield Failure(source, img_id, "captions", f"{source}, line {number}: {error}")
             else:
                 sentences += len(image.sentences)
@@ -59,8 +59,8 @@ def begins_with_a_line(head: bytes) -> bool:
     """Return whether the first line of a file is a JSON object of an image."""
     line = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0]
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = parse_json(line)
+    except ValueError:
         return False
     return isinstance(row, dict) and IMG_ID in row
 
@@ -90,7 +90,7 @@ def _captions(row: dict[str, Any], img_id: str, name: str, first_id: int) -> Ima
     if not isinstance(sentences, list) or not all(isinstance(text, str) for text in sentences):
         raise ValueError(f"field sentences: expected a list of texts, got {sentences!r:.80}")
     split = row.get("split") or split_of_names(name, img_id)
-    if split not in ANNOTATION_OF_SPLIT:
+    if not isinstance(split, str) or split not in ANNOTATION_OF_SPLIT:
         raise ValueError(f"field split: expected one of {', '.join(ANNOTATION_OF_SPLIT)}, got {split!r:.80}")
     check_unicode("".join(sentences))
     own_id = caption_id(img_id)

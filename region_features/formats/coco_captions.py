@@ -77,7 +77,7 @@ def _store(read: Callable[[int], bytes], source: str, database: sqlite3.Connecti
                     database.execute("INSERT INTO annotations VALUES (?, ?, ?, ?)", row)
             except ValueError as error:
                 yield _failure(source, field, place, str(error))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(
             f"{source}: expected COCO's captions, an object with lists 'images' and 'annotations', got: {error}"
         ) from error

@@ -13,6 +13,7 @@ import numpy as np
 
 from region_features.formats.example import ImageExample
 from region_features.names import ClassNames
+from region_features.records.json_text import parse_json
 from region_features.records.region_record import RegionRecord
 
 _PIXEL_DIGITS, _SCORE_DIGITS = 2, 4
@@ -127,8 +128,8 @@ def find_lines(stream: BinaryIO, source: str) -> Iterator[StoredLine]:
 def read_rows(data: bytes, source: str) -> list[dict[str, Any]]:
     """Read a line's content back; ValueError if it holds no objects."""
     try:
-        rows = json.loads(b"[" + data + b"]")
-    except (ValueError, RecursionError) as error:
+        rows = parse_json(b"[" + data + b"]")
+    except ValueError as error:
         raise ValueError(f"{source}: expected JSON objects, got {data[:60]!r} ({error})") from error
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{source}: expected JSON objects, got {data[:60]!r}")

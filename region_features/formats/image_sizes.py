@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from region_features.formats.caption_lines import IMG_ID, begins_with_a_line, read_lines
 from region_features.formats.json_stream import iter_lists
 from region_features.formats.replayed import peek
+from region_features.records.json_text import parse_json
 
 
 def read_image_sizes(read: Callable[[int], bytes], source: str) -> Iterator[tuple[str, int, int]]:
@@ -45,7 +45,7 @@ def _images(read: Callable[[int], bytes], source: str) -> Iterator[Any]:
         for field, item in iter_lists(read, ("images",), ("annotations",)):
             if field == "images":
                 yield item
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(
             f"{source}: expected sizes of images, COCO's object with a list 'images' or JSON lines of img_id, height "
             f"and width, got: {error}"
@@ -54,6 +54,6 @@ def _images(read: Callable[[int], bytes], source: str) -> Iterator[Any]:
 
 def _parsed(line: bytes) -> Any:
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
+        return parse_json(line)
+    except ValueError:
         return line

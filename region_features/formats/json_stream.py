@@ -62,6 +62,8 @@ class _Text:
                 if not self._fill():
                     raise ValueError(f"{error.msg}: {self._text[self._at : self._at + 40]!r}") from error
                 continue
+            except RecursionError as error:
+                raise ValueError("brackets that are nested too deep") from error
             # A number may go on in what was not read yet: `1.` is read as 1.
             if self._text[end : end + 1] in _AFTER_A_VALUE or not self._fill():
                 self._at = end
@@ -85,7 +87,6 @@ def iter_lists(
 
     Raises:
         ValueError: it is no such file; what was yielded before stands before the damage.
-        RecursionError: an item is nested too deep.
     """
     text = _Text(read)
     text.take("{")

@@ -76,7 +76,7 @@ class _Seen:
 def _rows(read: Callable[[int], bytes], source: str) -> Iterator[Any]:
     try:
         yield from iter_items(read, "images")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(
             f"{source}: expected Karpathy's {CAPTIONS_FILE}, an object with a list 'images', got: {error}; "
             f"take it from {CAPTIONS_ARCHIVE}.zip"

@@ -5,7 +5,8 @@ K: boxes of an image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from region_features.formats.foreign_record import record_of
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 
 _ITEM = "element"  # as Parquet itself calls the items of a list
+_LARGEST_GROUP = 2 << 30  # bytes of the rows that are read at once; a group of 256 images takes 0.4 GB
 
 
 @dataclass(frozen=True)
@@ -145,11 +147,40 @@ def open_table(path: str) -> Any:
         ValueError: it is no whole Parquet file; names it.
         OSError: it cannot be read.
     """
-    pa, pq = import_extra("pyarrow"), import_extra("pyarrow.parquet")
+    with _naming_damage(path):
+        return import_extra("pyarrow.parquet").ParquetFile(path)
 
+
+def read_group(table: Any, group: int, path: str, columns: Sequence[str] | None = None) -> Any:
+    """Read a group of rows of an open table as a `pyarrow.RecordBatch`, with as much memory as it says at most.
+
+    Raises:
+        ValueError: it is damaged, not there or too large; names the file.
+        OSError: it cannot be read.
+    """
+    with _naming_damage(path):
+        if group >= table.num_row_groups:
+            raise ValueError(f"{table.num_row_groups} groups of rows, and none of number {group}")
+        described = table.metadata.row_group(group)
+        chunks = [described.column(number) for number in range(described.num_columns)]
+        size = sum(chunk.num_values * (4 if chunk.physical_type == "FLOAT" else 8) for chunk in chunks)
+        if size > _LARGEST_GROUP:
+            raise ValueError(f"a group of rows of {size} bytes, of at most {_LARGEST_GROUP}")
+        batches = table.read_row_group(group, columns, use_threads=False).combine_chunks().to_batches()
+        if not batches:
+            raise ValueError(f"a group of rows without rows, of number {group}")
+        return batches[0]
+
+
+@contextlib.contextmanager
+def _naming_damage(path: str) -> Iterator[None]:
+    """Raise what pyarrow makes of damaged bytes as a ValueError that names the file."""
+    pa = import_extra("pyarrow")
     try:
-        return pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
+        yield
+    except (ValueError, OSError, MemoryError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # what the file system says has a number
+            raise
         raise ValueError(f"{path}: expected a whole Parquet file, got: {error}; {REMEDY}") from error
 
 
@@ -162,6 +193,8 @@ def decode_row(rows: Any, row: int, source: str) -> RegionRecord:
     pa = import_extra("pyarrow")
     try:
         img_id, height, width = (rows.column(name)[row].as_py() for name in ("img_id", "height", "width"))
+        if not isinstance(img_id, str) or type(height) is not int or type(width) is not int:
+            raise TypeError(f"the image {img_id!r:.80} of {width!r:.20} x {height!r:.20} pixels")
         arrays: dict[str, NDArray[Any]] = {}
         for field in ARRAY_FIELDS:
             if field.name not in rows.schema.names:
@@ -174,6 +207,6 @@ def decode_row(rows: Any, row: int, source: str) -> RegionRecord:
                 values = lists.flatten().to_numpy(zero_copy_only=False)
                 columns = len(values) // len(lists) if len(lists) else field.columns
                 arrays[field.name] = values.reshape(len(lists), columns)
-    except (KeyError, AttributeError, TypeError, pa.ArrowException) as error:
+    except (LookupError, AttributeError, TypeError, ValueError, pa.ArrowException) as error:
         raise ValueError(f"{source}: expected the columns of a table of records, got {error!r}; {REMEDY}") from error
-    return record_of(str(img_id), (int(height), int(width)), arrays, f"{source}, image {img_id}")
+    return record_of(img_id, (height, width), arrays, f"{source}, image {img_id}")

@@ -17,6 +17,7 @@ from safetensors.numpy import load
 from region_features.formats import REMEDY
 from region_features.formats.fields import image_of, record_from_fields
 from region_features.formats.half import to_float16
+from region_features.records.json_text import parse_json
 from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
 
 LAYOUT_KEY = "layout"  # metadata: what the tensors of a file mean
@@ -105,8 +106,8 @@ def encode_keys(keys: Sequence[bytes]) -> bytes:
 def decode_keys(data: bytes, source: str) -> list[bytes]:
     """Read the record `keys` back; ValueError if it is no JSON list of texts."""
     try:
-        keys = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        keys = parse_json(data)
+    except ValueError as error:
         raise ValueError(f"{source}, record keys: expected a JSON list, got {error}; {REMEDY}") from error
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ValueError(f"{source}, record keys: expected a JSON list of texts, got something else; {REMEDY}")
@@ -115,7 +116,7 @@ def decode_keys(data: bytes, source: str) -> list[bytes]:
 
 def _metadata(data: bytes) -> dict[str, str]:
     length = int.from_bytes(data[:8], "little")
-    return json.loads(data[8 : 8 + length].decode()).get("__metadata__") or {}
+    return parse_json(data[8 : 8 + length].decode()).get("__metadata__") or {}
 
 
 def _to_float16(record: RegionRecord, name: str) -> NDArray[np.float16]:

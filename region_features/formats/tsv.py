@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from region_features.formats import LARGEST_ARRAY
 from region_features.formats.tsv6 import SIX_COLUMNS, decode_six_columns, mend_base64
 from region_features.formats.volta import record_from_strings, record_to_strings
 from region_features.records.region_record import ARRAY_FIELDS, FIELD_NAMES, RegionRecord
@@ -16,7 +17,6 @@ from region_features.records.region_record import ARRAY_FIELDS, FIELD_NAMES, Reg
 SHORT_COLUMNS = 10
 COLUMNS = (SHORT_COLUMNS, len(FIELD_NAMES))
 ALL_COLUMNS = (len(SIX_COLUMNS), *COLUMNS)
-_MAX_ROW = 64 << 20  # bytes: more than 300 boxes of all widths take in base64
 _ARRAYS = frozenset(field.name for field in ARRAY_FIELDS) | {"classes"}
 
 
@@ -67,15 +67,15 @@ def find_rows(stream: BinaryIO, source: str, columns: tuple[int, ...] = COLUMNS)
     are when the row is decoded.
     """
     offset, number = 0, 0
-    while line := stream.readline(_MAX_ROW):
+    while line := stream.readline(LARGEST_ARRAY):
         number += 1
         where = f"{source}, line {number}"
         row = line.rstrip(b"\r\n")
         if row:
             yield _place(row, number, offset, where, columns)
         offset += len(line)
-        if not line.endswith(b"\n") and len(line) == _MAX_ROW:
-            yield ValueError(f"{where}: expected a row of at most {_MAX_ROW} bytes; this is no feature TSV")
+        if not line.endswith(b"\n") and len(line) == LARGEST_ARRAY:
+            yield ValueError(f"{where}: expected a row of at most {LARGEST_ARRAY} bytes; this is no feature TSV")
             return
 
 

@@ -95,7 +95,9 @@ def find_members(stream: BinaryIO, source: str) -> Iterator[Member]:
     try:
         with tarfile.open(fileobj=stream, mode="r:") as tar:
             for entry in tar:
+                if entry.size < 0:  # it would lead back, and round without end
+                    raise ValueError(f"{entry.name!r:.200} of {entry.size} bytes from byte {entry.offset_data} on")
                 yield Member(entry.name, entry.offset_data, entry.size)
                 tar.members = []  # type: ignore[attr-defined]  # it would keep them all
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError) as error:  # a ValueError: numbers of a sparse file that are none
         raise ValueError(f"{source}: expected a whole tar, got: {error}; {REMEDY}") from error

@@ -12,7 +12,8 @@ from typing import BinaryIO
 _PAGE = struct.Struct("<QHHHH")  # number, padding, flags, end of the nodes' offsets, begin of the nodes
 _NODE = struct.Struct("<HHHH")  # leaf: size of the value (low, high), flags; branch: page (low, middle, high); key size
 _BRANCH, _LEAF, _KINDS = 0x01, 0x02, 0x07  # flags of a page
-_BIG_VALUE = 0x01  # flag of a leaf's node: the value lies in pages of its own, and the node holds their number
+# Flags of a leaf's node: the value lies in pages of its own, and the node holds their number; the key has many values.
+_BIG_VALUE, _MANY_VALUES = 0x01, 0x04
 # Both meta pages: magic; of the main database depth, root, and then the file's last page and transaction.
 _META = struct.Struct("<16xI74xH32xQQQ")
 _MAGIC = 0xBEEFC0DE
@@ -81,6 +82,8 @@ def _check_page(page: bytes, number: int, kind: int, last_page: int) -> Iterator
             if not 2 <= first <= last_page + 1 - pages:
                 raise ValueError(f"a value lies in {pages} pages from {first}, of {last_page + 1}")
             end += 8
+        elif high_or_flags & _MANY_VALUES:
+            raise ValueError("a key with many values")  # lmdb ends the process where the pages of these are damaged
         else:
             end += low | high << 16
         if offset < begin_of_nodes or end > len(page):

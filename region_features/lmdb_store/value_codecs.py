@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from functools import partial
 
 from region_features.formats import safetensors, volta
 from region_features.formats.volta_arrays import decode_arrays, encode_arrays
+from region_features.records.json_text import parse_json
 from region_features.records.region_record import RegionRecord
 
 SOURCE_FILE = "source.json"
@@ -61,7 +61,7 @@ def codec_name_of(folder: str) -> str:
     """
     try:
         with open(os.path.join(folder, SOURCE_FILE), "rb") as stream:
-            form = json.load(stream)["settings"]["lmdb_form"]  # of a BuildNote
+            form = parse_json(stream.read())["settings"]["lmdb_form"]  # of a BuildNote
     except (OSError, ValueError, LookupError, TypeError):
         return VOLTA
     if not isinstance(form, str) or form not in VALUE_CODECS:

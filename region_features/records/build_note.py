@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from region_features.records.json_text import parse_json
+
 NOTE_SUFFIX = ".source.json"
 
 
@@ -33,7 +35,7 @@ class BuildNote:
     def from_json(cls, data: bytes, source: str) -> BuildNote:
         """Read a note back; ValueError if `source` is no such note."""
         try:
-            note = cls(**json.loads(data))
+            note = cls(**parse_json(data))
             maps = (note.settings, note.files, note.counts, note.sha256)
             if not isinstance(note.source_digest, str) or not all(isinstance(part, dict) for part in maps):
                 raise TypeError("a field of another type")

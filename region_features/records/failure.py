@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from region_features.records.json_text import parse_json
+
 IMPORT_STAGE = "import"
 # Of images that are not in the plan, since no shard can hold their names.
 NAME_STAGE = "name"
@@ -37,7 +39,7 @@ class Failure:
     @classmethod
     def from_line(cls, line: bytes) -> Failure:
         """Decode a line of failures.jsonl; ValueError or TypeError if it is no failure."""
-        return cls(**json.loads(line))
+        return cls(**parse_json(line))
 
     @classmethod
     def from_lines(cls, data: bytes) -> list[Failure]:

@@ -8,6 +8,7 @@ from itertools import chain
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, BinaryIO
 
+from region_features.records.json_text import parse_json
 from region_features.records.plan import ImageRef, Plan, ShardKey
 
 _CHUNK = 1 << 20
@@ -38,7 +39,7 @@ class PlanFile(Mapping[ShardKey, tuple[ImageRef, ...]]):
     def __getitem__(self, key: ShardKey) -> tuple[ImageRef, ...]:
         offset, length = self._places[key]
         self._stream.seek(offset)
-        rows = map(json.loads, self._stream.read(length).splitlines())
+        rows = map(parse_json, self._stream.read(length).splitlines())
         return tuple(_image_ref(row) for row in rows)  # their types were checked when the file was opened
 
     def chunks(self) -> Iterator[bytes]:
@@ -103,7 +104,7 @@ def read_plan(stream: BinaryIO, source: str) -> Plan:
     places: dict[ShardKey, tuple[int, int]] = {}
     try:
         header = stream.readline()
-        settings = json.loads(header)["settings"]
+        settings = parse_json(header)["settings"]
         if not isinstance(settings, dict):
             raise ValueError(f"settings that are a {type(settings).__name__}")
         offset = begin = len(header)
@@ -123,7 +124,7 @@ def read_plan(stream: BinaryIO, source: str) -> Plan:
             count += 1
         if group is not None:
             places[ShardKey(*group, count)] = begin, offset - begin
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{source}: expected the plan of an earlier run, got something else ({error}); "
             "start afresh with --overwrite or choose another --output"
@@ -132,7 +133,7 @@ def read_plan(stream: BinaryIO, source: str) -> Plan:
 
 
 def _decode_row(line: bytes) -> tuple[tuple[str, int, int], ImageRef]:
-    row = json.loads(line)
+    row = parse_json(line)
     for name, kind in _ROW_TYPES.items():
         if type(row[name]) is not kind:
             raise ValueError(f"{name} that is a {type(row[name]).__name__}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from region_features.records.failure import Failure
 from region_features.records.health_sample import NO_SAMPLE, HealthSample
+from region_features.records.json_text import parse_json
 
 STATS_SUFFIX = ".stats.json"
 
@@ -38,14 +39,14 @@ class ShardStats:
     def from_json(cls, data: bytes, source: str) -> ShardStats:
         """Decode a stats file; a ValueError names `source`, the file, if it is none."""
         try:
-            row = json.loads(data)
+            row = parse_json(data)
             del row["counts"]
             ids = tuple(row.pop("ids"))
             failures = tuple(Failure(**item) for item in row.pop("failures"))
             health = HealthSample.from_row(row.pop("health", {}))
             stats = cls(ids=ids, failures=failures, health=health, **row)
             stats._check_types()
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{source}: expected a shard's stats, got something else ({error}); delete it to have the shard redone"
             ) from error

@@ -5,26 +5,27 @@ K: boxes of an image; D: feature width.
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from region_features.formats.foreign_record import UNKNOWN_SIZE, record_of
-from region_features.formats.hdf5 import open_hdf5
+from region_features.formats.hdf5 import dataset_names, has_dataset, open_hdf5, read_rows
 from region_features.formats.pickles import load_restricted
 from region_features.records.failure import Failure
 from region_features.records.region_record import RegionRecord
-from region_features.sources.base import UNKNOWN, Place, Source, value_of
+from region_features.sources.base import UNKNOWN, Place, Source, match_place, value_of
 
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 _FEATURES, _BOXES, _PROBABILITIES = "_features", "_boxes", "_cls_prob"
 _IMAGE_FEATURES, _PLACES = "image_features", "pos_boxes"
-_DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError, IndexError)  # what h5py makes of damaged bytes
+_PLACE = re.compile(r"row=(\d{1,18})&key=(.*)", re.DOTALL)
 
 
 def rows_path(path: str) -> str:
@@ -37,11 +38,8 @@ class _Hdf5Source(Source):
     def _file(self) -> Any:
         return open_hdf5(self.path)
 
-    def _dataset(self, name: str, rows: Any = ()) -> NDArray[Any]:
-        try:
-            return np.asarray(self._file[name][rows])
-        except _DAMAGE as error:
-            raise ValueError(f"{self.path}, dataset {name}: expected an array, got: {error}") from error
+    def _dataset(self, name: str, rows: int | slice | None = None) -> NDArray[Any]:
+        return read_rows(self._file, name, rows)
 
 
 class M2Source(_Hdf5Source):
@@ -57,7 +55,7 @@ class M2Source(_Hdf5Source):
 
     def places(self) -> Iterator[Place | Failure]:
         """Read the names of the datasets."""
-        for name in self._file:
+        for name in dataset_names(self._file):
             if name.endswith(_FEATURES):
                 img_id = name.removesuffix(_FEATURES)
                 yield Place(img_id, f"key={img_id}")
@@ -66,7 +64,7 @@ class M2Source(_Hdf5Source):
         """Read the datasets of one image."""
         img_id = value_of(place, "key", self.path)
         arrays = {"features": self._dataset(img_id + _FEATURES), "boxes": self._dataset(img_id + _BOXES)}
-        if img_id + _PROBABILITIES in self._file:
+        if has_dataset(self._file, img_id + _PROBABILITIES):
             arrays["cls_prob"] = self._dataset(img_id + _PROBABILITIES)
         return record_of(img_id, UNKNOWN_SIZE, arrays, f"{self.path}, image {img_id}")
 
@@ -102,36 +100,40 @@ class ButdVqaSource(_Hdf5Source):
 
     def read(self, place: str) -> RegionRecord:
         """Read one row of each dataset."""
-        row, _, img_id = value_of(place, "row", self.path).partition("&key=")
-        rows: Any = int(row)
-        if _PLACES in self._file:
-            first, last = self._dataset(_PLACES, int(row)).tolist()
-            rows = slice(first, last)
-        boxes, places = self._dataset("image_bb", rows), self._dataset("spatial_features", rows)
+        found = match_place(_PLACE, place, self.path, "row=..&key=.., the place of an image in such files")
+        row, img_id = int(found[1]), found[2]
         where = f"{self.path}, row {row}, image {img_id}"
+        rows: int | slice = row
+        if has_dataset(self._file, _PLACES):
+            limits = self._dataset(_PLACES, row)
+            if limits.shape != (2,) or limits.dtype.kind not in "iu":
+                raise ValueError(f"{where}, dataset {_PLACES}: expected the first and last row, got {limits!r:.80}")
+            rows = slice(*limits.tolist())
+        boxes, places = self._dataset("image_bb", rows), self._dataset("spatial_features", rows)
         arrays = {"features": self._dataset(_IMAGE_FEATURES, rows), "boxes": boxes}
         return record_of(img_id, _size(boxes, places, where), arrays, where)
 
 
 def _size(boxes: NDArray[Any], places: NDArray[Any], where: str) -> tuple[int, int]:
     """Return height and width of an image: boxes (K, 4) in pixels, places (K, 6) relative to it."""
+    whole = len(boxes) and boxes.shape == (len(boxes), 4) and places.shape == (len(boxes), 6)
     sides = []
     for column in (3, 2):
-        row = int(boxes[:, column].argmax()) if len(boxes) else -1
-        share = float(places[row, column]) if row >= 0 and places.shape == (len(boxes), 6) else 0.0
-        if not 0 < share <= 1.001:
+        row = int(boxes[:, column].argmax()) if whole else -1
+        edge, share = (float(array[row, column]) for array in (boxes, places)) if whole else (0.0, 0.0)
+        if not (0 < share <= 1.001 and math.isfinite(edge)):
             raise ValueError(
                 f"{where}: expected boxes, and their places relative to the image, of which its size follows"
             )
-        sides.append(round(float(boxes[row, column]) / share))
+        sides.append(round(edge / share))
     return sides[0], sides[1]
 
 
 def open_hdf5_source(path: str) -> Source:
     """Tell which program's file it is; ValueError if of none."""
     with open_hdf5(path) as file:
-        if _IMAGE_FEATURES in file:
+        if has_dataset(file, _IMAGE_FEATURES):
             return ButdVqaSource(path)
-        if any(name.endswith(_FEATURES) for name in file):
+        if any(name.endswith(_FEATURES) for name in dataset_names(file)):
             return M2Source(path)
     raise ValueError(f"{path}: expected datasets ID_features, or {_IMAGE_FEATURES}, found neither; no known program's")

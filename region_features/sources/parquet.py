@@ -7,12 +7,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from region_features.formats.parquet import decode_row, open_table
+from region_features.formats.parquet import decode_row, open_table, read_group
 from region_features.records.failure import Failure
 from region_features.records.region_record import RegionRecord
 from region_features.sources.base import Place, Source, match_place
 
-_PLACE = re.compile(r"group=(\d+)&row=(\d+)")
+_PLACE = re.compile(r"group=(\d{1,9})&row=(\d{1,9})")
 
 
 class TableSource(Source):
@@ -31,7 +31,7 @@ class TableSource(Source):
             if "img_id" not in table.schema_arrow.names:
                 raise ValueError(f"{self.path}: expected a column img_id, found {', '.join(table.schema_arrow.names)}")
             for group in range(table.num_row_groups):
-                ids = table.read_row_group(group, ["img_id"]).column("img_id").to_pylist()
+                ids = read_group(table, group, self.path, ["img_id"]).column("img_id").to_pylist()
                 for row, img_id in enumerate(ids):
                     yield Place(str(img_id), f"group={group}&row={row}")
 
@@ -43,6 +43,6 @@ class TableSource(Source):
             number, rows = self._group
             if number != group:
                 with open_table(self.path) as table:
-                    rows = table.read_row_group(group, use_threads=False).combine_chunks().to_batches()[0]
+                    rows = read_group(table, group, self.path)
                 self._group = group, rows
         return decode_row(rows, row, f"{self.path}, row {row} of group {group}")

@@ -1,0 +1,99 @@
+"""The readers of other programs' features and captions, as `benchmarks.fuzz` feeds them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+from benchmarks import fuzz_source_seeds as seeds
+from benchmarks.fuzz_target import SOURCE, Target, check_message, write_file
+from region_features.formats import imagecaptioning
+from region_features.formats.captions import read_caption_file
+from region_features.formats.image_sizes import read_image_sizes
+from region_features.formats.openvqa import decode_openvqa
+from region_features.formats.uniter import KEY_LIST, decode_uniter_record
+from region_features.lmdb_store.reader import DATA_FILE
+from region_features.sources.base import Place
+from region_features.sources.find import open_source
+from region_features.sources.lmdb_forms import decode_att, form_of
+
+_MOST_PLACES = 50
+_HEAD_BYTES = 200
+
+
+def _read_all(path: str) -> None:
+    """Read the records of a source as an import does: one that is damaged leaves the others."""
+    source = open_source(path)
+    for place in islice(source.places() if source else (), _MOST_PLACES):
+        if isinstance(place, Place):
+            try:
+                source.read(place.place)  # type: ignore[union-attr]  # else there are no places
+            except ValueError as error:
+                check_message(error)
+
+
+def _read_lmdb(data: bytes) -> None:
+    _read_all(str(Path(write_file(data, f"{SOURCE} as lmdb/{DATA_FILE}")).parent))
+
+
+def _read_value(data: bytes) -> None:
+    """Read a value of an LMDB of any program."""
+    boxes = str(Path(write_file(b"", f"{SOURCE} of boxes_box/{DATA_FILE}")).parent)
+    for other_keys in ((), (KEY_LIST,)):
+        form = form_of(boxes.replace("_box", "_att"), data, other_keys)
+        form.peek(data[:_HEAD_BYTES], b"7")
+        values = [data, *(seeds.box_files() if form.boxes else ())]
+        try:
+            form.decode(values, b"7", SOURCE)
+        except ValueError as error:
+            check_message(error)
+
+
+def _read_att(data: bytes) -> None:
+    decode_att(data, seeds.box_files()[0], "7", SOURCE)
+
+
+def _read_box(data: bytes) -> None:
+    decode_att(imagecaptioning.encode_att(seeds.record()), data, "7", SOURCE)
+
+
+def _read_butd(data: bytes) -> None:
+    write_file(seeds.row_pickles()[0], f"{SOURCE}_imgid2idx.pkl")
+    _read_all(write_file(data, f"{SOURCE}.hdf5"))
+
+
+def _read_rows(data: bytes) -> None:
+    write_file(data, f"{SOURCE}_imgid2idx.pkl")
+    _read_all(write_file(_BUTD_FILE, f"{SOURCE}.hdf5"))
+
+
+_BUTD_FILE = seeds.butd_files()[0]
+
+
+def _read_captions(data: bytes) -> None:
+    list(read_caption_file(io.BytesIO(data).read, SOURCE))
+
+
+def _named(feed: Callable[[bytes], object], make: Callable[[], list[bytes]]) -> Target:
+    return Target(feed, make, (ValueError,), True)
+
+
+SOURCE_TARGETS = {
+    "openvqa npz": _named(lambda data: decode_openvqa(data, "x_7", SOURCE), seeds.openvqa_files),
+    "imagecaptioning npz": _named(_read_att, seeds.feature_files),
+    "imagecaptioning npy": _named(_read_box, seeds.box_files),
+    "uniter value": _named(lambda data: decode_uniter_record(data, "x_7", SOURCE), seeds.uniter_values),
+    "lmdb value": _named(_read_value, lambda: [*seeds.mmf_values(), *seeds.uniter_values(), *seeds.feature_files()]),
+    "lmdb of others": _named(_read_lmdb, seeds.lmdbs),
+    "parquet": _named(lambda data: _read_all(write_file(data)), seeds.tables),
+    "webdataset tar": _named(lambda data: _read_all(write_file(data)), seeds.tars),
+    "m2 hdf5": _named(lambda data: _read_all(write_file(data)), seeds.m2_files),
+    "butd-vqa hdf5": _named(_read_butd, seeds.butd_files),
+    "butd-vqa rows": _named(_read_rows, seeds.row_pickles),
+    "tsv of six columns": _named(lambda data: _read_all(write_file(data, f"{SOURCE}.tsv")), seeds.six_column_rows),
+    "coco captions": _named(_read_captions, seeds.coco_captions),
+    "caption lines": _named(_read_captions, seeds.caption_lines),
+    "image sizes": _named(lambda data: list(read_image_sizes(io.BytesIO(data).read, SOURCE)), seeds.image_sizes),
+}
