@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from benchmarks.fuzz_seeds import record
 from benchmarks.fuzz_target import SCRATCH
 from region_features.formats import hdf5, imagecaptioning, mmf, openvqa, parquet, spatial, tsv6, uniter, webdataset
-from region_features.formats.example import ImageExample
+from region_features.formats.example import ImageExample, encode_example
+from region_features.formats.tfrecord import write_record
 from region_features.lmdb_store.reader import DATA_FILE
 
 _RECORD = record()
@@ -153,6 +154,13 @@ def six_column_rows() -> list[bytes]:
     row = tsv6.encode_six_columns(_RECORD)
     *cells, boxes, features = row.decode().strip().split("\t")
     return [row, ("\t".join([*cells, f"b'{boxes}'", features.rstrip("=")]) + "\n").encode()]
+
+
+def shards() -> list[bytes]:
+    """Make a shard of one record."""
+    stream = io.BytesIO()
+    write_record(stream, encode_example(ImageExample(_RECORD, "x_7.jpg", "", (), (), "")))
+    return [stream.getvalue()]
 
 
 def coco_captions() -> list[bytes]:

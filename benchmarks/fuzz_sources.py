@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from region_features.formats.image_sizes import read_image_sizes
 from region_features.formats.openvqa import decode_openvqa
 from region_features.formats.uniter import KEY_LIST, decode_uniter_record
 from region_features.lmdb_store.reader import DATA_FILE
-from region_features.sources.base import Place
+from region_features.sources.base import Place, Source
 from region_features.sources.find import open_source
 from region_features.sources.lmdb_forms import decode_att, form_of
 
@@ -76,6 +77,38 @@ def _read_captions(data: bytes) -> None:
     list(read_caption_file(io.BytesIO(data).read, SOURCE))
 
 
+@cache
+def _sources() -> list[Source]:
+    """Make a source of each kind."""
+    write_file(seeds.row_pickles()[0], f"{SOURCE} of butd_imgid2idx.pkl")
+    write_file(seeds.box_files()[0], f"{SOURCE} of files_box/7.npy")
+    paths = [
+        write_file(seeds.tables()[0], f"{SOURCE} of rows"),
+        write_file(seeds.tars()[0], f"{SOURCE} of samples"),
+        write_file(seeds.m2_files()[0], f"{SOURCE} of m2"),
+        write_file(_BUTD_FILE, f"{SOURCE} of butd.hdf5"),
+        write_file(seeds.six_column_rows()[0], f"{SOURCE} of rows.tsv"),
+        Path(write_file(seeds.lmdbs()[0], f"{SOURCE} of values/{DATA_FILE}")).parent,
+        Path(write_file(seeds.openvqa_files()[0], f"{SOURCE} of openvqa/x_7.jpg.npz")).parent,
+        Path(write_file(seeds.feature_files()[0], f"{SOURCE} of files_att/7.npz")).parent,
+        write_file(seeds.shards()[0], f"{SOURCE} of set-00000-of-00001.tfrecord"),
+    ]
+    return [source for source in map(open_source, map(str, paths)) if source]
+
+
+def _places() -> list[bytes]:
+    return [place.place.encode() for source in _sources() for place in source.places() if isinstance(place, Place)]
+
+
+def _read_place(data: bytes) -> None:
+    """Read what a plan says is the place of a record."""
+    for source in _sources():
+        try:
+            source.read(data.decode("utf-8", "replace"))
+        except (ValueError, OSError) as error:
+            check_message(error)
+
+
 def _named(feed: Callable[[bytes], object], make: Callable[[], list[bytes]]) -> Target:
     return Target(feed, make, (ValueError,), True)
 
@@ -93,6 +126,7 @@ SOURCE_TARGETS = {
     "butd-vqa hdf5": _named(_read_butd, seeds.butd_files),
     "butd-vqa rows": _named(_read_rows, seeds.row_pickles),
     "tsv of six columns": _named(lambda data: _read_all(write_file(data, f"{SOURCE}.tsv")), seeds.six_column_rows),
+    "place of a record": _named(_read_place, _places),
     "coco captions": _named(_read_captions, seeds.coco_captions),
     "caption lines": _named(_read_captions, seeds.caption_lines),
     "image sizes": _named(lambda data: list(read_image_sizes(io.BytesIO(data).read, SOURCE)), seeds.image_sizes),

@@ -41,6 +41,8 @@ class _FolderSource(Source):
     def _read(self, place: str) -> tuple[str, bytes]:
         """Return an image's id and the content of its file."""
         name = value_of(place, "file", self.path)
+        if os.path.basename(name) != name or "\0" in name:
+            raise ValueError(f"{self.path}#{place}: expected the name of a file in the folder")
         return _IMAGE_SUFFIX.sub("", name.removesuffix(NPZ)), self._content(os.path.join(self.path, name))
 
     def _content(self, path: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 from region_features.formats.example import decode_example
@@ -11,10 +12,10 @@ from region_features.reading.shards import index_shard
 from region_features.records.failure import Failure
 from region_features.records.plan import parse_shard_name
 from region_features.records.region_record import RegionRecord
-from region_features.sources.base import Place, Source, value_of
+from region_features.sources.base import Place, Source, match_place
 from region_features.sources.storage import LOCAL, Storage
 
-_OFFSET = "offset"
+_PLACE = re.compile(r"offset=(\d{1,18})")
 _RECORD_BYTES = 1 << 20  # hold one record of 36 boxes with all its arrays
 
 
@@ -37,11 +38,11 @@ class ShardSource(Source):
         """Read the headers of the records."""
         ids, offsets = index_shard(self.path, self._storage.open)
         for img_id, offset in zip(ids, offsets.tolist(), strict=True):
-            yield Place(img_id, f"{_OFFSET}={offset}")
+            yield Place(img_id, f"offset={offset}")
 
     def read(self, place: str) -> RegionRecord:
         """Read one record."""
-        offset = int(value_of(place, _OFFSET, self.path))
+        offset = int(match_place(_PLACE, place, self.path, "offset=.., the place of a record in a shard")[1])
         with self._storage.open_piece(self.path, _RECORD_BYTES) as stream:
             stream.seek(offset)
             data = next(read_records(stream, f"{self.path}, from byte {offset} on"), b"")

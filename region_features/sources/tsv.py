@@ -15,7 +15,7 @@ from region_features.sources.storage import LOCAL, Storage
 _BUFFER_BYTES = 1 << 20
 # Id, then two numbers: the start of every TSV of regions.
 _FIRST_ROW = re.compile(rb"[^\t\r\n]{1,512}\t[0-9]{1,9}\t[0-9]{1,9}\t")
-_PLACE = re.compile(r"line=(?P<line>\d{1,18})&offset=(?P<offset>\d{1,18})&length=(?P<length>\d{1,18})")
+_PLACE = re.compile(r"line=(?P<line>\d{1,18})&offset=(?P<offset>\d{1,18})&length=(?P<length>\d{1,9})")
 
 
 def begins_a_tsv(head: bytes) -> bool:

@@ -12,7 +12,7 @@ from region_features.records.region_record import RegionRecord
 from region_features.sources.base import Place, Source, match_place
 from region_features.sources.storage import LOCAL, Storage
 
-_PLACE = re.compile(r"offset=(\d{1,18})&length=(\d{1,18})")
+_PLACE = re.compile(r"offset=(\d{1,18})&length=(\d{1,9})")
 
 
 class TarSource(Source):
