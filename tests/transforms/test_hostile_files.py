@@ -127,7 +127,7 @@ def test_a_tar_that_claims_more_than_an_image_has_takes_no_memory(tmp_path: Path
     path = tar_of(tmp_path / "a.tar", (header_of("x.safetensors", 7 << 30), b"abc"))
     source = open_source(str(path))
     assert source
-    (place,) = source.places()
+    place = next(source.places())
     assert isinstance(place, Place)
     with pytest.raises(ValueError, match=r"a\.tar#offset=512&length=7516192768: expected"):
         source.read(place.place)
