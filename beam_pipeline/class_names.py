@@ -18,8 +18,7 @@ def choose_names(folder: OutputFolder, record: RegionRecord, names_file: str | N
         names_file: the user's own names of the objects, a class a line; attributes then have no names.
 
     Raises:
-        UsageError: the user's names are not those of the record's network, or no names at all.
-        OSError: the user's file cannot be read.
+        UsageError: the user's names cannot be read, are not those of the record's network, or no names at all.
     """
     if names_file:
         given = _read_names(names_file)
@@ -27,7 +26,8 @@ def choose_names(folder: OutputFolder, record: RegionRecord, names_file: str | N
             classes = record.cls_prob.shape[1] - 1
             got = f"a network of {classes} classes" if classes > 0 else f"a class {record.objects_id.max(initial=0)}"
             raise UsageError(
-                f"{names_file}: expected a line for each class of the network, got {len(given.objects)} lines for {got}"
+                f"--names {names_file}: expected a line for each class of the network, got {len(given.objects)} lines "
+                f"for {got}; name the file of this network's classes"
             )
         return given
     names = _names_of_run(folder)
@@ -39,8 +39,11 @@ def _read_names(path: str) -> ClassNames:
         return ClassNames(parse_names(files.read_bytes(path).decode(), path))
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"{path}: expected UTF-8 text, a name a line, got the byte {error.object[error.start]:#04x}"
+            f"--names {path}: expected UTF-8 text, a name a line, got the byte {error.object[error.start]:#04x}"
         ) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"--names {path}: expected a readable file, got: {reason}; check the path") from error
 
 
 def _names_of_run(folder: OutputFolder) -> ClassNames | None:

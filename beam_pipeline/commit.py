@@ -31,7 +31,10 @@ def commit(job: Job) -> None:
             files.publish_bytes(layout.plan, plan_chunks(job.plan))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UsageError(f"--output {layout.output}: expected a folder to write to, got: {reason}") from error
+        raise UsageError(
+            f"--output {layout.output}: expected a folder to write to, got: {reason}; check the path, and that you may "
+            "write there"
+        ) from error
 
 
 def delete_temporaries(job: Job) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from beam_pipeline.flag_types import address, path
 from beam_pipeline.picture_trials import try_pictures
 from beam_pipeline.process import run_command
 from beam_pipeline.progress import IMAGES, show_count
@@ -228,8 +229,8 @@ def main(argv: Sequence[str]) -> int:
         "a run, or files, a folder or a glob of any format that --import of a run reads, on a local disk. Exit status: "
         "0 the same network (also in another precision), 1 something else, 2 wrong use.",
     )
-    parser.add_argument("one", metavar="A", help="features")
-    parser.add_argument("other", metavar="B", help="features of the same images")
+    parser.add_argument("one", metavar="A", type=path, help="features")
+    parser.add_argument("other", metavar="B", type=path, help="features of the same images")
     parser.add_argument(
         "--sample",
         type=int,
@@ -240,7 +241,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--images", nargs="+", default=[], metavar="PATTERN", help="some of the images: try how they were prepared"
     )
-    parser.add_argument("--weights", default="", metavar="FILE", help="the network to try it with")
+    parser.add_argument("--weights", metavar="FILE", type=address, help="the network to try it with")
     parser.add_argument(
         "--json", metavar="FILE", help="write the numbers to FILE, too; -: to the output, for the table"
     )
@@ -250,7 +251,7 @@ def main(argv: Sequence[str]) -> int:
             raise UsageError(f"--sample {args.sample}: expected a number from 0")
         if bool(args.images) != bool(args.weights):
             raise UsageError("--images and --weights: expected both or none; the images are tried with the network")
-        comparison = compare(args.one, args.other, args.sample, args.images, args.weights)
+        comparison = compare(args.one, args.other, args.sample, args.images, args.weights or "")
         text = json.dumps(report(comparison), indent=2) + "\n"
         if args.json and args.json != "-":
             files.publish_bytes(args.json, [text.encode()])

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from beam_pipeline.exports import DEFAULT_OUTPUTS, OUTPUTS
-from beam_pipeline.flag_types import amount, outputs, path, positive, share
+from beam_pipeline.flag_types import address, amount, outputs, path, positive, share
 from beam_pipeline.usage import UsageError
 from region_features.formats.imagecaptioning import FORMS, LMDB_FORM
 from region_features.lmdb_store.value_codecs import VALUE_CODECS, VOLTA
@@ -39,6 +39,7 @@ def option(
 
 _DIR: dict[str, Any] = {"metavar": "DIR", "type": path}
 _FILE: dict[str, Any] = {"metavar": "FILE", "type": path}
+_ADDRESS: dict[str, Any] = {"metavar": "FILE", "type": address}
 _COUNT: dict[str, Any] = {"metavar": "N", "type": positive}
 
 
@@ -58,7 +59,7 @@ class Config:
         (),
         nargs="+",
         metavar="SOURCE",
-        type=path,
+        type=address,  # refused with what to do
     )
     recursive: bool = option(INPUT, "with `--images`: read the folders in folders, too", False)
     import_files: tuple[str, ...] = option(
@@ -133,7 +134,7 @@ class Config:
     )
     overwrite: bool = option(OUTPUT, "delete what an earlier run wrote to `--output`, and start afresh", False)
     weights: str | None = option(
-        NETWORK, "the network's weights: a local path, `gs://` or `https://...[#sha256=HEX]`", **_FILE
+        NETWORK, "the network's weights: a local path, `gs://` or `https://...[#sha256=HEX]`", **_ADDRESS
     )
     detector_config: str | None = option(
         NETWORK,
@@ -167,7 +168,7 @@ class Config:
         "an image gets its boxes over this confidence, within `--min_boxes` and `--max_boxes`",
         0.2,
         metavar="P",
-        type=float,
+        type=share,
     )
     given_boxes: str | None = option(
         BOXES,

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from beam_pipeline.environment import version_line
 from beam_pipeline.event_log import EventLog
+from beam_pipeline.full_disk import TemporaryDiskFull
 from beam_pipeline.usage import UsageError, one_line
 
 TERMINAL, NOTEBOOK, LOG = "terminal", "notebook", "log"
@@ -132,7 +133,7 @@ def run_spoken(program: str, quiet: bool, log_json: str | None, action: Callable
         action: returns an exit status, or raises UsageError.
 
     Returns:
-        Exit status: the action's, or 2 for a UsageError.
+        Exit status: the action's, 2 for a UsageError, 1 where there is no room for temporary files.
 
     Raises:
         UsageError: the file cannot be written.
@@ -149,6 +150,9 @@ def run_spoken(program: str, quiet: bool, log_json: str | None, action: Callable
     except UsageError as error:
         _current.fail(program, one_line(error))
         status = 2
+    except TemporaryDiskFull as error:
+        _current.fail(program, f"{one_line(error)}; then run the same command again")
+        status = 1
     except BaseException as error:
         _current.event("error", text=one_line(error) or type(error).__name__)
         status = getattr(error, "status", None)

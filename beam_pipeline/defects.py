@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from beam_pipeline.full_disk import is_full_disk
 from transforms.remote_errors import is_remote_error
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -19,7 +20,7 @@ def is_defect(error: BaseException) -> bool:
     An error that a `raise` of ours raised is a message for the user, and so is one of the system or of remote storage.
     Any other came from a line that nobody expected to fail, whatever its class.
     """
-    return not any(
+    return not is_full_disk(error) and not any(
         isinstance(link, OSError | MemoryError) or is_remote_error(link) or _is_deliberate(link)
         for link in _chain(error)
     )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 from collections.abc import Iterator
 
+from beam_pipeline.full_disk import describe_full_temporary, free_bytes, is_full_database, is_full_disk
 from beam_pipeline.preflight import Job
 from beam_pipeline.summary import readable_size
 from transforms import files
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _BOX_BYTES = 4 * (2048 + 1601 + 401 + 4 + 4)  # a record's numbers of one box: the real network's
 
 
@@ -29,8 +26,10 @@ def room_notes(job: Job) -> Iterator[str]:
 
 
 def describe_full_disk(error: BaseException, job: Job) -> str | None:
-    """Say that the disk of a local output is full, what is needed and what is free; None for any other error."""
-    if files.is_remote(job.layout.output) or not _is_full_disk(error):
+    """Say which disk is full, what is needed and what is free; None for any other error."""
+    if is_full_database(error):
+        return describe_full_temporary()
+    if files.is_remote(job.layout.output) or not is_full_disk(error):
         return None
     free = readable_size(free_bytes(job.layout.output))
     return (
@@ -45,20 +44,3 @@ def needed_bytes(job: Job) -> int:
     done = job.done
     each = done.num_bytes / done.images if done.images else job.config.max_boxes * _BOX_BYTES
     return int(each * (job.plan.num_images - done.images))
-
-
-def free_bytes(folder: str) -> int:
-    """Return the free bytes on the disk of a local folder, which need not be there yet."""
-    while not os.path.exists(folder) and os.path.dirname(folder) != folder:
-        folder = os.path.dirname(folder)
-    return shutil.disk_usage(folder or ".").free
-
-
-def _is_full_disk(error: BaseException | None) -> bool:
-    # Beam may put another error around that of a step, with its text.
-    texts = [os.strerror(number) for number in _FULL]
-    while error is not None:
-        if getattr(error, "errno", None) in _FULL or any(text in str(error) for text in texts):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from filelock import FileLock, Timeout
 
 from beam_pipeline.console import console
+from beam_pipeline.flag_types import path
 from beam_pipeline.progress import TransferProgress
 from beam_pipeline.usage import Parser, UsageError
 from region_features.download.http import discard, download, forget, probe
@@ -60,7 +61,7 @@ def parse_args(argv: Sequence[str]) -> Options:
         epilog="Exit status: 0 done, 1 the download failed, 2 wrong use.",
     )
     names = [archive.name for archive in ARCHIVES]
-    parser.add_argument("--corpus", metavar="DIR", help="local folder for the archives and their content")
+    parser.add_argument("--corpus", metavar="DIR", type=path, help="local folder for the archives and their content")
     parser.add_argument(
         "--unzip", action="store_true", help=f"also unpack into DIR/{IMAGES_FOLDER} and DIR/{CAPTIONS_FILE}"
     )
@@ -76,6 +77,8 @@ def parse_args(argv: Sequence[str]) -> Options:
     args = parser.parse_args(argv)
     if not args.corpus:
         raise UsageError("--corpus DIR is missing: where the archives go; see --help")
+    if os.path.exists(args.corpus) and not os.path.isdir(args.corpus):
+        raise UsageError(f"--corpus {args.corpus}: expected a folder, got a file; name another place")
     if "://" in args.corpus:
         raise UsageError(f"--corpus {args.corpus}: expected a local folder; fetch there, then copy it up")
     archives = tuple(archive for archive in ARCHIVES if args.only is None or archive.name in args.only)

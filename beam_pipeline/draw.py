@@ -41,6 +41,8 @@ class DrawRequest:
     def __post_init__(self) -> None:
         if os.path.splitext(self.target)[1].lower() not in _FORMATS:
             raise UsageError(f"--draw {self.target}: expected a name that ends in {', '.join(_FORMATS)}")
+        if not files.is_remote(self.target) and os.path.isdir(self.target):
+            raise UsageError(f"--draw {self.target}: expected a file to write, got a folder; name a file in it")
         if self.top is not None and self.top < 1:
             raise UsageError(f"--top: expected a number from 1, got {self.top}")
         if not 0 <= self.min_confidence <= 1:
@@ -64,8 +66,8 @@ def draw_image(
         One line that says what was written.
 
     Raises:
-        UsageError: the image is not known, cannot be read, or is not the one that the regions were found in.
-        OSError: the file cannot be written.
+        UsageError: the image is not known, cannot be read, or is not the one that the regions were found in; or the
+            file cannot be written.
     """
     from region_features.drawing.regions import chosen_rows, draw_regions
     from region_features.images.decode import decode_image
@@ -80,14 +82,19 @@ def draw_image(
         picture = draw_regions(pixels, record, names, request.top, request.min_confidence)
     except (OSError, ValueError, ImageFailure) as error:
         reason = error.reason if isinstance(error, ImageFailure) else getattr(error, "strerror", None) or str(error)
-        hint = "" if request.image else "; if the image lies elsewhere now, name it: --image FILE"
-        raise UsageError(f"{uri}: {reason}{hint}") from error
+        hint = "; if the image lies elsewhere now, name it: --image FILE"
+        where, what = (f"--image {uri}", "; check the path") if request.image else (uri, hint)
+        raise UsageError(f"{where}: expected an image, got: {reason}{what}") from error
     if example.sha256 and hashlib.sha256(data).hexdigest() != example.sha256:
         print(f"inspect: {uri}: is not the file that was read, its sha256 differs", file=sys.stderr)
     encoded = io.BytesIO()
     kind = _FORMATS[os.path.splitext(request.target)[1].lower()]
     picture.save(encoded, kind, **({"quality": _JPEG_QUALITY} if kind == "JPEG" else {}))
-    files.publish_bytes(request.target, [encoded.getvalue()])
+    try:
+        files.publish_bytes(request.target, [encoded.getvalue()])
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"--draw {request.target}: expected a file to write, got: {reason}; check the path") from error
     drawn = len(chosen_rows(record, request.top, request.min_confidence))
     return f"{request.target}: {drawn} of {record.num_boxes} boxes on {uri}"
 

@@ -4,14 +4,47 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
+import re
 
 from beam_pipeline.exports import OUTPUTS
 
+_SCHEME = re.compile(r"(file|gs|s3|hdfs|https?):(/*)")
 
-def path(text: str) -> str:
-    """Take a path, which may not be empty."""
+
+def address(text: str) -> str:
+    """Take a local path, a URI of remote storage, or a web address."""
     if not text:
         raise argparse.ArgumentTypeError("expected a path, got nothing; is a variable of your shell unset?")
+    if text == "~" or text.startswith("~/"):
+        raise argparse.ArgumentTypeError(
+            f"expected a path, got {text!r}: shells replace ~ only at the start of a word, without quotes; write "
+            '"$HOME" in its place'
+        )
+    scheme = _SCHEME.match(text)
+    if not scheme or os.path.lexists(text):
+        return text
+    name, slashes = scheme.groups()
+    if name == "file":
+        rest = text[scheme.end() :]
+        raise argparse.ArgumentTypeError(f"expected a local path without file://, got {text!r}; write '/{rest}'")
+    if len(slashes) < 2:
+        raise argparse.ArgumentTypeError(
+            f"expected two slashes, got {text!r}; did you mean {name}://{text[scheme.end() :]}?"
+        )
+    if len(slashes) > 2 or scheme.end() == len(text):
+        place = "a host" if name.startswith("http") else "a bucket"
+        raise argparse.ArgumentTypeError(f"expected {place} after {name}://, got {text!r}")
+    return text
+
+
+def path(text: str) -> str:
+    """Take a local path, or a URI of remote storage."""
+    if re.match("https?://", address(text)):
+        raise argparse.ArgumentTypeError(
+            f"expected a local path, or gs://BUCKET/PATH, got the web address {text!r}, which is neither read nor "
+            "written; name a local copy"
+        )
     return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,6 +12,7 @@ from itertools import repeat
 from typing import Any, TypeVar
 
 from beam_pipeline.config import Config
+from beam_pipeline.full_disk import is_full_disk
 from beam_pipeline.imported import describe_missing, read_imports, sample_records
 from beam_pipeline.progress import show_count
 from beam_pipeline.usage import UsageError
@@ -18,6 +20,7 @@ from beam_pipeline.worker_paths import Workers, path_for
 from region_features.download.http import shown
 from region_features.formats.boxes import parse_boxes
 from region_features.formats.captions import read_caption_file
+from region_features.formats.file_kind import HEAD_BYTES, kind_of_no_text
 from region_features.formats.karpathy import check_test1k_ids, parse_test1k_ids
 from region_features.planning.catalog import BOXES, CAPTIONS, Catalog
 from region_features.records.coco import CAPTIONS_FILE, TEST1K_FILE, TEST_SPLIT
@@ -34,6 +37,13 @@ from transforms.listing import Listing, corpus_folders, list_images
 # Raised whenever the same input and settings give other bytes.
 RECORD_VERSION = 1
 T = TypeVar("T")
+# What the files hold that are text.
+_TEXTS = {
+    "--captions": f"captions: {CAPTIONS_FILE}, COCO's captions_*.json, or JSON lines of img_id and sentences",
+    "--test1k_ids": "coco ids, one a line",
+    "--boxes": 'lines {"img_id": ..., "boxes": [[x1, y1, x2, y2], ...]}',
+    "--detector_config": "a detectron2 config in YAML",
+}
 
 
 @dataclass(frozen=True)
@@ -150,6 +160,9 @@ def read_captions(config: Config) -> Inputs:
     captions, test1k_ids = config.captions, config.test1k_ids
     if config.corpus:
         present = files.list_folder(config.corpus)
+        if not present and not files.is_remote(config.corpus) and not os.path.isdir(config.corpus):
+            got = "a file" if os.path.exists(config.corpus) else "nothing"
+            raise UsageError(f"--corpus {config.corpus}: expected a folder, found {got}; check the path")
         if captions is None and CAPTIONS_FILE not in present:
             raise UsageError(
                 f"--corpus {config.corpus}: expected {CAPTIONS_FILE} in it, found none; "
@@ -168,7 +181,8 @@ def read_captions(config: Config) -> Inputs:
     test1k = None
     if test1k_ids:
         id_list = _read(files.read_bytes, test1k_ids, "--test1k_ids")
-        check_test1k_ids(parse_test1k_ids(id_list, test1k_ids), test_ids, test1k_ids)
+        parse = partial(parse_test1k_ids, id_list)
+        check_test1k_ids(_read(parse, test1k_ids, "--test1k_ids"), test_ids, test1k_ids)
         test1k = PinnedFile(test1k_ids, hashlib.sha256(id_list).hexdigest())
     return Inputs(catalog, described, test1k)
 
@@ -195,6 +209,7 @@ def _refuse_damaged_captions(uri: str, usable: int, failures: Sequence[Failure],
     rows = usable + len(failures)
     example = f"; {failures[0].reason}" if failures else ""
     if not usable:
+        _refuse_other_kind(uri, "--captions")
         raise UsageError(
             f"--captions {uri}: expected rows as in {CAPTIONS_FILE}, but none of {rows} is usable{example}"
         )
@@ -218,7 +233,9 @@ def read_inputs(config: Config, captions: Inputs, workers: Workers = Workers.HER
         ValueError: a file is not of its schema; one line.
     """
     catalog = captions.catalog
-    detector = read_detector_config(config.detector_config) if config.detector_config else None
+    detector = None
+    if config.detector_config:
+        detector = _read(read_detector_config, config.detector_config, "--detector_config")
     given_boxes = _read_given_boxes(config.given_boxes, catalog) if config.given_boxes else None
     images: Listing
     samples: dict[str, RegionRecord] = {}
@@ -281,8 +298,9 @@ def _read_given_boxes(uri: str, catalog: Catalog) -> AnnotationInput:
     data = _read(files.read_bytes, uri, "--boxes")
     images, failures = parse_boxes(data, uri)
     if not images:
-        got = failures[0].reason if failures else "an empty file"
-        raise UsageError(f'--boxes: expected lines {{"img_id": ..., "boxes": [[x1, y1, x2, y2], ...]}}, got: {got}')
+        _refuse_other_kind(uri, "--boxes")
+        got = failures[0].reason if failures else f"{uri}, with empty lines only"
+        raise UsageError(f"--boxes: expected {_TEXTS['--boxes']}, got: {got}")
     for image in images:
         catalog.add_boxes(image)
     return AnnotationInput(BOXES, PinnedFile(uri, hashlib.sha256(data).hexdigest()), len(images), tuple(failures))
@@ -292,5 +310,21 @@ def _read(action: Callable[[str], T], path: str, flag: str) -> T:
     try:
         return action(path)
     except OSError as error:
+        if is_full_disk(error):
+            raise
         reason = error.strerror or str(error)
         raise UsageError(f"{flag} {shown(path)}: expected a readable file, got: {reason}; check the path") from error
+    except ValueError as error:
+        _refuse_other_kind(path, flag)
+        raise UsageError(f"{flag} {error}" if str(error).startswith(shown(path)) else f"{flag}: {error}") from error
+
+
+def _refuse_other_kind(path: str, flag: str) -> None:
+    """Say what kind of file came in place of text, where that is plain; a decoder's words do not tell."""
+    if flag not in _TEXTS:
+        return
+    kind = None
+    with contextlib.suppress(OSError), files.open_stream(path) as stream:
+        kind = kind_of_no_text(stream.read(HEAD_BYTES))
+    if kind:
+        raise UsageError(f"{flag} {path}: expected {_TEXTS[flag]}, got {kind}; name another file")

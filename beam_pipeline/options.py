@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 from beam_pipeline.config import GROUPS, Config, check_flags
 from beam_pipeline.environment import version_line
-from beam_pipeline.usage import Parser, UsageError, one_line
+from beam_pipeline.usage import Parser, UsageError, did_you_mean, one_line
 
 _JOB_SERVER_SECONDS = 30.0
 
@@ -118,7 +117,4 @@ def _check_beam_flags(parser: Parser, beam_flags: Sequence[str]) -> None:
         raise UsageError(f"expected a flag, got {name!r}; did you mean python -m beam_pipeline.{name}?")
     if not name.startswith("-"):
         raise UsageError(f"expected a flag, got {name!r}; quote patterns, and give several images after one --images")
-    known = [known.lstrip("-") for known in (*parser.flags, *beam_parser.flags)]
-    nearest = difflib.get_close_matches(name.lstrip("-"), known, n=1, cutoff=0.6)
-    hint = f"; did you mean --{nearest[0]}?" if nearest else "; see --help"
-    raise UsageError(f"unknown flag {name}{hint}")
+    raise UsageError(f"unknown flag {name}{did_you_mean(name, (*parser.flags, *beam_parser.flags))}")

@@ -73,8 +73,11 @@ def _locked_folder(folder: str, flag: str) -> Iterator[None]:
     except Timeout as error:
         raise _refusal(flag + folder, _read_json(f"{path}.owner")) from error
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(f"{flag}{folder}: expected a folder to write to, got: {reason}") from error
+        reason = "a file" if os.path.isfile(folder) else error.strerror or str(error)
+        raise UsageError(
+            f"{flag}{folder}: expected a folder to write to, got: {reason}; check the path, and that you may "
+            "write there"
+        ) from error
     try:
         with open(f"{path}.owner", "w", encoding="utf-8") as stream:
             json.dump(_owner(), stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from beam_pipeline.console import note
 from beam_pipeline.environment import how_to_install, missing_modules
 from beam_pipeline.export_checks import check_exports, check_records
 from beam_pipeline.exports import CAPTIONS, DEFAULT_OUTPUTS, SHARDS, requested_exports
+from beam_pipeline.full_disk import TemporaryDiskFull, describe_full_temporary, is_full_disk
 from beam_pipeline.imported import refuse_lacking
 from beam_pipeline.inputs import Inputs, read_captions, read_inputs
 from beam_pipeline.layout import Layout
@@ -101,12 +103,17 @@ def check(config: Config, workers: Workers = Workers.HERE) -> Job:
 
     Raises:
         UsageError: wrong use, in one line.
+        TemporaryDiskFull: there is no room for temporary files.
     """
     try:
         return _check(config, workers)
     except UsageError:
         raise
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, sqlite3.Error) as error:
+        if is_full_disk(error):
+            raise TemporaryDiskFull(describe_full_temporary()) from error
+        if isinstance(error, sqlite3.Error):
+            raise
         raise UsageError(str(error)) from error
 
 
@@ -148,10 +155,15 @@ def _check(config: Config, workers: Workers) -> Job:
         missing = len(plan.shards) - len(published)
         if set(outputs) == {CAPTIONS} and (missing or not plan.shards):
             plan, published = Plan({}, {}), {}
-        elif missing or not plan.shards:
+        elif not plan.shards:
             raise UsageError(
-                f"--outputs {','.join(outputs)}: expected whole shards in {layout.shards}, but {missing or 'all'} are "
-                f"missing or stale; add {SHARDS} to --outputs"
+                f"--outputs {','.join(outputs)}: expected whole shards in {layout.shards}, found no run there; check "
+                f"--output, or add {SHARDS} to --outputs"
+            )
+        elif missing:
+            raise UsageError(
+                f"--outputs {','.join(outputs)}: expected whole shards in {layout.shards}, but {missing} of "
+                f"{len(plan.shards)} are missing or stale; make them first, with {SHARDS} in --outputs"
             )
     check_exports(exports, plan, inputs.captions is not None)
     check_records(exports, layout, published)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from beam_pipeline.flag_types import path
 from beam_pipeline.pipeline import main as run_pipeline
 from beam_pipeline.process import run_command
 from beam_pipeline.usage import Parser, UsageError, one_line
 from region_features.exports.report import ReportExport
+from transforms import files
+from transforms.manifest import PLAN
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,10 +25,12 @@ def main(argv: Sequence[str]) -> int:
         description="Write OUT/report/index.html, a page on a run that works without a network: counts, failures, "
         "charts, pictures with their boxes. The same as `python -m beam_pipeline --output OUT --outputs report`.",
     )
-    parser.add_argument("output", metavar="OUT", help="the --output of a run, local or gs://")
+    parser.add_argument("output", metavar="OUT", type=path, help="the --output of a run, local or gs://")
     try:
         args = parser.parse_args(argv)
-    except UsageError as error:
+        if PLAN not in files.list_folder(args.output):
+            raise UsageError(f"{args.output}: expected the --output of a run ({PLAN}), found none; check the path")
+    except (UsageError, OSError) as error:
         print(f"report: {one_line(error)}", file=sys.stderr)
         return 2
     return run_pipeline(["--output", args.output, "--outputs", ReportExport.name])

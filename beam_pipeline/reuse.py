@@ -54,7 +54,9 @@ def read_earlier(output: str, settings: Mapping[str, Any], catalog: Catalog, che
     """
     layout = Layout(output)
     if PLAN not in files.list_folder(output):
-        raise UsageError(f"--reuse {output}: expected the --output of a run, with {PLAN} in it, found none")
+        raise UsageError(
+            f"--reuse {output}: expected the --output of a run, with {PLAN} in it, found none; check the path"
+        )
     plan = open_plan(layout.plan)
     # A dry run does not know the weights, and takes them to be the same.
     change = settings_changed(plan.settings, {"weights_sha256": plan.settings.get("weights_sha256"), **settings})

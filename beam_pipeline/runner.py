@@ -68,7 +68,7 @@ def new_run(flags: Sequence[str]) -> Run:
         try:
             pipeline = beam.Pipeline(runner=runner, options=options)
         except ValueError as error:
-            raise UsageError(str(error)) from error
+            raise UsageError(f"--runner {runner}: {error}") from error
         return Run(pipeline, runner, DataflowJob(pipeline) if is_dataflow(options) else None)
     if options.view_as(DirectOptions).direct_running_mode == "multi_threading":
         raise UsageError(

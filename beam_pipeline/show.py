@@ -11,6 +11,7 @@ import numpy as np
 
 from beam_pipeline.class_names import choose_names
 from beam_pipeline.draw import DrawRequest, draw_image
+from beam_pipeline.flag_types import path
 from beam_pipeline.output_folder import OutputFolder, PublishedShard, open_output
 from beam_pipeline.summary import describe_exports, describe_health, readable_size
 from beam_pipeline.usage import Parser, UsageError, one_line
@@ -182,6 +183,9 @@ def main(argv: Sequence[str]) -> int:
     try:
         args = parser.parse_args(argv)
         request = DrawRequest(args.draw, args.image, args.top, args.min_confidence) if args.draw else None
+        for flag, value in (("--image", args.image), ("--top", args.top), ("--min_confidence", args.min_confidence)):
+            if value and not args.draw:
+                raise UsageError(f"{flag}: expected --draw FILE beside it, the picture to write")
         if args.draw and args.img_id is None:
             raise UsageError("--draw: expected the image to draw; give its IMG_ID after OUT")
         folder = open_output(args.output)
@@ -213,7 +217,7 @@ def _parser() -> Parser:
         "(class and attribute as numbers from 0, their confidences, pixels x1 y1 x2 y2, norm of the feature, names), "
         "and a picture of them.",
     )
-    parser.add_argument("output", metavar="OUT", help="the --output of a run, local or gs://")
+    parser.add_argument("output", metavar="OUT", type=path, help="the --output of a run, local or gs://")
     parser.add_argument("img_id", metavar="IMG_ID", nargs="?", help="an image's id (file stem) or LMDB key")
     parser.add_argument(
         "--names",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 SHORT_USAGE = """\
@@ -39,8 +42,41 @@ class Parser(argparse.ArgumentParser):
         return super().add_argument(*names, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError."""
-        raise UsageError(message)
+        """Raise UsageError: argparse's message, as what was expected, what came and what to do."""
+        for pattern, rewrite in _REWRITTEN:
+            match = re.fullmatch(pattern, message, re.DOTALL)
+            if match:
+                raise UsageError(rewrite(*match.groups()))
+        unknown = message.removeprefix("unrecognized arguments: ")
+        if unknown == message:
+            raise UsageError(message.removeprefix("argument "))
+        name = unknown.split()[0].partition("=")[0]
+        what = "unknown flag" if name.startswith("-") else "expected a flag, got"
+        raise UsageError(f"{what} {name}{did_you_mean(name, self.flags)}")
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Return a hint at the known flag, or value of one, that is nearest to what came; at --help if none is near."""
+    bare = {one.lstrip("-"): one for one in known}  # dashes would make any two flags alike
+    nearest = difflib.get_close_matches(name.lstrip("-"), bare, n=1)
+    return f"; did you mean {bare[nearest[0]]}?" if nearest else "; see --help"
+
+
+def _not_a_choice(flag: str, got: str, choices: str) -> str:
+    names = choices.replace("'", "").split(", ")
+    hint = did_you_mean(got.strip("'"), names)
+    return f"{flag}: expected one of {', '.join(names)}, got {got}{hint}"
+
+
+# What argparse says, and what stands in its place.
+_REWRITTEN: tuple[tuple[str, Callable[..., str]], ...] = (
+    (r"argument (.+?): invalid choice: (.+) \(choose from (.+)\)", _not_a_choice),
+    (r"argument (.+?): invalid int value: (.+)", "{}: expected a whole number, got {}".format),
+    (r"argument (.+?): invalid float value: (.+)", "{}: expected a number, got {}".format),
+    (r"argument (.+?): expected (?:one|at least one) argument", "{}: expected a value after it, got none".format),
+    (r"argument (.+?): ignored explicit argument (.+)", "{}: expected no value, got {}; leave the value out".format),
+    (r"the following arguments are required: (.+)", "expected {}, got nothing; see --help".format),
+)
 
 
 def one_line(error: BaseException | str) -> str:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from beam_pipeline.flag_types import address, path
 from beam_pipeline.process import run_command
 from beam_pipeline.usage import Parser, one_line
 from region_features.detector.architecture import Architecture
@@ -36,18 +37,18 @@ def main(argv: Sequence[str]) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     convert_parser = commands.add_parser("convert", help="write weights as .safetensors")
-    convert_parser.add_argument("source", metavar="IN", help="weights of any known format")
+    convert_parser.add_argument("source", metavar="IN", type=address, help="weights of any known format")
     convert_parser.add_argument(
-        "target", metavar="OUT.safetensors", help="the file to write or replace, local or gs://"
+        "target", metavar="OUT.safetensors", type=path, help="the file to write or replace, local or gs://"
     )
     inspect_parser = commands.add_parser("inspect", help="describe a weights file")
-    inspect_parser.add_argument("source", metavar="FILE", help="weights of any known format")
+    inspect_parser.add_argument("source", metavar="FILE", type=address, help="weights of any known format")
     try:
         args = parser.parse_args(argv)
         answer = convert(args.source, args.target) if args.command == "convert" else inspect(args.source)
     except OSError as error:
-        reason = error.strerror or str(error)
-        print(f"beam_pipeline.weights: {error.filename or shown(args.source)}: {reason}", file=sys.stderr)
+        place, reason = error.filename or shown(args.source), error.strerror or str(error)
+        print(f"beam_pipeline.weights: {place}: expected a file, got: {reason}; check the path", file=sys.stderr)
         return 2
     except ValueError as error:
         print(f"beam_pipeline.weights: {one_line(error)}", file=sys.stderr)
@@ -72,7 +73,7 @@ def convert(source: str, target: str) -> str:
     """
     with local_copy(source) as path:
         if not files.is_remote(target) and os.path.exists(target) and os.path.samefile(path, target):
-            raise ValueError(f"{target}: expected another file than the one that is converted")
+            raise ValueError(f"{target}: expected another file than the one that is converted; name a new one")
         weights = read_weights(path, shown(source))
         metadata = {SOURCE_SHA256: files.sha256_of(path), SOURCE_FORMAT: weights.format}
         size = files.publish_bytes(target, encode_weights(weights.state, metadata))

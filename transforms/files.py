@@ -120,6 +120,8 @@ def publish_bytes(path: str, chunks: Iterable[bytes]) -> int:
     Returns:
         Bytes written.
     """
+    if not is_remote(path) and os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     temporary = temp_name(path)
     written = 0
     try:

@@ -96,7 +96,7 @@ class Source:
             found = True
             yield uri_and_state
         if not found:
-            raise ValueError(f"{self.name}: expected images, found none{self._why_none()}")
+            raise ValueError(f"--images {self.name}: expected images, found none{self._why_none()}")
         if self._others.count:
             # The note is printed and stored as UTF-8, so a name that is not valid Unicode is escaped.
             self.notes.append(

@@ -16,6 +16,7 @@ from beam_pipeline.console import note
 from beam_pipeline.fetch.contents import with_contents
 from beam_pipeline.fetch.selection import ListedFile, is_inside, select_files
 from beam_pipeline.fetch.transfer import PART_PREFIX, fetch_files, find_missing, local_path
+from beam_pipeline.flag_types import path as as_path
 from beam_pipeline.layout import Layout
 from beam_pipeline.output_folder import parse_manifest
 from beam_pipeline.output_lock import lock_output
@@ -68,11 +69,17 @@ def _read_source(folder: str, name: str) -> Source:
     layout = Layout(folder)
     present = files.list_folder(folder)
     if MANIFEST not in present:
-        raise UsageError(f"{folder}: expected {LATEST} of a rebuild, or {MANIFEST} of a run that has ended, found none")
+        raise UsageError(
+            f"{folder}: expected {LATEST} of a rebuild, or {MANIFEST} of a run that has ended, found none; check the "
+            "path"
+        )
     data = files.read_bytes(layout.manifest)
     expected = files.read_bytes(layout.manifest_digest).decode() if MANIFEST_DIGEST in present else ""
     if expected != f"{files.digest_of_bytes(data)['sha256']}  {MANIFEST}\n":
-        raise ValueError(f"{layout.manifest}: expected the SHA-256 that {MANIFEST_DIGEST} says, got another")
+        raise ValueError(
+            f"{layout.manifest}: expected the SHA-256 that {MANIFEST_DIGEST} says, got another; give the command of "
+            "that run again, then fetch"
+        )
     manifest = parse_manifest(data, layout.manifest)
     if manifest["status"] != "done":
         raise UsageError(f"{folder}: expected a run that went well, got one that failed: {manifest.get('reason')}")
@@ -164,19 +171,23 @@ def main(argv: Sequence[str]) -> int:
         "compared with the SHA-256 of the manifest; what is there and right is not fetched again. Run the same command "
         "again to go on after a cut, or for a newer version. Exit status: 0 done, 1 it failed, 2 wrong use.",
     )
-    parser.add_argument("source", metavar="FROM", help="ROOT of a rebuild, or the --output of a run, local or gs://")
-    parser.add_argument("folder", metavar="DIR", help="local folder; of this command alone")
+    parser.add_argument(
+        "source", metavar="FROM", type=as_path, help="ROOT of a rebuild, or the --output of a run, local or gs://"
+    )
+    parser.add_argument("folder", metavar="DIR", type=as_path, help="local folder; of this command alone")
     parser.add_argument(
         "--outputs", metavar="LIST", help="some of tfrecord,captions,lmdb,tsv,negatives, as far as they are there"
     )
     try:
         args = parser.parse_args(argv)
         if files.is_remote(args.folder):
-            raise UsageError(f"{args.folder}: expected a local folder")
+            raise UsageError(f"{args.folder}: expected a local folder, got one on remote storage; name a local one")
         outputs = args.outputs and [name.strip() for name in args.outputs.split(",") if name.strip()]
+        if outputs is not None and not outputs:
+            raise UsageError("--outputs: expected some of the outputs, got nothing; leave it out to fetch all")
         with lock_output(args.folder, ""), open_source(args.source.rstrip("/") or "/") as source:
             try:
-                print(fetch(source, args.folder, outputs or None))
+                print(fetch(source, args.folder, outputs))
             except (UsageError, ValueError):
                 raise
             except Exception as error:  # each file system has its own kinds of errors

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from beam_pipeline.config import Config
 from beam_pipeline.exports import SHARDS
-from beam_pipeline.flag_types import positive
+from beam_pipeline.flag_types import path, positive
 from beam_pipeline.options import parse_args
 from beam_pipeline.usage import Parser, UsageError
 from beam_pipeline.worker_paths import with_paths_for, workers_of
@@ -58,7 +58,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         "version, but for " + ", ".join(_REFUSED) + ". Exit status: 0 done or nothing changed, 1 the run failed, 2 "
         "wrong use or another rebuild is at work, 130 interrupted, 143 terminated.",
     )
-    parser.add_argument("root", metavar="ROOT", help="folder of the versions, local or gs://; comes first")
+    parser.add_argument("root", metavar="ROOT", type=path, help="folder of the versions, local or gs://; comes first")
     parser.add_argument(
         "--keep_versions",
         metavar="N",

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from beam_pipeline.exports import EXPORT_NAMES
+from beam_pipeline.flag_types import path
 from beam_pipeline.output_folder import OutputFolder, PublishedShard, open_output
 from beam_pipeline.progress import show_count
 from beam_pipeline.summary import counted
@@ -151,7 +152,7 @@ def main(argv: Sequence[str]) -> int:
         description="Check a run's output: shards, plan, manifest, annotation files, and every export against the "
         "shards. Exit status: 0 all is well, 1 something is wrong, 2 wrong use.",
     )
-    parser.add_argument("output", metavar="OUT", help="the --output of a run, local or gs://")
+    parser.add_argument("output", metavar="OUT", type=path, help="the --output of a run, local or gs://")
     parser.add_argument(
         "--inputs", action="store_true", help="compare the images and captions, too, with what was read"
     )

@@ -42,7 +42,7 @@ def _parse_object(line: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"expected a JSON object, got {line[:40]!r}: {error}") from error
     if not isinstance(row, dict):
-        raise ValueError(f"expected a JSON object, got a {type(row).__name__}")
+        raise ValueError(f"expected a JSON object, got {line[:40]!r}")
     return row
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from region_features.formats.json_stream import iter_items
 from region_features.formats.json_values import check_unicode, is_int64
-from region_features.records.coco import ANNOTATION_OF_SPLIT, CAPTIONS_ARCHIVE, CAPTIONS_FILE, TEST_SPLIT, caption_id
+from region_features.records.coco import ANNOTATION_OF_SPLIT, CAPTIONS_FILE, TEST_SPLIT, caption_id
 from region_features.records.failure import Failure
 from region_features.records.item import ImageCaptions
 
@@ -78,8 +78,8 @@ def _rows(read: Callable[[int], bytes], source: str) -> Iterator[Any]:
         yield from iter_items(read, "images")
     except ValueError as error:
         raise ValueError(
-            f"{source}: expected Karpathy's {CAPTIONS_FILE}, an object with a list 'images', got: {error}; "
-            f"take it from {CAPTIONS_ARCHIVE}.zip"
+            f"{source}: expected captions: Karpathy's {CAPTIONS_FILE} with its list 'images', COCO's captions_*.json, "
+            f"or JSON lines of img_id and sentences, got: {error}; docs/inputs.md shows each"
         ) from error
 
 

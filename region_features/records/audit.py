@@ -97,7 +97,9 @@ def excess_failures(failures: Sequence[Failure], total: int, threshold: float) -
     if not failures or len(failures) / total <= threshold:
         return None
     (stage, reason), times = Counter((failure.stage, failure.reason) for failure in failures).most_common(1)[0]
+    example = next(failure.uri for failure in failures if (failure.stage, failure.reason) == (stage, reason))
     return (
         f"{len(failures)} of {total} images failed, more than --failure_threshold {threshold:g} allows: mend "
-        f"them, or allow more; the commonest reason ({times} of {len(failures)}), in stage {stage}: {reason}"
+        f"them, or allow more; the commonest reason ({times} of {len(failures)}), in stage {stage}: {reason} "
+        f"({example} for one)"
     )

@@ -34,7 +34,7 @@ class SelectionRule:
         if not 1 <= self.minimum <= self.maximum:
             raise ValueError(
                 f"expected 1 <= min_boxes <= max_boxes, got {self.minimum} and {self.maximum}; "
-                "give --min_boxes and --max_boxes in that order"
+                "give both, --min_boxes 10 --max_boxes 100 for example"
             )
         if not 0.0 <= self.threshold <= 1.0:
             raise ValueError(f"expected conf_threshold between 0 and 1, got {self.threshold}")

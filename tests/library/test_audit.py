@@ -98,7 +98,7 @@ def test_the_commonest_reason_is_named() -> None:
     told = excess_failures(failures("empty", "text", "empty", "gone"), 100, 0.03)
     assert told == (
         "4 of 100 images failed, more than --failure_threshold 0.03 allows: mend them, or allow more; "
-        "the commonest reason (2 of 4), in stage decode: empty"
+        "the commonest reason (2 of 4), in stage decode: empty (0.jpg for one)"
     )
     assert excess_failures([], 0, 0.0) is None
     assert excess_failures(failures("x"), 1, 1.0) is None

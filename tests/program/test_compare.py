@@ -137,7 +137,7 @@ def test_images_of_other_size_are_counted(tmp_path: Path, tsv: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["nowhere"], "the following arguments are required: B"),
+        (["nowhere"], "expected B, got nothing"),
         (["{tsv}", "nowhere"], "nowhere: expected files of features, found none"),
         (["{tsv}", "gs://bucket/out"], "gs://bucket/out: expected a local path"),
         (["{tsv}", "{other}"], "expected images that both have, found none; their LMDB keys are '1' and 'b'"),

@@ -247,13 +247,16 @@ def test_a_folder_that_cannot_be_written_is_named(
     ("flags", "message"),
     [
         ([], "--corpus DIR is missing"),
-        (["--corpus", ""], "--corpus DIR is missing"),
+        (["--corpus", ""], "--corpus: expected a path, got nothing; is a variable of your shell unset?"),
         (["--corpus", "gs://bucket/coco"], "expected a local folder; fetch there, then copy it up"),
-        (["--corpus", "c", "--only", "train2017"], "invalid choice: 'train2017'"),
-        (["--corpus", "c", "--only"], "expected at least one argument"),
+        (
+            ["--corpus", "c", "--only", "train2017"],
+            "test2015, train2014, got 'train2017'; did you mean train2014?",
+        ),
+        (["--corpus", "c", "--only"], "--only: expected a value after it, got none"),
         (["--corpus", "c", "--max_unpacked_gb", "0"], "expected a whole number of at least 1, got '0'"),
         (["--corpus", "c", "--max_unpacked_gb", "much"], "expected a whole number of at least 1, got 'much'"),
-        (["--corpus", "c", "--zip"], "unrecognized arguments: --zip"),
+        (["--corpus", "c", "--zip"], "unknown flag --zip; did you mean --unzip?"),
         (
             ["--corpus", "c", "--base_url", "file:///etc"],
             "expected http://HOST/PATH or https://HOST/PATH, got 'file:///etc'",

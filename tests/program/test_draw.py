@@ -99,17 +99,28 @@ def test_an_image_that_is_gone_replaced_or_damaged_is_named(
     target.unlink()
     write_photo(photo, 2, (60, 40))
     status, _, err = drawn(capsys, out, "1", "--draw", target)
-    assert status == 2 and f"{photo}: image x_1: expected 400 x 300 pixels as its record says, got 40 x 60" in err
+    assert (
+        status == 2
+        and f"{photo}: expected an image, got: image x_1: expected 400 x 300 pixels as its record says, got 40 x 60"
+        in err
+    )
     photo.write_text("no image")
     status, _, err = drawn(capsys, out, "1", "--draw", target)
     assert (
-        status == 2 and err.startswith(f"inspect: {photo}: not an image of a known format") and err.endswith(elsewhere)
+        status == 2
+        and err.startswith(f"inspect: {photo}: expected an image, got: not an image of a known format")
+        and err.endswith(elsewhere)
     )
     photo.unlink()
     status, _, err = drawn(capsys, out, "1", "--draw", target)
-    assert (status, err) == (2, f"inspect: {photo}: No such file or directory; {elsewhere}")
+    assert (status, err) == (2, f"inspect: {photo}: expected an image, got: No such file or directory; {elsewhere}")
+    status, _, err = drawn(capsys, out, "1", "--draw", target, "--image", "none.png")
+    no_image = "inspect: --image none.png: expected an image, got: No such file or directory; check the path\n"
+    assert (status, err) == (2, no_image)
     assert not target.exists()
     assert drawn(capsys, out, "1", "--draw", target, "--image", tmp_path / "moved.png")[0] == 0
+    status, _, err = drawn(capsys, out, "1", "--draw", target / "x.png", "--image", tmp_path / "moved.png")
+    assert status == 2 and err.startswith(f"inspect: --draw {target}/x.png: expected a file to write, got: ")
 
 
 @pytest.mark.parametrize(
@@ -119,11 +130,20 @@ def test_an_image_that_is_gone_replaced_or_damaged_is_named(
         (["1", "--draw", "x.png", "--top", "0"], "--top: expected a number from 1, got 0"),
         (["1", "--draw", "x.png", "--min_confidence", "2"], "--min_confidence: expected a number from 0 to 1, got 2.0"),
         (["--draw", "x.png"], "--draw: expected the image to draw; give its IMG_ID after OUT"),
+        (["1", "--top", "3"], "--top: expected --draw FILE beside it, the picture to write"),
+        (["1", "--draw", "tests.png"], "--draw tests.png: expected a file to write, got a folder; name a file in it"),
     ],
 )
 def test_wrong_use_is_one_line_and_status_2(
-    flags: list[str], message: str, out: Path, capsys: pytest.CaptureFixture[str]
+    flags: list[str],
+    message: str,
+    out: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tests.png").mkdir()
     assert drawn(capsys, out, *flags) == (2, "", f"inspect: {message}\n")
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from beam_pipeline import disk_room
+from beam_pipeline import full_disk
 from beam_pipeline.event_log import EventLog
+from region_features.planning import catalog
 from tests.conftest import write_photo
 from tests.samples.program import run
 from transforms import shards
@@ -120,7 +122,7 @@ def test_a_disk_that_is_too_small_is_noted_and_one_that_is_full_named_with_its_r
 
     monkeypatch.setattr(shards, "write_record", write_record)
     usage = shutil.disk_usage(".")
-    monkeypatch.setattr(disk_room.shutil, "disk_usage", lambda folder: usage._replace(free=1_500_000))
+    monkeypatch.setattr(full_disk.shutil, "disk_usage", lambda folder: usage._replace(free=1_500_000))
     said = session.run("--images", "photos", "--outputs", "tfrecord", "--output", "out", status=1)
     assert said.err[0].endswith(
         " note: out: about 2.3 MB are needed for the shards of 4 images, and 1.5 MB are free; make room, or the run "
@@ -131,6 +133,32 @@ def test_a_disk_that_is_too_small_is_noted_and_one_that_is_full_named_with_its_r
         "): all shards take about 2.3 MB, each of the other outputs up to as much again, and 1.5 MB are free; make "
         "room; run the same command again to go on"
     )
+
+
+def test_no_room_for_temporary_files_is_one_line_that_names_their_folder(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(full_disk.shutil, "disk_usage", lambda folder: usage._replace(free=1_500_000))
+    monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path))
+    expected = (
+        f"the disk of the temporary files is full: {tmp_path} has 1.5 MB free, and a run takes about 1 kB an image "
+        "there, 3 kB with captions; make room, or set TMPDIR to a folder on another disk; "
+    )
+    flags = ("--images", "photos", "--outputs", "tfrecord", "--output", "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "_SCHEMA", f"PRAGMA max_page_count=8; {catalog._SCHEMA}")
+        said = session.run(*flags, status=1)
+    assert said.err == [f"beam_pipeline: {expected}then run the same command again"]
+    assert not Path("out").exists()
+
+    def write_record(stream: Any, data: bytes) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(shards, "write_record", write_record)
+    said = session.run(*flags, status=1)
+    assert said.err[-1] == f"beam_pipeline: the run failed: {expected}run the same command again to go on"
+    assert "Traceback" not in "".join(said.err)
 
 
 @pytest.mark.parametrize(

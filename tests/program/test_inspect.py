@@ -126,7 +126,7 @@ def test_wrong_use_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.Captu
     status, _, err = inspected(capsys, tmp_path)
     assert status == 2 and "expected the --output of a run" in err
     assert show.main([]) == 2
-    assert capsys.readouterr().err == "inspect: the following arguments are required: OUT\n"
+    assert capsys.readouterr().err == "inspect: expected OUT, got nothing; see --help\n"
 
 
 def test_the_module_runs_as_a_command(out: Path) -> None:
@@ -150,7 +150,8 @@ def test_names_of_another_network_or_none_at_all_are_refused(
     status, _, err = inspected(capsys, out, "9", "--names", names_file(tmp_path, 80))
     assert status == 2
     assert err.endswith(
-        "names.txt: expected a line for each class of the network, got 80 lines for a network of 4 classes\n"
+        "names.txt: expected a line for each class of the network, got 80 lines for a network of 4 classes; "
+        "name the file of this network's classes\n"
     )
     (tmp_path / "names.txt").write_bytes(b"\xff\n")
     status, _, err = inspected(capsys, out, "9", "--names", tmp_path / "names.txt")

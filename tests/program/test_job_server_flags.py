@@ -29,7 +29,7 @@ def test_the_job_servers_own_flags_pass_through(endpoint: str) -> None:
     ("flag", "message"),
     [
         ("--number_of_execution_retry=3", "unknown flag --number_of_execution_retry; did you mean --number_of_exec"),
-        ("--number_of_execution_retries=x", "argument --number_of_execution_retries: invalid int value: 'x'"),
+        ("--number_of_execution_retries=x", "--number_of_execution_retries: expected a whole number, got 'x'"),
         ("--outptu=x", "unknown flag --outptu; did you mean --output?"),
         ("stray", "expected a flag, got 'stray'"),
     ],

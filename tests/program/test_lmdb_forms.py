@@ -30,4 +30,4 @@ def test_another_lmdb_form_leaves_the_shards_alone(
     assert run("--corpus", corpus, "--output", out) == 0
     assert tree_bytes(out / "tfrecord") == shards and tree_bytes(out / VOLTA) == volta
     assert run("--corpus", corpus, "--output", out, "--lmdb_form", "pickle") == 2
-    assert "invalid choice: 'pickle' (choose from" in capsys.readouterr().err
+    assert "safetensors, safetensors-float16, got 'pickle'" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from beam_pipeline.pipeline import main
-from tests.conftest import write_photo
+from tests.conftest import TINY_WEIGHTS, write_photo
 from tests.samples.fakes import FakeHandler, fake_prepare
 from tests.samples.program import run
 
@@ -91,9 +91,94 @@ def test_an_image_as_weights_is_named_as_one(here: Path, capsys: pytest.CaptureF
     flags = ["--images", "photos/2014", "--output", "out", "--weights", "photos/2014/a_1.jpg"]
     assert main(flags, FakeHandler(), fake_prepare) == 2
     assert capsys.readouterr().err == (
-        "beam_pipeline: photos/2014/a_1.jpg: expected a .caffemodel, a detectron2 pickle, a torch .pth or .bin, or a "
-        ".safetensors, got a JPEG image; images are named by --images, and the network's file by --weights\n"
+        "beam_pipeline: --weights photos/2014/a_1.jpg: expected a .caffemodel, a detectron2 pickle, a torch .pth or "
+        ".bin, or a .safetensors, got a JPEG image; images are named by --images, and the network's file by --weights\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--corpus", "nowhere"], "--corpus nowhere: expected a folder, found nothing; check the path"),
+        (["--corpus", "empty.txt"], "--corpus empty.txt: expected a folder, found a file; check the path"),
+        (
+            ["--images", "gs:/bucket/a"],
+            "--images: expected two slashes, got 'gs:/bucket/a'; did you mean gs://bucket/a?",
+        ),
+        (["--images", "gs://"], "--images: expected a bucket after gs://, got 'gs://'"),
+        (["--images", "file:///a"], "--images: expected a local path without file://, got 'file:///a'; write '/a'"),
+        (["--images", "empty.txt"], "--images empty.txt: expected images, found none; check the path or the pattern"),
+        (
+            ["--images", "~/photos"],
+            "--images: expected a path, got '~/photos': shells replace ~ only at the start of a word, without quotes; "
+            'write "$HOME" in its place',
+        ),
+        (
+            ["--captions", "https://x/y.json"],
+            "--captions: expected a local path, or gs://BUCKET/PATH, got the web address 'https://x/y.json', which is "
+            "neither read nor written; name a local copy",
+        ),
+        (
+            ["--captions", "photos/2014/a_1.jpg"],
+            "--captions photos/2014/a_1.jpg: expected captions: dataset_coco.json, COCO's captions_*.json, or JSON "
+            "lines of img_id and sentences, got a JPEG image; name another file",
+        ),
+        (
+            ["--captions", "hello.txt"],
+            "--captions hello.txt: expected captions: Karpathy's dataset_coco.json with its list 'images', COCO's "
+            "captions_*.json, or JSON lines of img_id and sentences, got: expected '{', got 'h'; docs/inputs.md shows "
+            "each",
+        ),
+        (
+            ["--boxes", "photos/2014/a_1.jpg"],
+            '--boxes photos/2014/a_1.jpg: expected lines {"img_id": ..., "boxes": [[x1, y1, x2, y2], ...]}, got a JPEG '
+            "image; name another file",
+        ),
+        (
+            ["--captions", "rows.jsonl", "--test1k_ids", "photos/2014/a_1.jpg"],
+            "--test1k_ids photos/2014/a_1.jpg: expected coco ids, one a line, got a JPEG image; name another file",
+        ),
+        (
+            ["--detector_config", "empty.txt"],
+            "--detector_config empty.txt: expected a detectron2 config in YAML, got an empty file; name another file",
+        ),
+        (
+            ["--detector_config", "hello.txt"],
+            "--detector_config hello.txt: expected a detectron2 config in YAML, lines of `NAME: VALUE`, got 'hello'",
+        ),
+        (
+            ["--weights", "empty.txt"],
+            "--weights empty.txt: expected a .caffemodel, a detectron2 pickle, a torch .pth or .bin, or a "
+            ".safetensors, got an empty file; copy it again",
+        ),
+        (
+            ["--output", "empty.txt"],
+            "--output empty.txt: expected a folder to write to, got: a file; check the path, and that you may write "
+            "there",
+        ),
+        (
+            ["--outputs", "tsv"],
+            "--outputs tsv: expected whole shards in out/tfrecord, found no run there; check --output, or add tfrecord "
+            "to --outputs",
+        ),
+        (
+            ["--max_boxes", "5"],
+            "expected 1 <= min_boxes <= max_boxes, got 36 and 5; give both, --min_boxes 10 --max_boxes 100 for example",
+        ),
+    ],
+)
+def test_what_a_hurried_user_types_is_refused_before_the_work(
+    here: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    Path("empty.txt").touch()
+    Path("hello.txt").write_text("hello\n")
+    Path("rows.jsonl").write_text('{"img_id": "a_1", "sentences": ["x"]}\n')
+    images = [] if flags[0] in ("--images", "--corpus") else ["--images", "photos/2014"]
+    output = [] if "--output" in flags else ["--output", "out"]
+    weights = [] if "--weights" in flags else ["--weights", str(TINY_WEIGHTS)]
+    assert main([*images, *output, *weights, *flags], FakeHandler(), fake_prepare) == 2
+    assert capsys.readouterr() == ("", f"beam_pipeline: {message}\n")
+    assert not Path("out").exists()
 
 
 def test_web_addresses_and_an_output_among_the_images_are_refused(

@@ -219,8 +219,8 @@ def test_of_two_rebuilds_at_once_the_second_stops(
         (["ROOT", "--template_location", "gs://b/t"], "--template_location: a rebuild runs its job"),
         (["ROOT", "--reuse", "out"], "--reuse: a rebuild reuses its latest version by itself"),
         (["--images", "x", "ROOT"], "expected ROOT, the folder of the versions, before all flags, got --images"),
-        ([], "the following arguments are required: ROOT"),
-        (["ROOT", "--keep_versions", "0"], "argument --keep_versions: expected a whole number of at least 1, got '0'"),
+        ([], "expected ROOT, got nothing"),
+        (["ROOT", "--keep_versions", "0"], "--keep_versions: expected a whole number of at least 1, got '0'"),
     ],
 )
 def test_wrong_flags_are_named(argv: list[str], message: str) -> None:

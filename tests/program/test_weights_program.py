@@ -148,7 +148,7 @@ def test_errors_are_one_line_and_status_2(tmp_path: Path, capsys: pytest.Capture
     out = [str(tmp_path / "out.safetensors")] if command == "convert" else []
     path = tmp_path / "w.pkl"
     for content, message in (
-        (None, f"{path}: No such file or directory"),
+        (None, f"{path}: expected a file, got: No such file or directory; check the path"),
         (b"", f"{path}: expected"),
         (pickle.dumps({"model": {"x": print}}), "asks for builtins.print, which is refused"),
         (pickle.dumps({"model": {"x": np.ones(3, np.float32)}}), "layer backbone.stem.conv1.weight is missing"),
@@ -180,7 +180,16 @@ def test_a_target_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest
     assert str(target.parent) in one_line(capsys)
 
 
-@pytest.mark.parametrize("argv", [[], ["inspect"], ["convert", "a"], ["other", "a"]])
-def test_wrong_use_is_status_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "expected command, got nothing; see --help"),
+        (["inspect"], "expected FILE, got nothing; see --help"),
+        (["convert", "a"], "expected OUT.safetensors, got nothing; see --help"),
+        (["inspekt", "a"], "command: expected one of convert, inspect, got 'inspekt'; did you mean inspect?"),
+        (["convert", str(TINY_WEIGHTS), "tests"], "tests: expected a file, got: Is a directory; check the path"),
+    ],
+)
+def test_wrong_use_is_status_2(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
-    assert "argument" in one_line(capsys)
+    assert one_line(capsys) == f"beam_pipeline.weights: {message}\n"

@@ -196,7 +196,7 @@ def test_a_folder_of_folders_alone_says_how_to_search_them(here: Path) -> None:
     with pytest.raises(ValueError) as raised:
         listed(["photos"])
     assert re.sub("201[45]", "201_", str(raised.value)) == (
-        "photos: expected images, found none but in folders, photos/201_ for one: folders are not searched "
+        "--images photos: expected images, found none but in folders, photos/201_ for one: folders are not searched "
         "recursively: give 'photos/**/*.jpg' in quotes, or --recursive"
     )
 

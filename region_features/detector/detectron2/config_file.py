@@ -130,7 +130,8 @@ def _parse(data: bytes, path: str) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: expected a detectron2 config in YAML, got: {reason}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a detectron2 config, a mapping of names, got a {type(values).__name__}")
+        got = "nothing" if values is None else f"{values!r:.80}"
+        raise ConfigError(f"{path}: expected a detectron2 config in YAML, lines of `NAME: VALUE`, got {got}")
     return values
 
 

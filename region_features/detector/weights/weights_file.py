@@ -20,23 +20,12 @@ from region_features.detector.weights.restricted_pickle import model_arrays, unp
 from region_features.detector.weights.safetensors_file import read_safetensors
 from region_features.detector.weights.state import Arrays, Weights
 from region_features.detector.weights.torch_file import LEGACY_MAGIC, read_torch_legacy, read_torch_zip
+from region_features.formats.file_kind import HEAD_BYTES, kind_of
 
-_HEAD_BYTES = 64  # enough to tell the formats apart
 # ResNet-152 with its optimiser's state has 1 GB; the file is read into memory.
 _LARGEST = 4 << 30
 _KNOWN = "a .caffemodel, a detectron2 pickle, a torch .pth or .bin, or a .safetensors"
 _IMAGE_REMEDY = "images are named by --images, and the network's file by --weights"
-# Files that a download or a mistyped flag may leave in place of weights, by their first bytes in lower case.
-_OTHER_FILES = (
-    (b"<!doctype", "a web page"),
-    (b"<html", "a web page"),
-    (b"<?xml", "XML, which servers send in place of a file"),
-    (b"version https://git-lfs", "a git-lfs pointer: fetch the file itself"),
-    (b"\x1f\x8b", "a gzip archive: unpack it"),
-    (b"\xff\xd8\xff", f"a JPEG image; {_IMAGE_REMEDY}"),
-    (b"\x89png\r\n\x1a\n", f"a PNG image; {_IMAGE_REMEDY}"),
-    (b"gif8", f"a GIF image; {_IMAGE_REMEDY}"),
-)
 
 
 def read_weights(path: str | Path, name: str | None = None) -> Weights:
@@ -63,7 +52,7 @@ def read_weights(path: str | Path, name: str | None = None) -> Weights:
 
 def _read_any_format(path: str | Path, where: str) -> Weights:
     with open(path, "rb") as stream:
-        head = stream.read(_HEAD_BYTES)
+        head = stream.read(HEAD_BYTES)
         size = stream.seek(0, 2)
     _refuse_other_file(head, where, _KNOWN)
     if not 0 < size <= _LARGEST:
@@ -81,9 +70,12 @@ def _read_any_format(path: str | Path, where: str) -> Weights:
 
 
 def _refuse_other_file(head: bytes, where: str, expected: str) -> None:
-    for start, content in _OTHER_FILES:
-        if head.lstrip().lower().startswith(start):
-            raise WeightsError(f"{where}: expected {expected}, got {content}")
+    kind = kind_of(head)
+    if kind:
+        remedy = f"; {_IMAGE_REMEDY}" if kind.endswith(" image") else ""
+        raise WeightsError(f"{where}: expected {expected}, got {kind}{remedy}")
+    if not head:
+        raise WeightsError(f"{where}: expected {expected}, got an empty file; copy it again")
 
 
 def read_checkpoint(path: str | Path, name: str | None = None) -> Arrays:
@@ -100,10 +92,13 @@ def read_checkpoint(path: str | Path, name: str | None = None) -> Arrays:
     """
     where = name or str(path)
     data = Path(path).read_bytes()
-    _refuse_other_file(data[:_HEAD_BYTES], where, "a detectron2 checkpoint (.pkl or .pth)")
-    read = _checkpoint_reader(data[:_HEAD_BYTES])
+    _refuse_other_file(data[:HEAD_BYTES], where, "a detectron2 checkpoint (.pkl or .pth)")
+    read = _checkpoint_reader(data[:HEAD_BYTES])
     if not read:
-        raise WeightsError(f"{where}: expected a detectron2 checkpoint (.pkl or .pth), got a file of another kind")
+        raise WeightsError(
+            f"{where}: expected a detectron2 checkpoint (.pkl or .pth), since --detector_config is given, got another "
+            "kind of file; leave --detector_config out for bottom-up attention's network"
+        )
     arrays = read(data, where)
     _check_numbers(arrays, where)
     return arrays
