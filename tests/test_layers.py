@@ -19,6 +19,7 @@ LAYERS = {
 }
 # The library's rooms, from the bottom to the top: a room imports rooms that stand before it, and itself.
 ROOMS = (
+    "allocation",
     "records",
     "names",
     "drawing",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 
+from region_features.allocation import keep_freed_blocks
 from region_features.formats.example import retell
 from region_features.records.item import CaptionedImage, EarlierRecord, TakenRecord
 from transforms.shards import read_shard
@@ -45,8 +46,7 @@ class EarlierShards:
     """The shards of an earlier run that the open shards take records from."""
 
     def __init__(self) -> None:
-        # See region_features/exports/merged_lmdb.py: otherwise every block of a record's size is faulted in anew.
-        bytearray(24 << 20)
+        keep_freed_blocks()
         self._readers: dict[tuple[str, str], _ShardReader] = {}
 
     def add(self, shard: str, images: list[CaptionedImage]) -> None:

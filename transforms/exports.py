@@ -10,6 +10,7 @@ from typing import Any
 
 import apache_beam as beam
 
+from region_features.allocation import keep_freed_blocks
 from region_features.exports.base import Export, OnProgress, Sources, Target
 from region_features.records.audit import Audit
 from region_features.records.build_note import BuildNote
@@ -110,6 +111,7 @@ def build_export(job: ExportJob, on_progress: OnProgress) -> ManifestEntry:
         ValueError: see `Export.build`.
         OSError: a shard is missing, or a file cannot be written; names it.
     """
+    keep_freed_blocks()
     settings = job.export.settings()
     if job.captions:
         settings["captions_sha256"] = job.captions.sha256

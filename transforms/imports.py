@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import apache_beam as beam
 
+from region_features.allocation import keep_freed_blocks
 from region_features.background import in_threads
 from region_features.planning.catalog import Catalog
 from region_features.records.coco import numbered_id, set_of_id
@@ -69,6 +70,7 @@ def list_imports(patterns: Sequence[str], catalog: Catalog, prefix: str = "") ->
         ValueError: a pattern names no file of a known format, a file is damaged as a whole or cannot be read, a package
             is missing, or there are no records; names the pattern.
     """
+    keep_freed_blocks()
     failures: list[Failure] = []
     samples: dict[str, list[ImageRef]] = {}
     images = _Images(catalog, failures)
@@ -236,6 +238,9 @@ class _ReadShard(beam.DoFn):
 
     def __init__(self) -> None:
         self._opened: dict[str, Source] = {}
+
+    def setup(self) -> None:
+        keep_freed_blocks()
 
     def process(
         self, element: tuple[ShardKey, Iterable[CaptionedImage]]

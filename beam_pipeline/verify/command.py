@@ -21,6 +21,7 @@ from beam_pipeline.verify.files import check_annotations, check_failures, check_
 from beam_pipeline.verify.inputs import check_inputs
 from beam_pipeline.verify.listings import check_listings
 from beam_pipeline.verify.shards import ShardReport, verify_shard
+from region_features.allocation import keep_freed_blocks
 from region_features.records.audit import audit_shards
 from region_features.records.plan import Plan
 from region_features.validation.record import Problem, check_order
@@ -59,8 +60,7 @@ def verify(output: str, inputs: bool = False) -> Report:
     Raises:
         UsageError: no run wrote to it.
     """
-    # See region_features/exports/merged_lmdb.py: otherwise every block of a record's size is faulted in anew.
-    bytearray(24 << 20)
+    keep_freed_blocks()
     folder = open_output(output)
     plan = folder.plan or Plan({}, {})
     audit = audit_shards(plan, folder.stats, 1.0)

@@ -102,9 +102,6 @@ def write_merged(
         ValueError: see `merge_sets`.
         lmdb.Error: a file cannot be written.
     """
-    # glibc hands blocks of a record's size back to the kernel on every free, and the page faults of the next ones
-    # cost several times the encoding, until it has seen a larger block freed.
-    bytearray(24 << 20)
     records = 0
     with closing(in_background(encoded_batches(merge_sets(sources), encode), _BATCHES_AHEAD)) as batches:
         for batch in batches:

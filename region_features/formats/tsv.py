@@ -85,7 +85,7 @@ def _place(row: bytes, number: int, offset: int, where: str, columns: tuple[int,
         expected = " or ".join(map(str, columns))
         return ValueError(f"{where}: expected {expected} columns, got {count}; is the row torn?")
     try:
-        img_id = row.split(b"\t", 1)[0].decode()
+        img_id = row[: row.find(b"\t")].decode()
     except UnicodeDecodeError:
         return ValueError(f"{where}, field img_id: expected text, got bytes that are no UTF-8")
     if not img_id:

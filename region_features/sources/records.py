@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from region_features.allocation import keep_freed_blocks
 from region_features.records.failure import Failure
 from region_features.records.region_record import RegionRecord
 from region_features.sources.base import Source, with_size
@@ -51,6 +52,7 @@ def open_records(path: str) -> Records:
     """
     if "://" in path:
         raise ValueError(f"{path}: expected a local path; copy the files to a local disk")
+    keep_freed_blocks()
     return _SourceRecords(path)
 
 
