@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import json
 import os
@@ -11,10 +10,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 
+from beam_pipeline.console import console
 from beam_pipeline.usage import UsageError
 from region_features.records.json_text import parse_json
 from transforms import files
@@ -103,7 +103,8 @@ def _read_json(path: str) -> object:
 class Lease:
     """An object that exists while a run goes on, renewed every minute, and given up 5 minutes after its owner died.
 
-    Each write states the generation that it replaces, so of two runs that try at once one fails.
+    Each write states the generation that it replaces, so of two runs that try at once one fails. A run that finds its
+    lease taken over, after it slept for longer than that, ends its process with one line.
 
     Args:
         bucket: a `google.cloud.storage.Bucket`.
@@ -177,10 +178,18 @@ class Lease:
             try:
                 self._write()
             except PreconditionFailed:  # this process slept for longer than the lease, and another run took it
-                _thread.interrupt_main()
-                return
+                self._end_process()
             except Exception:  # the network: the next renewal comes before the lease ends
                 continue
+
+    def _end_process(self) -> NoReturn:
+        """End the process at once, status 1: an exception or a signal might be caught, ignored or wait for a thread."""
+        console().fail(
+            "beam_pipeline",
+            f"{self._where}: another run has taken it over, as this one did not renew its lock for "
+            f"{LEASE_SECONDS / 60:.0f} minutes; this run ends, the other one goes on with its whole shards",
+        )
+        os._exit(1)
 
 
 def _parse(data: bytes) -> dict[str, Any] | None:

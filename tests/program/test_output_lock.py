@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,8 +21,10 @@ from beam_pipeline.output_lock import LOCK, Lease, lock_output
 from beam_pipeline.pipeline import main
 from beam_pipeline.preflight import Job
 from beam_pipeline.usage import UsageError
+from region_features.records.plan import SHARDS_FOLDER
 from tests.conftest import ROOT, TINY_WEIGHTS, write_photo
 from tests.samples.fakes import FakeHandler, fake_prepare
+from transforms import files
 
 HOLDER = """
 import sys
@@ -171,13 +174,48 @@ def test_a_lease_is_renewed_while_the_run_goes_on(monkeypatch: pytest.MonkeyPatc
     assert bucket.objects == {}
 
 
-def test_a_run_whose_lease_was_taken_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output_lock, "_HEARTBEAT_SECONDS", 0.01)
-    bucket = FakeBucket()
-    with pytest.raises(KeyboardInterrupt), Lease(bucket, "out/lock"):
-        bucket.objects["out/lock"] = (99, b"another run's")
-        time.sleep(10)
-    assert bucket.objects["out/lock"] == (99, b"another run's")
+RUN = """
+import sys
+from apache_beam.internal.gcp import auth
+from beam_pipeline import output_lock
+from beam_pipeline.pipeline import main
+from tests.samples.fakes import FakeHandler, fake_prepare
+auth._Credentials._credentials_init = True
+output_lock._HEARTBEAT_SECONDS = 0.1
+main(sys.argv[1:], FakeHandler(seconds=60), fake_prepare)
+"""
+
+
+def test_a_run_whose_lease_was_taken_ends_with_one_line_even_where_sigint_is_ignored(
+    bucket: str, tmp_path: Path
+) -> None:
+    out = f"{bucket}/out"
+    running = subprocess.Popen(
+        [sys.executable, "-c", RUN, *flags_of(tmp_path, out), "--quiet", "--log_json", str(tmp_path / "log")],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as after nohup, and for jobs of a script
+    )
+    try:
+        while LOCK not in files.list_folder(out) or not list_shard_marks(out):
+            assert running.poll() is None, "the run ended before it was at its shard"
+            time.sleep(0.05)
+        files.publish_bytes(f"{out}/{LOCK}", [b"another run's"])
+        _, error = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert running.returncode == 1
+    assert error.count("\n") == 1 and error.startswith(f"beam_pipeline: --output {out}: another run has taken it over")
+    assert json.loads((tmp_path / "log").read_text().splitlines()[-1])["event"] == "error"
+    assert files.read_bytes(f"{out}/{LOCK}") == b"another run's"
+
+
+def list_shard_marks(out: str) -> list[str]:
+    """Return the marks of shards that were begun."""
+    return [
+        name for name in files.list_folder(f"{out}/{SHARDS_FOLDER}") if name.startswith(f"{files.TEMP_PREFIX}begun")
+    ]
 
 
 def test_a_remote_output_in_use_is_refused(bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
