@@ -280,14 +280,15 @@ def _match_captions(captions: AnnotationInput | None, catalog: Catalog, own_flag
     if captions is None or not captions.rows:
         return ()
     match = catalog.match_captions()
-    examples = f"an image is {match.image!r}, a row of the captions {match.row!r}"
+    if match.matched * 2 >= min(match.images, match.rows):
+        return ()
+    image, row = catalog.unmatched_examples()
+    examples = f"an image is {image!r}, a row of the captions {row!r}"
     if own_flag and not match.matched:
         raise UsageError(
             f"--captions {captions.file.uri}: expected captions of these images, but none of its {match.rows} rows has "
             f"the name of one of the {match.images} images: {examples}, for example; name the right file"
         )
-    if match.matched * 2 >= min(match.images, match.rows):
-        return ()
     return (
         f"{captions.file.uri} has captions of {match.matched} of {match.images} images, in {match.rows} rows; without "
         f"a partner, {examples}, for example",

@@ -74,13 +74,15 @@ def list_images(sources: Sequence[str], add: AddImage, recursive: bool = False, 
     for name in sources:
         source = Source(name, recursive, output, notes)
         for uri, state in source.files():
-            problem = _name_problem(uri)
-            if problem:
-                failures.append(Failure(*map(escaped, (uri, _stem(uri), NAME_STAGE, problem))))
-                continue
             name_at = uri.rfind("/") + 1
+            name = uri[name_at:]
+            img_id = os.path.splitext(name)[0]
+            problem = _name_problem(uri, img_id)
+            if problem:
+                failures.append(Failure(*map(escaped, (uri, img_id, NAME_STAGE, problem))))
+                continue
             folder = folder_of(uri[:name_at])
-            if add(folder.canonical + uri[name_at:], ImageRef(folder.set_name, _stem(uri), uri, *state)):
+            if add(folder.canonical + name, ImageRef(folder.set_name, img_id, uri, *state)):
                 listed += 1
             else:
                 repeated, first_repeated = repeated + 1, first_repeated or uri
@@ -120,7 +122,8 @@ def _describe_folder(folder: str, here: str) -> _Folder:
     in_zip = None if is_there else files.split_zip(f"{folder}name")
     if in_zip:
         # An image at the top of an archive belongs to the set of the archive's name.
-        set_name = os.path.basename(os.path.dirname(in_zip[1])) or _stem(in_zip[0])
+        archive = os.path.splitext(os.path.basename(in_zip[0]))[0]
+        set_name = os.path.basename(os.path.dirname(in_zip[1])) or archive
     else:
         set_name = _set_of_folder(os.path.dirname(folder), here)
     if set_name.startswith(files.TEMP_PREFIX):
@@ -141,17 +144,13 @@ def _canonical(folder: str, here: str) -> str:
     return folder if files.is_remote(folder) else os.path.join(Path(here, folder), "")
 
 
-def _name_problem(uri: str) -> str | None:
+def _name_problem(uri: str, img_id: str) -> str | None:
     """Say why no record can have the name of an image; None if one can."""
     try:
         uri.encode()
-        lmdb_key(_stem(uri))
+        lmdb_key(img_id)
     except UnicodeEncodeError:
         return f"image {uri!r}: expected a path that is valid Unicode, got a byte that is not; rename it"
     except ValueError as error:
         return str(error)
     return None
-
-
-def _stem(uri: str) -> str:
-    return os.path.splitext(os.path.basename(uri))[0]

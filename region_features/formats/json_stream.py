@@ -46,7 +46,9 @@ class _Text:
 
     def take(self, expected: str) -> str:
         """Take the next character, which must be one of these."""
-        got = self.peek()
+        got = self._text[self._at : self._at + 1]
+        if not got or got not in expected:
+            got = self.peek()
         if not got or got not in expected:
             raise ValueError(f"expected {' or '.join(map(repr, expected))}, got {repr(got) if got else 'the end'}")
         self._at += 1

@@ -13,6 +13,8 @@ from region_features.records.coco import ANNOTATION_OF_SPLIT, CAPTIONS_FILE, TES
 from region_features.records.failure import Failure
 from region_features.records.item import ImageCaptions
 
+_CACHE_KIB = 64 << 10
+
 
 def read_dataset(read: Callable[[int], bytes], source: str) -> Iterator[ImageCaptions | Failure]:
     """Read dataset_coco.json, or a file of its schema, row by row, in file order.
@@ -53,13 +55,14 @@ class _Seen:
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.executescript(
-            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
+            f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-{_CACHE_KIB};"
             "CREATE TABLE seen (img_id TEXT PRIMARY KEY, coco_id UNIQUE, number INTEGER) WITHOUT ROWID; BEGIN;"
         )
+        self._cursor = self._database.cursor()
 
     def add(self, image: ImageCaptions, number: int) -> None:
         """Take the row of an image; ValueError if an earlier one has its name or coco id."""
-        execute = self._database.execute
+        execute = self._cursor.execute
         row = image.img_id, image.coco_id, number
         if execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", row).rowcount:
             return

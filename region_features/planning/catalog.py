@@ -29,12 +29,13 @@ _SCHEMA = """
         shard INTEGER, position INTEGER, sha256 TEXT
     );
 """
-# Made once the rows are there, which takes less than to keep an index while they come.
+# Made once the rows are there, which takes less than to keep an index while they come; with the digests, so that the
+# long rows are read only where they are asked for.
 _INDICES = """
     CREATE INDEX IF NOT EXISTS in_order ON images (set_name, key);
     CREATE INDEX IF NOT EXISTS images_by_id ON images (img_id);
-    CREATE INDEX IF NOT EXISTS captions_by_id ON captions (img_id);
-    CREATE INDEX IF NOT EXISTS boxes_by_id ON boxes (img_id);
+    CREATE INDEX IF NOT EXISTS captions_by_id ON captions (img_id, digest);
+    CREATE INDEX IF NOT EXISTS boxes_by_id ON boxes (img_id, digest);
     CREATE INDEX IF NOT EXISTS earlier_by_id ON earlier (set_name, img_id);
 """
 _ROW = "i.set_name, i.img_id, i.uri, i.size, i.version, ifnull(c.digest, ''), ifnull(b.digest, '')"
@@ -42,13 +43,11 @@ _TOLD = f"{_ROW}, c.row, b.row"
 
 
 class CaptionsMatch(NamedTuple):
-    """How many images and rows of captions there are, how many images have captions, and an example of each without."""
+    """How many images and rows of captions there are, and how many images have captions."""
 
     images: int
     rows: int
     matched: int
-    image: str
-    row: str
 
 
 class EarlierImage(NamedTuple):
@@ -254,14 +253,19 @@ class Catalog:
 
     def match_captions(self) -> CaptionsMatch:
         """Count the images, the rows of captions, and the images that have captions."""
-        counts = (
-            "SELECT count(*) FROM images",
-            f"SELECT count(*) FROM {CAPTIONS}",
-            f"SELECT count(*) FROM images i WHERE NOT {self._no_row(CAPTIONS)}",
-            f"SELECT ifnull(min(img_id), '') FROM images i WHERE {self._no_row(CAPTIONS)}",
-            f"SELECT ifnull(min(img_id), '') FROM {CAPTIONS} i WHERE {self._no_row('images')}",
+        images, rows, matched = (
+            self._query(f"SELECT count(*) FROM {of}").fetchone()[0]
+            for of in ("images", CAPTIONS, f"images i WHERE NOT {self._no_row(CAPTIONS)}")
         )
-        return CaptionsMatch(*self._query("SELECT " + ", ".join(f"({count})" for count in counts)).fetchone())
+        return CaptionsMatch(images, rows, matched)
+
+    def unmatched_examples(self) -> tuple[str, str]:
+        """Return the first img_id of the images without captions, and of the captions without an image; or nothing."""
+        image, row = (
+            self._query(f"SELECT ifnull(min(img_id), '') FROM {of} i WHERE {self._no_row(other)}").fetchone()[0]
+            for of, other in (("images", CAPTIONS), (CAPTIONS, "images"))
+        )
+        return image, row
 
     def images_without(self, table: str) -> list[str]:
         """Return the img_ids, sorted, of images that `captions` or `boxes` says nothing of."""
