@@ -12,6 +12,8 @@ from typing import Any
 import h5py
 import lmdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import fuzz_source_seeds as seeds
@@ -160,6 +162,22 @@ def test_a_damaged_parquet_table_is_refused_by_name(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(parquet, "_LARGEST_GROUP", 100)
     with pytest.raises(ValueError, match=r"a\.parquet: .* a group of rows of \d+ bytes, of at most 100"):
         read_all(path)
+
+
+def test_no_flipped_bit_in_the_description_of_a_table_ends_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"img_id": ["x"], "boxes": [[1.0, 2.0]]}), path, compression="none")
+    table = path.read_bytes()
+    refused = 0
+    for place in range(len(table) - 8 - int.from_bytes(table[-8:-4], "little"), len(table) - 8):
+        path.unlink()
+        path.write_bytes(table[:place] + bytes([table[place] ^ 1]) + table[place + 1 :])
+        try:
+            read_all(path)
+        except ValueError as error:
+            assert str(path) in str(error)
+            refused += 1
+    assert refused > 50
 
 
 def test_a_key_with_many_values_does_not_end_the_process(tmp_path: Path) -> None:
