@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-prism test-flink test-spark lint docs site lock sbom clean
+.PHONY: help setup demo test test-prism test-flink test-spark lint docs site lock sbom audit clean
 
 PYTHON ?=
 REPEAT ?= 1
@@ -23,6 +23,7 @@ help:
 	@echo "make site    the documentation as a site, in build/site; broken links are errors"
 	@echo "make lock    requirements.lock and deploy/image.lock: constraints.txt with the hashes of every package's files"
 	@echo "make sbom    sbom.cdx.json: the packages of $(VENV) with versions and licences"
+	@echo "make audit   compares the packages of both locks with the known vulnerabilities; needs the public internet"
 	@echo "make setup   only the environment, in $(VENV)"
 	@echo "make clean   remove the environment, the demo and the caches"
 
@@ -69,6 +70,12 @@ sbom: $(READY)
 	@$(BIN)/python -m venv build/sbom
 	build/sbom/bin/pip install --quiet cyclonedx-bom==7.5.0
 	build/sbom/bin/cyclonedx-py environment $(BIN)/python --output-reproducible --output-file sbom.cdx.json
+
+# --strict: a package that the service does not know of would otherwise pass without having been looked up.
+audit: $(READY)
+	@$(BIN)/python -m venv build/audit
+	build/audit/bin/pip install --quiet pip-audit==2.10.1
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement requirements.lock --requirement deploy/image.lock
 
 clean:
 	@rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
