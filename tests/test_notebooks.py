@@ -10,6 +10,7 @@ from nbclient import NotebookClient
 
 from tests.conftest import ROOT
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
 
@@ -28,9 +29,15 @@ def test_first_steps_run_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(ROOT / "docs" / "notebooks" / "first_steps.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(ROOT / "docs" / "notebooks")}}).execute()
+    resources = {"metadata": {"path": str(ROOT / "docs" / "notebooks")}}
+    client = NotebookClient(notebook, timeout=600, resources=resources)
+    client.execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     printed = "".join(output.get("text", "") for output in outputs)
     assert len(pictures) == 2
     assert "warning: features are 64 wide" in printed and "nothing wrong" in printed
+    shown = [str(output["data"].get("text/plain")) for output in outputs if WIDGET in output.get("data", {})]
+    assert any(text.startswith("detecting: ") for text in shown) and "\r" not in printed
+    values = [widget.get("value") for widget in client.widget_state.values()]
+    assert any(str(value).strip().startswith("10 of 10 images, ") for value in values)

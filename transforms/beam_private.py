@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
+import apache_beam.pipeline
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -31,6 +32,21 @@ finally:
 __all__ = ["KeyedModelHandler", "ModelHandler", "RunInference"]
 
 _RANDOM_CHUNK = 1 << 16
+
+
+@contextlib.contextmanager
+def as_in_a_script() -> Iterator[None]:
+    """Keep Beam from its ways in notebooks, where it puts the number of the cell before the names of the steps.
+
+    It imports its data frames for that, and Beam 2.77's fail beside pandas 3.
+    """
+    in_scripts = {"is_in_ipython": lambda: False, "alter_label_if_ipython": lambda transform, pvalue: None}
+    in_notebooks = {name: getattr(apache_beam.pipeline, name) for name in in_scripts}
+    try:
+        vars(apache_beam.pipeline).update(in_scripts)
+        yield
+    finally:
+        vars(apache_beam.pipeline).update(in_notebooks)
 
 
 def open_for_random_reads(path: str, least: int = _RANDOM_CHUNK) -> BinaryIO:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import apache_beam.pipeline
 import pytest
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
@@ -38,6 +39,15 @@ def test_run_inference_is_imported_without_torch() -> None:
 
 def test_the_in_process_runner_is_there() -> None:
     assert isinstance(beam_private.in_process_runner(), PipelineRunner), MOVED.format("FnApiRunner")
+
+
+def test_a_notebook_is_a_script_while_a_run_lasts() -> None:
+    names = ("is_in_ipython", "alter_label_if_ipython")
+    assert all(hasattr(apache_beam.pipeline, name) for name in names), MOVED.format(f"{names} in its pipeline")
+    before = [getattr(apache_beam.pipeline, name) for name in names]
+    with beam_private.as_in_a_script():
+        assert all(getattr(apache_beam.pipeline, name) is not part for name, part in zip(names, before, strict=True))
+    assert [getattr(apache_beam.pipeline, name) for name in names] == before
 
 
 def test_streams_of_google_storage_have_a_chunk_size() -> None:
