@@ -267,7 +267,7 @@ def read_inputs(config: Config, captions: Inputs, workers: Workers = Workers.HER
 
 
 def _match_captions(captions: AnnotationInput | None, catalog: Catalog, own_flag: bool) -> tuple[str, ...]:
-    """Return a note where few images and rows of the captions belong together.
+    """Return a note where under half of the images have captions.
 
     Args:
         captions: what the catalog has captions of.
@@ -280,10 +280,10 @@ def _match_captions(captions: AnnotationInput | None, catalog: Catalog, own_flag
     if captions is None or not captions.rows:
         return ()
     match = catalog.match_captions()
-    if match.matched * 2 >= min(match.images, match.rows):
+    if match.matched * 2 >= match.images:
         return ()
     image, row = catalog.unmatched_examples()
-    examples = f"an image is {image!r}, a row of the captions {row!r}"
+    examples = f"an image is {image!r}" + (f", a row of the captions {row!r}" if row else "")
     if own_flag and not match.matched:
         raise UsageError(
             f"--captions {captions.file.uri}: expected captions of these images, but none of its {match.rows} rows has "

@@ -121,6 +121,11 @@ def test_an_image_of_one_box_or_none_is_compared() -> None:
             "100.0% of these are at another place",
         ),
         (
+            lambda record: replace(record, boxes=record.boxes + np.float32(0.3) * (np.arange(20) % 4 > 0)[:, None]),
+            "same network, other precision",
+            "moved by 0.30 pixels (median)",
+        ),
+        (
             lambda record: replace(record, features=np.roll(record.features, 7, axis=1)),
             "other network",
             "unrelated ones have 0",

@@ -52,6 +52,16 @@ def test_captions_that_few_images_have_are_noted(corpus: Path, tmp_path: Path) -
     assert "'COCO_val2014_000000000101', a row of the captions 'COCO_val2014_000000000007', for example" in note
 
 
+def test_captions_of_under_half_of_the_images_are_noted_where_each_row_has_an_image(
+    corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "lines.jsonl").write_text('{"img_id": "COCO_val2014_000000000100", "sentences": ["a dog"]}\n')
+    flags = ["--images", str(corpus / "images" / "val2014"), "--captions", str(tmp_path / "lines.jsonl")]
+    job = check(parse_args([*flags, "--weights", str(TINY_WEIGHTS), "--output", str(tmp_path / "out")])[0])
+    (note,) = job.notes
+    assert note.endswith("1 rows; without a partner, an image is 'COCO_val2014_000000000101', for example")
+
+
 def test_a_corpus_of_images_that_have_no_captions_is_allowed(corpus: Path, tmp_path: Path) -> None:
     for name in ("train2014", "val2014"):
         shutil.rmtree(corpus / "images" / name)
