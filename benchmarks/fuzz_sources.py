@@ -105,8 +105,10 @@ def _read_place(data: bytes) -> None:
     for source in _sources():
         try:
             source.read(data.decode("utf-8", "replace"))
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             check_message(error)
+        except OSError:  # of the file system; the failure names the image's URI
+            continue
 
 
 def _named(feed: Callable[[bytes], object], make: Callable[[], list[bytes]]) -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import os
@@ -11,15 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple
 from zipfile import ZipInfo
 
-from apache_beam.io.filesystem import FileMetadata
+import google_crc32c
 from apache_beam.io.filesystems import FileSystems
 
 from region_features.download.http import shown
 from transforms import files
-from transforms.remote_listing import match_files
+from transforms.remote_listing import RemoteFile, match_files
 
 UNKNOWN_SIZE = -1
 _CHUNK = 4 << 20
+_CHECKSUM = "crc32c "  # begins the version of an object on gs://
 
 
 class HashingStream:
@@ -98,8 +100,8 @@ class FileState(NamedTuple):
 
     Attributes:
         size: in bytes; UNKNOWN_SIZE for a file that cannot be read.
-        version: another text once the file changes: the time of its last change, or the CRC of a zip's entry; empty
-            where the file system does not say.
+        version: another text once the file changes: the time of its last change, the CRC of a zip's entry, or the
+            checksum of an object on gs://; empty where the file system does not say.
     """
 
     size: int = UNKNOWN_SIZE
@@ -111,8 +113,10 @@ def state_of_status(status: os.stat_result) -> FileState:
     return FileState(status.st_size, str(status.st_mtime_ns))
 
 
-def state_of_object(entry: FileMetadata) -> FileState:
-    """Return the state of a remote file from Beam's listing, its time in seconds."""
+def state_of_object(entry: RemoteFile) -> FileState:
+    """Return the state of a remote file: its checksum where it is listed with one, else its time in seconds."""
+    if entry.crc32c:
+        return FileState(entry.size_in_bytes, _CHECKSUM + entry.crc32c)
     time = entry.last_updated_in_seconds
     return FileState(entry.size_in_bytes, f"{time:.6f}" if time else "")
 
@@ -179,4 +183,7 @@ def is_as_listed(uri: str, data: bytes, listed: FileState) -> bool:
         return True
     if files.split_zip(uri):
         return f"{zlib.crc32(data):08x}" == listed.version
+    if listed.version.startswith(_CHECKSUM):
+        checksum = google_crc32c.value(data).to_bytes(4, "big")
+        return base64.b64encode(checksum).decode() == listed.version.removeprefix(_CHECKSUM)
     return files.is_remote(uri) or _local_state(uri) == listed

@@ -61,7 +61,7 @@ class _Dtype:
     """Stands in for numpy.dtype."""
 
     def __init__(self, code: str, *_: object) -> None:
-        if not re.fullmatch(r"[fiub][1248]", str(code)):
+        if not re.fullmatch(r"f[248]|[iu][1248]|b1", str(code)):
             raise pickle.UnpicklingError(f"an array of type {code!r}; expected numbers")
         self._code, self._order = str(code), "="
 

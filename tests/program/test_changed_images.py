@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ import pytest
 
 from beam_pipeline.verify.command import verify
 from tests.conftest import tree_bytes, write_photo
+from tests.samples.buckets import upload, upload_folder
 from tests.samples.program import run
+from tests.samples.zips import zip_folder
 from transforms import files
 from transforms.listing import list_images
 
@@ -142,6 +145,58 @@ def test_an_image_that_changes_between_listing_and_reading_is_a_failure_until_it
     assert f'"{path}"' in failures and "changed after it was listed" in failures
     assert extract(photos) == 0
     assert (tmp_path / OUT / "failures.jsonl").read_bytes() == b"" and problems(photos) == []
+
+
+def failed_images(out: Path) -> list[str]:
+    return [json.loads(line)["img_id"] for line in (out / "failures.jsonl").open()]
+
+
+def test_an_object_of_the_same_size_is_read_again_and_one_swapped_after_the_listing_is_a_failure(
+    photos: Path, tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = other_content_of_the_same_size(photos / "2.png")
+    upload_folder(photos, f"{bucket}/photos")
+    flags = ("--images", f"{bucket}/photos", "--output", tmp_path / OUT, "--num_shards", 3, "--failure_threshold", 0.5)
+
+    def list_and_swap(*arguments: Any) -> Any:
+        listing = list_images(*arguments)
+        replace_keeping_size(photos / "2.png", content)
+        upload(photos / "2.png", f"{bucket}/photos/2.png")
+        return listing
+
+    with monkeypatch.context() as patch:
+        patch.setattr("beam_pipeline.inputs.list_images", list_and_swap)
+        assert run(*flags) == 0
+    assert failed_images(tmp_path / OUT) == ["2"]
+    assert run(*flags) == 0
+    assert failed_images(tmp_path / OUT) == [] and problems(photos) == []
+    before = records(photos)
+    write_photo(photos / "2.png", 2)
+    (photos / "2.png").write_bytes((photos / "2.png").read_bytes().ljust(len(content), b"\0"))
+    upload(photos / "2.png", f"{bucket}/photos/2.png")
+    (problem,) = problems(photos)
+    assert f"{bucket}/photos/2.png" in problem
+    assert run(*flags) == 0
+    after = records(photos)
+    assert {name for name in before if before[name] != after[name]} == {"photos-00001-of-00003.tfrecord"}
+
+
+def test_an_image_of_the_same_size_in_a_zip_is_read_again(photos: Path, tmp_path: Path) -> None:
+    content = other_content_of_the_same_size(photos / "2.png")
+    archive = tmp_path / "photos.zip"
+    archive.write_bytes(zip_folder(photos, "photos/"))
+    flags = ("--images", archive, "--output", tmp_path / OUT, "--num_shards", 3)
+    assert run(*flags) == 0
+    before, state = records(photos), archive.stat()
+    replace_keeping_size(photos / "2.png", content)
+    archive.write_bytes(zip_folder(photos, "photos/"))
+    os.utime(archive, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert archive.stat().st_size == state.st_size
+    (problem,) = problems(photos)
+    assert "photos.zip!/photos/2.png" in problem
+    assert run(*flags) == 0
+    after = records(photos)
+    assert {name for name in before if before[name] != after[name]} == {"photos-00001-of-00003.tfrecord"}
 
 
 def test_a_damaged_shard_is_made_again_on_request(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

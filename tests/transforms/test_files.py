@@ -48,9 +48,15 @@ def test_a_remote_folder_that_cannot_be_listed_is_one_line(monkeypatch: pytest.M
         inner = BeamIOError("List operation failed", {patterns[0]: PermissionError("403 no storage.objects.list")})
         raise BeamIOError("Match operation failed", {patterns[0]: inner})
 
+    def forbid() -> None:
+        raise PermissionError("403 no storage.objects.list")
+
     monkeypatch.setattr(FileSystems, "match", fail)
-    with pytest.raises(OSError, match=r"^gs://bucket/\*\.jpg: cannot be listed: 403 no storage\.objects\.list; check"):
-        match_files("gs://bucket/*.jpg")
+    monkeypatch.setattr("transforms.remote_listing.gcs_client", forbid)
+    for scheme in ("hdfs", "gs"):
+        line = rf"^{scheme}://bucket/\*\.jpg: cannot be listed: 403 no storage\.objects\.list; check"
+        with pytest.raises(OSError, match=line):
+            match_files(f"{scheme}://bucket/*.jpg")
 
 
 def test_a_remote_name_like_a_pattern_is_not_deleted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from benchmarks import fuzz_source_seeds as seeds
 from region_features.formats import parquet
 from region_features.formats.captions import read_caption_file
 from region_features.formats.image_sizes import read_image_sizes
+from region_features.formats.numpy_pickles import load_fields
 from region_features.lmdb_store.value_codecs import codec_name_of
 from region_features.records.build_note import BuildNote
 from region_features.sources.base import Place, Source
@@ -195,6 +196,13 @@ def test_a_key_with_many_values_does_not_end_the_process(tmp_path: Path) -> None
     (tmp_path / "data.mdb").write_bytes(data)
     with pytest.raises(ValueError, match="page 2 of its tree is damaged: a key with many values"):
         read_all(tmp_path)
+
+
+def test_a_pickled_array_of_a_type_that_does_not_exist_is_refused() -> None:
+    value = seeds.mmf_values()[1]
+    assert value.count(b"f4") == 1
+    with pytest.raises(ValueError, match="the file: expected a pickled dict"):
+        load_fields(value.replace(b"f4", b"f1"), "the file")
 
 
 def test_a_split_that_is_no_text_is_a_failure_of_its_line() -> None:

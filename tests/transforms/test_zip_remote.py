@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.filesystems import FileSystems
 from google.cloud.storage.fileio import BlobReader
 
@@ -34,11 +33,17 @@ class Blob:
         return part
 
 
+class Listed(list[Any]):
+    """What Google's client lists; folders have no objects of their own here."""
+
+    prefixes = ()
+
+
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Blob]]:
     """Serve blobs at gs:// by the reader class that Beam uses."""
     blobs: dict[str, Blob] = {}
-    real_open, real_match = FileSystems.open, FileSystems.match
+    real_open = FileSystems.open
 
     def open_blob(path: str, **kwargs: Any) -> Any:
         if not path.startswith("gs://"):
@@ -47,20 +52,14 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Blob]]:
             raise RuntimeError(f"404 {path}")
         return BlobReader(blobs[path], chunk_size=16 << 20)
 
-    def match(patterns: list[str]) -> Any:
-        if not patterns[0].startswith("gs://"):
-            return real_match(patterns)
-        entries = [FileMetadata(path, blob.size, 1.5) for path, blob in blobs.items()]
-        prefix = patterns[0].removesuffix("*")
-        return [SimpleNamespace(metadata_list=[entry for entry in entries if entry.path.startswith(prefix)])]
+    def list_blobs(bucket: str, prefix: str, delimiter: str = "") -> Any:
+        names = {path.removeprefix(f"gs://{bucket}/"): blob.size for path, blob in blobs.items()}
+        inside = [name for name in names if name.startswith(prefix) and not (delimiter and "/" in name[len(prefix) :])]
+        return Listed(SimpleNamespace(name=name, size=names[name], updated=None, crc32c=None) for name in inside)
 
-    def list_bucket(prefix: str) -> dict[str, int]:
-        names = {path[len(prefix) :]: blob.size for path, blob in blobs.items() if path.startswith(prefix)}
-        return {name: size for name, size in names.items() if "/" not in name}
-
-    monkeypatch.setattr(files, "_list_bucket", list_bucket)
+    client = SimpleNamespace(list_blobs=list_blobs)
+    monkeypatch.setattr("transforms.remote_listing.gcs_client", lambda: client)
     monkeypatch.setattr(FileSystems, "open", open_blob)
-    monkeypatch.setattr(FileSystems, "match", match)
     yield blobs
 
 
