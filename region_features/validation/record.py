@@ -17,6 +17,7 @@ _FLOATS = tuple(field.name for field in ARRAY_FIELDS if field.dtype == "<f4")
 _PROBABILITIES = ("objects_conf", "attrs_conf", "cls_prob", "attrs")
 # float32 rounding: a softmax may exceed 1 by 1e-7, and a box divided by the image's scale its side by 1e-4 pixels.
 _PROBABILITY_SLACK = 1e-5
+_LONGEST_SIDE = 2**31 - 1  # pixels; Parquet tables hold no more
 _PIXEL_SLACK = 1e-6  # times the image's longer side, plus 1e-3 pixels
 
 
@@ -30,8 +31,9 @@ class Problem(NamedTuple):
 def check_record(record: RegionRecord, where: str, max_boxes: int | None = None) -> Iterator[Problem]:
     """Check a record's values; RegionRecord itself checks shapes and dtypes. `max_boxes` None allows any number."""
     where = f"{where}, image {record.img_id}"
-    if record.img_h < 1 or record.img_w < 1:
-        yield Problem("size", f"{where}: expected a size of at least 1 x 1, got {record.img_w} x {record.img_h}")
+    if not (1 <= record.img_h <= _LONGEST_SIDE and 1 <= record.img_w <= _LONGEST_SIDE):
+        size = f"a size of at least 1 x 1, and at most {_LONGEST_SIDE} pixels a side"
+        yield Problem("size", f"{where}: expected {size}, got {record.img_w} x {record.img_h}")
     if max_boxes is not None and record.num_boxes > max_boxes:
         yield Problem("boxes", f"{where}: expected at most {max_boxes} boxes (settings), got {record.num_boxes}")
     if not record.num_boxes:

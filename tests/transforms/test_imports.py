@@ -7,11 +7,14 @@ import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import lmdb
+import numpy as np
 import pytest
 
 from beam_pipeline.pipeline import main
+from region_features import RegionFeatures
 from region_features.formats.tsv import encode_tsv_row
 from region_features.formats.volta import encode_volta, record_to_strings
 from region_features.lmdb_store.value_codecs import VALUE_CODECS
@@ -296,3 +299,30 @@ def test_real_rows_come_back_bit_for_bit_from_tsv_and_lmdb(real_tsv: Path, tmp_p
         for key in keys:
             record = pickle.loads(txn.get(key) or b"")
             assert record["features"].encode() == expected[record["img_id"]][9]
+
+
+def test_values_out_of_range_of_any_program_are_failures_of_their_images_alone(tmp_path: Path) -> None:
+    record = make_record("x_1")
+    good = {"feature_path": "x_1", "image_height": 480, "image_width": 640, "num_boxes": record.num_boxes}
+    good |= {"features": record.features, "bbox": record.boxes, "objects": record.objects_id}
+    spoiled: list[dict[str, Any]] = [
+        {"features": np.full_like(record.features, np.nan)},
+        {"bbox": np.full_like(record.boxes, np.inf)},
+        {"bbox": record.boxes - 1e4},
+        {"objects": record.objects_id - 100},
+        {"image_height": 0},
+        {"image_height": 2**31},
+        {"image_height": 10**30},
+        {"image_width": -1},
+    ]
+    values = {
+        f"x_{number}".encode(): pickle.dumps({**good, **fields, "feature_path": f"x_{number}"})
+        for number, fields in enumerate([{}, *spoiled], start=1)
+    }
+    write_lmdb(tmp_path / "old.lmdb", values)
+    out = tmp_path / "out"
+    flags = ["--import", str(tmp_path / "old.lmdb"), "--output", str(out), "--outputs", "tfrecord"]
+    assert main([*flags, "--failure_threshold", "0.9"]) == 0
+    failures = {row["img_id"]: row["reason"] for row in map(json.loads, (out / "failures.jsonl").open())}
+    assert sorted(failures) == [f"x_{number}" for number in range(2, len(values) + 1)], failures
+    assert len(RegionFeatures(str(out))) == 1
