@@ -53,7 +53,7 @@ class Meter:
         self._began = self._shown = self._logged = clock()
         if self._kind == LOG:  # short phases must not keep a log silent for longer
             self._shown = self._console.latest_line = self._console.latest_line or self._began
-        self._is_shown = False
+        self._is_shown, self._line = False, ""
         self._console.event("phase_begin", phase=what)
 
     @property
@@ -75,7 +75,8 @@ class Meter:
         self._shown, self._is_shown = self._clock(), True
         if self._kind == LOG:
             self._console.latest_line = self._shown
-            self._console.line(self.text(state))
+            self._line = self.text(state)
+            self._console.line(self._line)
         elif self._kind == NOTEBOOK and not self._console.quiet and importlib.util.find_spec("ipywidgets"):
             self._show_widget(state)
         else:
@@ -84,7 +85,8 @@ class Meter:
     def close(self, state: State) -> None:
         """End the phase: leave its last state where anything of it was shown."""
         if self._is_shown:
-            self.show(state)
+            if self._kind != LOG or self.text(state) != self._line:
+                self.show(state)
             if self._bar is not None:
                 self._bar.close()
             elif self._kind != LOG:

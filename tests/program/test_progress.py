@@ -228,8 +228,7 @@ def test_a_transfer_in_a_log_prints_lines_and_no_control_characters() -> None:
         "a.zip: 31.0MB",
         "a.zip: 62.0MB",
         "done",
-        "a.zip: 62.0MB",
-    ]
+    ]  # the end is not said twice
 
 
 def test_what_is_short_is_silent() -> None:
