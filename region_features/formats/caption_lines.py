@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
-from region_features.formats.json_values import check_unicode
-from region_features.records.coco import ANNOTATION_OF_SPLIT, caption_id, split_of_names
+from region_features.formats.caption_fields import check_split, text_field, texts_field
+from region_features.records.coco import caption_id, split_of_names
 from region_features.records.failure import Failure
 from region_features.records.item import ImageCaptions
 from region_features.records.json_text import parse_json
@@ -23,17 +23,8 @@ def read_caption_lines(read: Callable[[int], bytes], source: str) -> Iterator[Im
     """Read captions line by line; empty lines are skipped.
 
     A line's `split` is one of Karpathy's; where it has none, the file's name tells it, then that of the image, as
-    `val_captions.jsonl`, else it is `train`. Sentences are numbered through the file, from 0.
-
-    Args:
-        read: reads at most so many bytes of the file, none at its end.
-        source: its name.
-
-    Yields:
-        The captions of an image, or a Failure of stage `captions` for a damaged line.
-
-    Raises:
-        ValueError: a line is of more than 64 MB.
+    `val_captions.jsonl`, else it is `train`. Sentences are numbered through the file, from 0. The rest is as
+    `read_caption_file` says; a line of more than 64 MB is a ValueError.
     """
     sentences = 0
     with closing(sqlite3.connect("", isolation_level=None)) as seen:  # on disk: memory stays flat
@@ -44,7 +35,7 @@ def read_caption_lines(read: Callable[[int], bytes], source: str) -> Iterator[Im
             img_id = ""
             try:
                 row = parse_json(line)
-                img_id = _img_id(row)
+                img_id = text_field(row, IMG_ID)
                 image = _captions(row, img_id, os.path.basename(source), sentences)
                 if not seen.execute("INSERT OR IGNORE INTO ids VALUES (?)", (img_id,)).rowcount:
                     raise ValueError("img_id appears a second time; put all sentences of an image into one line")
@@ -77,22 +68,11 @@ def read_lines(read: Callable[[int], bytes], source: str) -> Iterator[bytes]:
         yield rest
 
 
-def _img_id(row: Any) -> str:
-    img_id = row.get(IMG_ID) if isinstance(row, dict) else None
-    if not isinstance(img_id, str) or not img_id:
-        raise ValueError(f'expected {{"img_id": ..., "sentences": [...]}}, got {row!r:.80}')
-    check_unicode(img_id)
-    return img_id
-
-
 def _captions(row: dict[str, Any], img_id: str, name: str, first_id: int) -> ImageCaptions:
-    sentences = row.get("sentences")
-    if not isinstance(sentences, list) or not all(isinstance(text, str) for text in sentences):
-        raise ValueError(f"field sentences: expected a list of texts, got {sentences!r:.80}")
-    split = row.get("split") or split_of_names(name, img_id)
-    if not isinstance(split, str) or split not in ANNOTATION_OF_SPLIT:
-        raise ValueError(f"field split: expected one of {', '.join(ANNOTATION_OF_SPLIT)}, got {split!r:.80}")
-    check_unicode("".join(sentences))
+    if not img_id:
+        raise ValueError(f"field {IMG_ID}: expected the stem of an image's file, got empty text")
+    sentences = texts_field(row, "sentences")
+    split = check_split(row.get("split") or split_of_names(name, img_id))
     own_id = caption_id(img_id)
     ids = tuple(range(first_id, first_id + len(sentences)))
     return ImageCaptions(

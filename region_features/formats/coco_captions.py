@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
+from region_features.formats.caption_fields import number_field, stem_field, text_field
 from region_features.formats.json_stream import iter_lists
-from region_features.formats.json_values import check_unicode, is_int64
 from region_features.records.coco import split_of_names
 from region_features.records.failure import Failure
 from region_features.records.item import ImageCaptions
@@ -32,17 +31,8 @@ def read_coco_captions(read: Callable[[int], bytes], source: str) -> Iterator[Im
     """Read captions image by image, in the order of `images`, those of an image in the order of `annotations`.
 
     The two lists are joined on disk, so that memory stays flat. The split is the one that the file's name tells, then
-    that of the image; images without captions are left out.
-
-    Args:
-        read: reads at most so many bytes of the file, none at its end.
-        source: its name.
-
-    Yields:
-        A Failure of stage `captions` for each damaged item, then the captions of each image.
-
-    Raises:
-        ValueError: the file as a whole does not have this schema.
+    that of the image; images without captions are left out. The failures come first; the rest is as
+    `read_caption_file` says.
     """
     with closing(sqlite3.connect("", isolation_level=None)) as database:
         database.executescript(_SCHEMA)
@@ -69,11 +59,16 @@ def _store(read: Callable[[int], bytes], source: str, database: sqlite3.Connecti
             places[field] = place = places[field] + 1
             try:
                 if field == _IMAGES:
-                    image = (_number(item, "id"), place, _stem(_text(item, "file_name")))
+                    image = (number_field(item, "id"), place, stem_field(item, "file_name"))
                     if not database.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", image).rowcount:
                         raise ValueError("its id or file_name appears a second time")
                 else:
-                    row = (place, _number(item, "image_id"), _number(item, "id"), _text(item, "caption"))
+                    row = (
+                        place,
+                        number_field(item, "image_id"),
+                        number_field(item, "id"),
+                        text_field(item, "caption"),
+                    )
                     database.execute("INSERT INTO annotations VALUES (?, ?, ?, ?)", row)
             except ValueError as error:
                 yield _failure(source, field, place, str(error))
@@ -85,28 +80,3 @@ def _store(read: Callable[[int], bytes], source: str, database: sqlite3.Connecti
 
 def _failure(source: str, field: str, place: int, reason: str) -> Failure:
     return Failure(source, "", "captions", f"{source}, {field}[{place}]: {reason}")
-
-
-def _stem(name: str) -> str:
-    stem = name.rpartition("/")[2].rpartition(".")[0]
-    if not stem:
-        raise ValueError(f"field file_name: expected NAME.jpg, got {name!r:.80}")
-    return stem
-
-
-def _number(item: Any, field: str) -> int:
-    value = item.get(field) if isinstance(item, dict) else None
-    if not is_int64(value):
-        raise ValueError(f"field {field}: expected a whole number of 64 bits, got {value!r:.40}")
-    return value
-
-
-def _text(item: Any, field: str) -> str:
-    value = item.get(field) if isinstance(item, dict) else None
-    if not isinstance(value, str):
-        raise ValueError(f"field {field}: expected text, got {value!r:.40}")
-    try:
-        check_unicode(value)
-    except ValueError as error:
-        raise ValueError(f"field {field}: {error}") from error
-    return value

@@ -7,9 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
+from region_features.formats.caption_fields import (
+    check_split,
+    list_field,
+    number_field,
+    stem_field,
+    text_field,
+    value_field,
+)
 from region_features.formats.json_stream import iter_items
-from region_features.formats.json_values import check_unicode, is_int64
-from region_features.records.coco import ANNOTATION_OF_SPLIT, CAPTIONS_FILE, TEST_SPLIT, caption_id
+from region_features.records.coco import CAPTIONS_FILE, TEST_SPLIT, caption_id
 from region_features.records.failure import Failure
 from region_features.records.item import ImageCaptions
 
@@ -19,17 +26,8 @@ _CACHE_KIB = 64 << 10
 def read_dataset(read: Callable[[int], bytes], source: str) -> Iterator[ImageCaptions | Failure]:
     """Read dataset_coco.json, or a file of its schema, row by row, in file order.
 
-    Rows without `cocoid`, as all of dataset_flickr30k.json, have the id that `caption_id` gives.
-
-    Args:
-        read: reads at most so many bytes of the file, none at its end.
-        source: its name.
-
-    Yields:
-        The captions of an image, or a Failure of stage `captions` for a damaged row.
-
-    Raises:
-        ValueError: the file as a whole does not have Karpathy's schema.
+    Rows without `cocoid`, as all of dataset_flickr30k.json, have the id that `caption_id` gives. The rest is as
+    `read_caption_file` says.
     """
     with closing(_Seen()) as seen:
         yield from _images(_rows(read, source), source, seen)
@@ -40,11 +38,9 @@ def _images(rows: Iterable[Any], source: str, seen: _Seen) -> Iterator[ImageCapt
         try:
             image = _parse_row(row)
             seen.add(image, number)
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
-            problem = f"missing field {error}" if isinstance(error, KeyError) else str(error)
+        except ValueError as error:
             filename = str(row.get("filename", "")) if isinstance(row, dict) else ""
-            reason = f"{source}, images[{number}]: {problem}"
-            yield Failure(source, filename.rpartition(".")[0], "captions", reason)
+            yield Failure(source, filename.rpartition(".")[0], "captions", f"{source}, images[{number}]: {error}")
         else:
             yield image
 
@@ -87,26 +83,12 @@ def _rows(read: Callable[[int], bytes], source: str) -> Iterator[Any]:
 
 
 def _parse_row(row: Any) -> ImageCaptions:
-    filename, split, sentences = row["filename"], row["split"], row["sentences"]
-    if split not in ANNOTATION_OF_SPLIT:
-        raise ValueError(f"field split: expected one of {', '.join(ANNOTATION_OF_SPLIT)}, got {split!r}")
-    if not isinstance(filename, str) or not filename.rpartition(".")[0]:
-        raise ValueError(f"field filename: expected NAME.jpg, got {filename!r}")
-    raw = tuple(sentence["raw"] for sentence in sentences)
-    if not all(isinstance(text, str) for text in raw):
-        raise ValueError("field raw: expected text")
-    check_unicode("".join((filename, *raw)))
-    ids = tuple(_number(sentence, "sentid") for sentence in sentences)
-    img_id = filename.rpartition(".")[0]
-    coco_id = _number(row, "cocoid") if "cocoid" in row else caption_id(img_id)
-    return ImageCaptions(img_id, coco_id, split, raw, ids, filename if isinstance(coco_id, str) else "")
-
-
-def _number(row: Any, field: str) -> int:
-    value = row[field]
-    if not is_int64(value):
-        raise ValueError(f"field {field}: expected a whole number of 64 bits, got {str(value)[:40]!r}")
-    return value
+    img_id = stem_field(row, "filename")
+    split, sentences = check_split(value_field(row, "split")), list_field(row, "sentences")
+    raw = tuple(text_field(sentence, "raw") for sentence in sentences)
+    ids = tuple(number_field(sentence, "sentid") for sentence in sentences)
+    coco_id = number_field(row, "cocoid") if "cocoid" in row else caption_id(img_id)
+    return ImageCaptions(img_id, coco_id, split, raw, ids, row["filename"] if isinstance(coco_id, str) else "")
 
 
 def parse_test1k_ids(data: bytes, source: str) -> frozenset[int]:
