@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from beam_pipeline.console import console
 from beam_pipeline.flag_types import path
+from beam_pipeline.process import INTERRUPTED, TERMINATED, Terminated, run_command
 from beam_pipeline.progress import TransferProgress
 from beam_pipeline.usage import Parser, UsageError
 from region_features.download.http import discard, download, forget, probe
@@ -123,7 +124,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the program.
 
     Returns:
-        Exit status: 0 done, 1 the download failed, 2 wrong use, 130 interrupted.
+        Exit status: 0 done, 1 the download failed, 2 wrong use, 130 interrupted, 143 terminated.
     """
     try:
         options = parse_args(argv)
@@ -131,7 +132,9 @@ def main(argv: Sequence[str]) -> int:
     except UsageError as error:
         return _end(str(error), 2)
     except KeyboardInterrupt:
-        return _end("interrupted; run the same command again to go on", 130)
+        return _end("interrupted; run the same command again to go on", INTERRUPTED)
+    except Terminated:
+        return _end("terminated; run the same command again to go on", TERMINATED)
     except (OSError, ValueError) as error:
         # The system's own errors name no file if the disk is full.
         system = isinstance(error, OSError) and error.strerror
@@ -224,4 +227,4 @@ def _unpack(archive: Archive, path: str, corpus: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_command("beam_pipeline.download"))

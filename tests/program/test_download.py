@@ -15,6 +15,7 @@ import pytest
 
 from beam_pipeline.download import LOCK_FILE, main, parse_args
 from beam_pipeline.pipeline import main as run_pipeline
+from beam_pipeline.process import Terminated
 from beam_pipeline.usage import UsageError
 from region_features.records.coco import ARCHIVES
 from tests.conftest import TINY_WEIGHTS, tree_bytes
@@ -218,15 +219,24 @@ def test_a_killed_download_is_resumed(server: FileServer, tmp_path: Path) -> Non
     assert (tmp_path / "c" / "val2014.zip").read_bytes() == big
 
 
-def test_an_interrupted_download_ends_with_one_line_and_is_resumed(
-    server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("signal_of", "word", "status"), [(KeyboardInterrupt, "interrupted", 130), (Terminated, "terminated", 143)]
+)
+def test_a_stopped_download_ends_with_one_line_and_is_resumed(
+    signal_of: type[BaseException],
+    word: str,
+    status: int,
+    server: FileServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    def stop(*_: object) -> None:
+        raise signal_of
 
-    monkeypatch.setattr("beam_pipeline.download.check_archive", interrupt)
-    assert fetch(server, tmp_path / "c", "--only", "val2014") == 130
-    assert capsys.readouterr().err == "download: interrupted; run the same command again to go on\n"
+    monkeypatch.setattr("beam_pipeline.download.check_archive", stop)
+    assert fetch(server, tmp_path / "c", "--only", "val2014") == status
+    assert capsys.readouterr().err == f"download: {word}; run the same command again to go on\n"
     monkeypatch.undo()
     monkeypatch.setenv("no_proxy", "*")
     server.log.clear()
