@@ -87,8 +87,8 @@ def test_a_kind_of_network_without_describable_regions_is_named(name: str, kind:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "expected a detectron2 config, a mapping of names, got a NoneType"),
-        ("[1, 2]", "got a list"),
+        ("", "expected a detectron2 config in YAML, lines of `NAME: VALUE`, got nothing"),
+        ("[1, 2]", "got [1, 2]"),
         ("a: [", "expected a detectron2 config in YAML"),
         ("\x00", "expected a detectron2 config in YAML"),
         ("a: !unknown 1", "expected a detectron2 config in YAML"),

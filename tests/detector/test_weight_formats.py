@@ -240,7 +240,7 @@ def test_a_file_damaged_in_the_middle_is_named(tmp_path: Path, kind: str) -> Non
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "got 0 bytes"),
+        (b"", "got an empty file; copy it again"),
         (b"\n <!DOCTYPE html><title>404</title>", "got a web page"),
         (b"\xff\xd8\xff\xe0\0\x10JFIF", "got a JPEG image; images are named by --images"),
         (b"\x89PNG\r\n\x1a\n\0", "got a PNG image"),

@@ -50,7 +50,7 @@ def test_boxes_keep_their_order_and_duplicates_as_float32() -> None:
         (b'{"img_id": "c", "boxes": [[1, 2', "", "expected a JSON object"),
         (b"[" * 100_000, "", "expected a JSON object"),
         (b"\xff\xfe", "", "expected a JSON object"),
-        (b"[1]", "", "expected a JSON object, got a list"),
+        (b"[1]", "", "expected a JSON object, got b'[1]'"),
         (b"{}", "", "field img_id: expected a file stem, got None"),
         (b'{"img_id": 7, "boxes": []}', "", "field img_id: expected a file stem, got 7"),
         (b'{"img_id": "", "boxes": []}', "", "field img_id: expected a file stem, got ''"),

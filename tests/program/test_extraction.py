@@ -176,7 +176,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "--boxes {}: expected a readable file"), (b"", "got: an empty file"), (b"[1]\n", "{}, line 1: expected a")],
+    [(None, "--boxes {}: expected a readable file"), (b"", "got an empty file"), (b"[1]\n", "{}, line 1: expected a")],
 )
 def test_an_unreadable_boxes_file_is_wrong_use(
     content: bytes | None, words: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

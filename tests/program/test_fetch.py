@@ -245,7 +245,10 @@ def test_what_is_no_output_is_refused(root: Path, tmp_path: Path, capsys: pytest
     assert main([str(tmp_path / "none"), out]) == 2
     assert "expected latest.json of a rebuild, or manifest.json of a run that has ended" in capsys.readouterr().err
     assert main([str(root), "gs://bucket/out"]) == 2
-    assert capsys.readouterr().err == "fetch: gs://bucket/out: expected a local folder\n"
+    assert (
+        capsys.readouterr().err
+        == "fetch: gs://bucket/out: expected a local folder, got one on remote storage; name a local one\n"
+    )
     (root / "latest.json").unlink()
     manifest = json.loads((version / MANIFEST).read_text())
     (version / MANIFEST).write_text(json.dumps(manifest))

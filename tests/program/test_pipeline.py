@@ -170,8 +170,8 @@ def test_two_images_with_one_lmdb_key_are_refused_before_any_work(
     ("flags", "message"),
     [
         (["--images", "nowhere/*.jpg"], "expected images, found none"),
-        (["--corpus", "nowhere"], "--corpus nowhere: expected dataset_coco.json in it, found none"),
-        (["--corpus", "nowhere", "--captions", "c.json"], "expected at least one of the folders"),
+        (["--corpus", "nowhere"], "--corpus nowhere: expected a folder, found nothing; check the path"),
+        (["--corpus", ".", "--captions", "c.json"], "expected at least one of the folders"),
         (["--images", "x.png", "--direct_running_mode=multi_threading"], "loses records in silence"),
         (["--images", "x.png", "--captions", "nowhere.json"], "nowhere.json: expected a readable file"),
         (["--images", "x.png", "--batchsize", "3"], "did you mean --batch_size?"),
