@@ -236,7 +236,7 @@ def test_wrong_flags_of_the_run_leave_nothing(tmp_path: Path, capsys: pytest.Cap
     assert rebuild(root, "--images", "x", "--min_box", "3") == 2
     errors = capsys.readouterr().err.splitlines()
     assert [line.partition(": ")[2][:40] for line in errors] == [
-        f"{tmp_path}/none/*.jpg: expected images, found"[:40],
+        f"--images {tmp_path}/none/*.jpg: expected images, found"[:40],
         "--outputs: a version is whole by itself;",
         "unknown flag --min_box; did you mean --m",
     ]
