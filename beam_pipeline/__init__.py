@@ -2,7 +2,7 @@
 
 import sys
 
-from beam_pipeline.environment import require
+from beam_pipeline.preflight.environment import require
 
 # What Python sets while it looks for the module of `python -m beam_pipeline...`: one line for every command of ours
 # where Beam is missing, in place of an ImportError's stack.

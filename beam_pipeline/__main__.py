@@ -2,7 +2,7 @@
 
 import sys
 
-from beam_pipeline.environment import require, version_line
+from beam_pipeline.preflight.environment import require, version_line
 from beam_pipeline.process import run_command
 from beam_pipeline.usage import SHORT_USAGE
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from beam_pipeline.output_folder import OutputFolder
+from beam_pipeline.preflight.output_folder import OutputFolder
 from beam_pipeline.usage import UsageError
 from region_features.names import ClassNames, parse_names, visual_genome
 from region_features.records.region_record import RegionRecord

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from beam_pipeline.exports import SHARDS
 from beam_pipeline.output_lock import LOCK_FILES
-from beam_pipeline.preflight import Job
+from beam_pipeline.preflight.job import Job
 from beam_pipeline.usage import UsageError
 from region_features.records.stats import STATS_SUFFIX
 from transforms import files

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 
-from beam_pipeline.summary import readable_size
+from beam_pipeline.progress.summary import readable_size
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_DATABASE = "database or disk is full"

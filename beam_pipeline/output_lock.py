@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 
-from beam_pipeline.console import console
+from beam_pipeline.progress.console import console
 from beam_pipeline.usage import UsageError
 from region_features.records.json_text import parse_json
 from transforms import files

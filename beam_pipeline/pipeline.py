@@ -14,22 +14,22 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipeline.commit import commit, delete_temporaries
-from beam_pipeline.console import console, note, run_spoken
 from beam_pipeline.dataflow.errors import GO_ON, JobError
 from beam_pipeline.defects import is_defect
-from beam_pipeline.disk_room import describe_full_disk, room_notes
-from beam_pipeline.dry_run import describe_dry_run
-from beam_pipeline.export_checks import check_packages
 from beam_pipeline.exports import CAPTIONS
-from beam_pipeline.options import parse_args
+from beam_pipeline.flags.options import parse_args
+from beam_pipeline.flags.worker_paths import workers_of
 from beam_pipeline.output_lock import lock_output
-from beam_pipeline.preflight import Job, check, check_here
+from beam_pipeline.preflight.disk_room import describe_full_disk, room_notes
+from beam_pipeline.preflight.dry_run import describe_dry_run
+from beam_pipeline.preflight.export_checks import check_packages
+from beam_pipeline.preflight.job import Job, check, check_here
+from beam_pipeline.preflight.work_done import count_work, describe_work, next_steps
 from beam_pipeline.process import INTERRUPTED, TERMINATED, Stopped, Terminated, end
+from beam_pipeline.progress.console import console, note, run_spoken
+from beam_pipeline.progress.summary import describe_run
 from beam_pipeline.runner import Run, interrupted_message, new_run, watch
-from beam_pipeline.summary import describe_run
 from beam_pipeline.usage import UsageError, one_line
-from beam_pipeline.work_done import count_work, describe_work, next_steps
-from beam_pipeline.worker_paths import workers_of
 from region_features.records.audit import Audit
 from region_features.records.prepared_image import Prepare
 from transforms import files

@@ -13,16 +13,16 @@ from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineState
 
-from beam_pipeline.console import console
 from beam_pipeline.dataflow.access import check_access
 from beam_pipeline.dataflow.errors import describe_message
 from beam_pipeline.dataflow.job import DataflowJob
 from beam_pipeline.dataflow.machines import check_image, is_dataflow, use_one_process_a_machine
-from beam_pipeline.meter import BAR_SECONDS
-from beam_pipeline.preflight import Job
+from beam_pipeline.preflight.job import Job
 from beam_pipeline.process import Terminated
-from beam_pipeline.progress import RunProgress
-from beam_pipeline.shard_counts import ShardCounts
+from beam_pipeline.progress.console import console
+from beam_pipeline.progress.meter import BAR_SECONDS
+from beam_pipeline.progress.run_progress import RunProgress
+from beam_pipeline.progress.shard_counts import ShardCounts
 from beam_pipeline.usage import UsageError
 from transforms import shutdown
 from transforms.beam_private import current_metrics, in_process_runner

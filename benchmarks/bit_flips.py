@@ -19,8 +19,8 @@ from pathlib import Path
 
 from beam_pipeline.usage import UsageError
 from beam_pipeline.verify.command import verify
-from benchmarks.kill_places import disk
 from benchmarks.kills import check
+from benchmarks.support.kill_places import disk
 
 
 def flip(path: Path, bit: int) -> None:

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from benchmarks.full_size_fake import CopyingModel
-from benchmarks.photographs import photographs, write_jpegs
+from benchmarks.support.full_size_fake import CopyingModel
+from benchmarks.support.photographs import photographs, write_jpegs
 from region_features.images.batches import ImageBatch
 from region_features.planning.cut import IMAGES_PER_SHARD
 from region_features.records.item import CaptionedImage

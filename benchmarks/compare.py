@@ -31,13 +31,13 @@ def main() -> None:
 
 
 def _generate(folder: str, records: int) -> str:
-    from benchmarks.output_samples import write_output
+    from benchmarks.support.output_samples import write_output
 
     return str(write_output(Path(folder), records))
 
 
 def _time(output: str, records: int) -> tuple[float, float]:
-    from beam_pipeline.compare import compare
+    from beam_pipeline.compare.command import compare
 
     start = time.perf_counter()
     comparison = compare(output, output, sample=0)

@@ -29,11 +29,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.child import answer_of
-from benchmarks.detector_sides import EAGER, LABELS, PORT, Run, load_side, turns
 from benchmarks.deviation import Deviation, Regions, deviation, together
 from benchmarks.gpu import matmul_rate
-from benchmarks.marked_table import Row, Table, markdown, names_in, write
+from benchmarks.support.child import answer_of
+from benchmarks.support.detector_sides import EAGER, LABELS, PORT, Run, load_side, turns
+from benchmarks.support.marked_table import Row, Table, markdown, names_in, write
 from region_features.detector.device import choose_device
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.settings import FLOAT32, PRECISIONS
@@ -147,7 +147,9 @@ def in_processes(options: argparse.Namespace, sides: Sequence[str]) -> tuple[dic
     weights, batch, count = str(Path(options.weights).resolve()), str(options.batch), str(options.program_images)
     peaks, programs = {}, {}
     for side in sides:
-        peaks[side] = answer_of("benchmarks.detector_sides", weights, side, *images, *shared, "--batch", batch)["peak"]
+        peaks[side] = answer_of("benchmarks.support.detector_sides", weights, side, *images, *shared, "--batch", batch)[
+            "peak"
+        ]
         if side not in (PORT, EAGER) and options.program_images:
             chosen = ("--precision", side, "--images", count)
             programs[side] = answer_of("benchmarks.end_to_end", weights, *images, *shared, *chosen)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.detector_parts WEIGHTS [IMAGE ...] [--threads 2] [--rounds 2]
 
-Both run in this process and take turns on every image; `benchmarks/straight_port.py` describes the port. Without
-images, scikit-image's photographs are used. Each figure is the mean over the images of the better round.
+Both run in this process and take turns on every image; `benchmarks/support/straight_port.py` describes the port.
+Without images, scikit-image's photographs are used. Each figure is the mean over the images of the better round.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import straight_port
-from benchmarks.detector_sides import turns
-from benchmarks.straight_port import PARTS
+from benchmarks.support import straight_port
+from benchmarks.support.detector_sides import turns
+from benchmarks.support.straight_port import PARTS
 from region_features.detector import Detector
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.settings import SelectionRule

@@ -22,9 +22,9 @@ from unittest import mock
 import torch
 
 from beam_pipeline.pipeline import main as program
-from benchmarks.child import peak_bytes
 from benchmarks.gpu import Sample, busy_between, busy_samples
-from benchmarks.photographs import photographs, write_jpegs
+from benchmarks.support.child import peak_bytes
+from benchmarks.support.photographs import photographs, write_jpegs
 from region_features.detector import Detector
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.settings import FLOAT32, PRECISIONS

@@ -20,9 +20,9 @@ from pathlib import Path
 from unittest import mock
 
 from beam_pipeline.pipeline import main as program
-from benchmarks import full_size_fake
 from benchmarks.end_to_end import Batch, steady
-from benchmarks.photographs import photographs, write_jpegs
+from benchmarks.support import full_size_fake
+from benchmarks.support.photographs import photographs, write_jpegs
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.region_record import RegionRecord
 

@@ -57,8 +57,8 @@ def _run(name: str, options: list[str], log: Path) -> None:
     """Become the fuzzer of a parser; never returns."""
     import atheris
 
-    from benchmarks.fuzz_target import NESTED, feed
-    from benchmarks.fuzz_targets import TARGETS
+    from benchmarks.support.fuzz_target import NESTED, feed
+    from benchmarks.support.fuzz_targets import TARGETS
 
     target = TARGETS[name]
     for number, data in enumerate([*target.seeds(), *NESTED]):
@@ -106,8 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with atheris.instrument_imports(
         include=["region_features", "beam_pipeline", "transforms", "zipfile", "pickletools"]
     ):
-        from benchmarks.fuzz_target import feed
-        from benchmarks.fuzz_targets import TARGETS
+        from benchmarks.support.fuzz_target import feed
+        from benchmarks.support.fuzz_targets import TARGETS
     names = args.target or list(TARGETS)
     if args.replay:
         feed(TARGETS[names[0]], args.replay.read_bytes())

@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.kill_places import SETS, SHARDS_A_SET, Place, bucket, disk
+from benchmarks.support.kill_places import SETS, SHARDS_A_SET, Place, bucket, disk
 from region_features.records.stats import STATS_SUFFIX
 from transforms.manifest import MANIFEST
 

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.full_size_fake import keep_pixels
 from benchmarks.memory import make_photos
+from benchmarks.support.full_size_fake import keep_pixels
 from region_features.records.prepared_image import PreparedImage
 from region_features.records.region_record import RegionRecord
 from transforms.beam_private import ModelHandler

@@ -41,7 +41,7 @@ def make_photos(folder: Path, count: int, size: tuple[int, int] = (480, 640)) ->
 def run_once(photos: str, weights: str) -> None:
     """The program in this process; prints images/s and the peak in MB."""
     from beam_pipeline.pipeline import main
-    from benchmarks.full_size_fake import FullSizeHandler, keep_pixels
+    from benchmarks.support.full_size_fake import FullSizeHandler, keep_pixels
 
     count = len(os.listdir(photos))
     with tempfile.TemporaryDirectory(dir=os.path.dirname(photos)) as out:

@@ -24,8 +24,8 @@ import numpy as np
 from PIL import Image
 
 from beam_pipeline.pipeline import main as run
-from benchmarks.full_size_fake import FullSizeHandler, keep_pixels
-from benchmarks.marked_table import markdown
+from benchmarks.support.full_size_fake import FullSizeHandler, keep_pixels
+from benchmarks.support.marked_table import markdown
 from region_features.records.coco import CAPTIONS_FILE
 from transforms.metrics import local_counts
 from transforms.shards import IMAGES_WRITTEN

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from benchmarks.full_size_fake import random_record
+from benchmarks.support.full_size_fake import random_record
 from region_features.planning.cut import IMAGES_PER_SHARD
 from region_features.records.item import CaptionedImage, ImageItem
 from region_features.records.plan import ImageRef, ShardKey

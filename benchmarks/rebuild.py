@@ -31,10 +31,10 @@ from apache_beam.internal.gcp import auth
 from beam_pipeline.pipeline import main as program
 from beam_pipeline.rebuild.command import main as rebuild
 from beam_pipeline.verify.command import verify
-from benchmarks.changing_corpus import ChangingCorpus
-from benchmarks.faulty_storage import BUCKET, emulator, faulty_storage
-from benchmarks.full_size_fake import keep_pixels
-from benchmarks.paced_fake import SEEN, PacedHandler
+from benchmarks.support.changing_corpus import ChangingCorpus
+from benchmarks.support.faulty_storage import BUCKET, emulator, faulty_storage
+from benchmarks.support.full_size_fake import keep_pixels
+from benchmarks.support.paced_fake import SEEN, PacedHandler
 from region_features.records.build_note import NOTE_SUFFIX
 from region_features.records.plan import SHARD_SUFFIX
 from transforms import files

@@ -26,9 +26,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from beam_pipeline.versions import LATEST, VERSIONS_FOLDER
-from benchmarks.changing_corpus import ChangingCorpus
+from beam_pipeline.rebuild.versions import LATEST, VERSIONS_FOLDER
 from benchmarks.kills import check
+from benchmarks.support.changing_corpus import ChangingCorpus
 from region_features.records.stats import STATS_SUFFIX
 from transforms import files
 from transforms.manifest import MANIFEST, MANIFEST_DIGEST, SHARDS_FOLDER

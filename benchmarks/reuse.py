@@ -22,9 +22,9 @@ import numpy as np
 from PIL import Image
 
 from beam_pipeline.pipeline import main as run
-from benchmarks.child import peak_bytes
-from benchmarks.full_size_fake import FullSizeHandler, keep_pixels
-from benchmarks.marked_table import markdown
+from benchmarks.support.child import peak_bytes
+from benchmarks.support.full_size_fake import FullSizeHandler, keep_pixels
+from benchmarks.support.marked_table import markdown
 from region_features.records.coco import CAPTIONS_FILE
 
 _WEIGHTS = Path(__file__).parent.parent / "tests" / "data" / "tiny.caffemodel"

@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _generate(folder: str, records: int) -> str:
-    from benchmarks.output_samples import write_output
+    from benchmarks.support.output_samples import write_output
 
     return str(write_output(Path(folder), records))
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from beam_pipeline.console import Console
+from beam_pipeline.progress.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY_WEIGHTS = ROOT / "tests" / "data" / "tiny.caffemodel"
@@ -86,7 +86,7 @@ def real_tsv() -> Path:
 @pytest.fixture(autouse=True)
 def fresh_console(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test a console of its own, as a process has: how long it was silent decides what a log is told."""
-    monkeypatch.setattr("beam_pipeline.console._current", Console())
+    monkeypatch.setattr("beam_pipeline.progress.console._current", Console())
 
 
 def write_photo(path: Path, seed: int, size: tuple[int, int] = (30, 40)) -> None:

@@ -15,13 +15,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import bit_flips, detector, end_to_end, exports, feeding, imports, kills, straight_port
+from benchmarks import bit_flips, detector, end_to_end, exports, feeding, imports, kills
 from benchmarks.deviation import deviation, together
 from benchmarks.full_size_weights import caffe_layers, calibrate, random_network, write_caffemodel
 from benchmarks.gpu import busy_between, busy_samples
-from benchmarks.kill_places import Disk, disk
-from benchmarks.marked_table import Table, markdown, with_rows
-from benchmarks.photographs import photographs
+from benchmarks.support import straight_port
+from benchmarks.support.kill_places import Disk, disk
+from benchmarks.support.marked_table import Table, markdown, with_rows
+from benchmarks.support.photographs import photographs
 from region_features.detector import Detector
 from region_features.detector.architecture import Architecture, Stage
 from region_features.detector.preprocess import prepare

@@ -17,9 +17,9 @@ import hcl2
 import pytest
 import yaml
 
-from beam_pipeline.config import Config
 from beam_pipeline.dataflow.template import from_launcher
-from beam_pipeline.options import parse_args
+from beam_pipeline.flags.config import Config
+from beam_pipeline.flags.options import parse_args
 from beam_pipeline.rebuild.flags import config_of_version, parse_options
 from tests.conftest import ROOT
 

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.fuzz_target import NESTED, feed, mutations
-from benchmarks.fuzz_targets import TARGETS
+from benchmarks.support.fuzz_target import NESTED, feed, mutations
+from benchmarks.support.fuzz_targets import TARGETS
 
 SECONDS, MOST = 0.6, 500
 

@@ -12,14 +12,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from beam_pipeline.dataflow.template import metadata
-from beam_pipeline.options import flags_table
+from beam_pipeline.flags.options import flags_table
 
 _METADATA = Path(__file__).resolve().parents[1] / "deploy" / "template" / "metadata.json"
 _INTRODUCTION = """# Flags
 
-`python -m beam_pipeline` takes these flags; `--help` prints the same. Each is declared in `beam_pipeline/config.py`,
-from which this page is generated (`make docs`). Every path may be local or `gs://`. All of Beam's own flags pass
-through; anything else is an error that names the nearest flag.
+`python -m beam_pipeline` takes these flags; `--help` prints the same. Each is declared in
+`beam_pipeline/flags/config.py`, from which this page is generated (`make docs`). Every path may be local or
+`gs://`. All of Beam's own flags pass through; anything else is an error that names the nearest flag.
 
 """
 

@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 
-from beam_pipeline.config import Config
+from beam_pipeline.flags.config import Config
 from beam_pipeline.usage import UsageError
 
 _ONE_PROCESS = "no_use_multiple_sdk_containers"

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from beam_pipeline.config import Config
 from beam_pipeline.exports import OUTPUTS
-from beam_pipeline.options import flag_name
+from beam_pipeline.flags.config import Config
+from beam_pipeline.flags.options import flag_name
 from beam_pipeline.usage import UsageError, one_line
 
 _SWITCH = {"true": True, "false": False}

@@ -12,19 +12,19 @@ from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipeline.console import note
 from beam_pipeline.fetch.contents import with_contents
 from beam_pipeline.fetch.selection import ListedFile, is_inside, select_files
 from beam_pipeline.fetch.transfer import PART_PREFIX, fetch_files, find_missing, local_path
-from beam_pipeline.flag_types import path as as_path
+from beam_pipeline.flags.types import path as as_path
 from beam_pipeline.layout import Layout
-from beam_pipeline.output_folder import parse_manifest
 from beam_pipeline.output_lock import lock_output
-from beam_pipeline.progress import TransferProgress
-from beam_pipeline.summary import counted, readable_size
+from beam_pipeline.preflight.output_folder import parse_manifest
+from beam_pipeline.progress.console import note
+from beam_pipeline.progress.run_progress import TransferProgress
+from beam_pipeline.progress.summary import counted, readable_size
+from beam_pipeline.rebuild.leases import lease_version
+from beam_pipeline.rebuild.versions import LATEST, Versions
 from beam_pipeline.usage import Parser, UsageError, one_line
-from beam_pipeline.version_leases import lease_version
-from beam_pipeline.versions import LATEST, Versions
 from region_features.download.unzip import check_room
 from region_features.records.json_text import parse_json
 from transforms import files

@@ -5,4 +5,4 @@ import sys
 from beam_pipeline.process import run_command
 
 if __name__ == "__main__":
-    sys.exit(run_command("beam_pipeline.show"))
+    sys.exit(run_command("beam_pipeline.inspect.command"))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from beam_pipeline.exports import CAPTIONS
-from beam_pipeline.preflight import Job
+from beam_pipeline.preflight.job import Job
 from transforms import files
 from transforms.manifest import ANNOTATIONS_FOLDER, PLAN
 from transforms.plans import plan_chunks

@@ -8,9 +8,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_pipeline.layout import Layout
 from beam_pipeline.output_lock import lock_output
+from beam_pipeline.rebuild.leases import leased_versions
+from beam_pipeline.rebuild.versions import Versions
 from beam_pipeline.usage import UsageError
-from beam_pipeline.version_leases import leased_versions
-from beam_pipeline.versions import Versions
 from transforms import files
 from transforms.trees import delete_tree
 

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from beam_pipeline.commit import delete_temporaries
-from beam_pipeline.console import console, note, run_spoken
-from beam_pipeline.dry_run import describe_dry_run
+from beam_pipeline.flags.worker_paths import workers_of
 from beam_pipeline.output_lock import LOCK_FILES, lock_output
 from beam_pipeline.pipeline import run_job, silence_beam
-from beam_pipeline.preflight import AnotherRunError, Job, check
+from beam_pipeline.preflight.dry_run import describe_dry_run
+from beam_pipeline.preflight.job import AnotherRunError, Job, check
 from beam_pipeline.process import Stopped, end
+from beam_pipeline.progress.console import console, note, run_spoken
 from beam_pipeline.rebuild.change import what_changed
 from beam_pipeline.rebuild.cleaning import delete_versions, outdated_versions
 from beam_pipeline.rebuild.flags import Options, config_of_version, parse_options
 from beam_pipeline.rebuild.source import choose_source, settings_of
+from beam_pipeline.rebuild.versions import Latest, Versions
 from beam_pipeline.runner import new_run
 from beam_pipeline.usage import UsageError, one_line
-from beam_pipeline.versions import Latest, Versions
-from beam_pipeline.worker_paths import workers_of
 from region_features.records.prepared_image import Prepare
 from transforms import files
 from transforms.beam_private import ModelHandler

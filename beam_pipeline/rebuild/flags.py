@@ -7,12 +7,12 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from beam_pipeline.config import Config
 from beam_pipeline.exports import SHARDS
-from beam_pipeline.flag_types import path, positive
-from beam_pipeline.options import parse_args
+from beam_pipeline.flags.config import Config
+from beam_pipeline.flags.options import parse_args
+from beam_pipeline.flags.types import path, positive
+from beam_pipeline.flags.worker_paths import with_paths_for, workers_of
 from beam_pipeline.usage import Parser, UsageError
-from beam_pipeline.worker_paths import with_paths_for, workers_of
 
 # What a rebuild decides by itself.
 _REFUSED = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from beam_pipeline.layout import Layout
-from beam_pipeline.versions import Versions
+from beam_pipeline.rebuild.versions import Versions
 from region_features.planning.reuse import settings_changed
 from transforms.plans import open_plan
 from transforms.published import read_published

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from beam_pipeline.exports import EXPORT_NAMES
-from beam_pipeline.flag_types import path
-from beam_pipeline.output_folder import OutputFolder, PublishedShard, open_output
-from beam_pipeline.progress import show_count
-from beam_pipeline.summary import counted
+from beam_pipeline.flags.types import path
+from beam_pipeline.preflight.output_folder import OutputFolder, PublishedShard, open_output
+from beam_pipeline.progress.run_progress import show_count
+from beam_pipeline.progress.summary import counted
 from beam_pipeline.usage import Parser, UsageError, one_line
 from beam_pipeline.verify.digests import check_digests, check_manifest_digest, check_strays
 from beam_pipeline.verify.exports import OpenTarget, check_rest, open_targets

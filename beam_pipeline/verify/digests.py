@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from beam_pipeline.exports import EXPORT_NAMES
-from beam_pipeline.output_folder import OutputFolder
+from beam_pipeline.preflight.output_folder import OutputFolder
 from region_features.background import in_threads
 from region_features.exports.base import FEATURES_FOLDER
 from region_features.formats.listing import LISTING_SUFFIX

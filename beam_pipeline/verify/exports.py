@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from beam_pipeline.exports import EXPORTS
-from beam_pipeline.output_folder import OutputFolder
+from beam_pipeline.preflight.output_folder import OutputFolder
 from beam_pipeline.verify.shards import ShardReport
 from region_features.exports.base import Copy, Export, ShardImage, Target
 from region_features.exports.lmdb import LMDBS_FOLDER

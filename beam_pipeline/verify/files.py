@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from beam_pipeline.exports import EXPORTS
-from beam_pipeline.output_folder import OutputFolder
+from beam_pipeline.preflight.output_folder import OutputFolder
 from beam_pipeline.verify.shards import ShardReport
 from region_features.formats.annotations import AnnotationRows, decode_annotation_file
 from region_features.records.audit import Audit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from beam_pipeline.output_folder import OutputFolder
+from beam_pipeline.preflight.output_folder import OutputFolder
 from region_features.records.plan import ImageRef
 from region_features.validation.record import Problem
 from transforms.input_files import FileState, content_sha256, find_states

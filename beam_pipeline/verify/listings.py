@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from beam_pipeline.output_folder import OutputFolder
+from beam_pipeline.preflight.output_folder import OutputFolder
 from region_features.background import in_threads
 from region_features.formats.listing import LISTING_SUFFIX, decode_listing
 from region_features.validation.record import Problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from beam_pipeline.output_folder import PublishedShard
+from beam_pipeline.preflight.output_folder import PublishedShard
 from region_features.exports.base import Copy
 from region_features.formats.annotations import caption_digest
 from region_features.formats.example import ImageExample, decode_example

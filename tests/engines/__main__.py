@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.kill_places import SETS, write_corpus
+from benchmarks.support.kill_places import SETS, write_corpus
 from tests.conftest import ROOT
 from tests.engines.engine import ENGINES, Engine, MissingToolError
 from tests.engines.runs import (

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.kill_places import REPEATABLE
+from benchmarks.support.kill_places import REPEATABLE
 from region_features.records.stats import STATS_SUFFIX
 from tests.conftest import ROOT, TINY_WEIGHTS
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from apache_beam.internal.gcp import auth
 
-from benchmarks.faulty_storage import BUCKET, FaultyStorage, emulator, faulty_storage
+from benchmarks.support.faulty_storage import BUCKET, FaultyStorage, emulator, faulty_storage
 from tests.conftest import write_photo
 
 

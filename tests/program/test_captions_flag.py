@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from beam_pipeline.options import parse_args
-from beam_pipeline.preflight import check
+from beam_pipeline.flags.options import parse_args
+from beam_pipeline.preflight.job import check
 from beam_pipeline.usage import UsageError
 from beam_pipeline.verify.command import main as verify_main
 from tests.conftest import TINY_WEIGHTS, karpathy_row, write_photo

@@ -129,7 +129,7 @@ def swapped_after_listing(monkeypatch: pytest.MonkeyPatch, path: Path, content: 
         return listing
 
     with monkeypatch.context() as patch:
-        patch.setattr("beam_pipeline.inputs.list_images", list_and_swap)
+        patch.setattr("beam_pipeline.preflight.inputs.list_images", list_and_swap)
         yield
     path.write_bytes(original)
 
@@ -165,7 +165,7 @@ def test_an_object_of_the_same_size_is_read_again_and_one_swapped_after_the_list
         return listing
 
     with monkeypatch.context() as patch:
-        patch.setattr("beam_pipeline.inputs.list_images", list_and_swap)
+        patch.setattr("beam_pipeline.preflight.inputs.list_images", list_and_swap)
         assert run(*flags) == 0
     assert failed_images(tmp_path / OUT) == ["2"]
     assert run(*flags) == 0

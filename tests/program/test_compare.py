@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from beam_pipeline.compare import main
+from beam_pipeline.compare.command import main
 from region_features.detector.preprocess import prepare
 from region_features.formats.tsv import encode_tsv_row
 from region_features.records.region_record import RegionRecord

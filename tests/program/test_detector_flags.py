@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from apache_beam.portability import common_urns
 
-from beam_pipeline.options import parse_args
+from beam_pipeline.flags.options import parse_args
 from beam_pipeline.pipeline import build
-from beam_pipeline.preflight import check
+from beam_pipeline.preflight.job import check
 from beam_pipeline.usage import UsageError
 from region_features.records.detector_config import DetectorConfig
 from region_features.records.settings import SelectionRule

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_pipeline.download import LOCK_FILE, main, parse_args
+from beam_pipeline.download.command import LOCK_FILE, main, parse_args
 from beam_pipeline.pipeline import main as run_pipeline
 from beam_pipeline.process import Terminated
 from beam_pipeline.usage import UsageError
@@ -234,7 +234,7 @@ def test_a_stopped_download_ends_with_one_line_and_is_resumed(
     def stop(*_: object) -> None:
         raise signal_of
 
-    monkeypatch.setattr("beam_pipeline.download.check_archive", stop)
+    monkeypatch.setattr("beam_pipeline.download.command.check_archive", stop)
     assert fetch(server, tmp_path / "c", "--only", "val2014") == status
     assert capsys.readouterr().err == f"download: {word}; run the same command again to go on\n"
     monkeypatch.undo()

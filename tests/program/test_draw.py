@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from beam_pipeline import show
+from beam_pipeline.inspect import command as show
 from beam_pipeline.pipeline import main as run_pipeline
 from region_features.drawing.regions import draw_regions
 from region_features.formats.tsv import encode_tsv_row
@@ -150,6 +150,6 @@ def test_wrong_use_is_one_line_and_status_2(
 def test_a_laptop_without_pillow_is_told_what_to_install(
     out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("beam_pipeline.draw.missing_modules", lambda extra: ["torch", "PIL"])
+    monkeypatch.setattr("beam_pipeline.inspect.draw.missing_modules", lambda extra: ["torch", "PIL"])
     status, _, err = drawn(capsys, out, "1", "--draw", "x.png")
     assert status == 2 and err.startswith("inspect: --draw: PIL ") and "worker" in err

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from beam_pipeline import __main__, environment
+from beam_pipeline import __main__
+from beam_pipeline.preflight import environment
 from tests.conftest import ROOT
 
 COMMANDS = [f"beam_pipeline{name}" for name in ("", ".verify", ".inspect", ".weights", ".rebuild", ".fetch")]
@@ -33,7 +34,7 @@ def test_a_clone_whose_environment_is_not_active_says_how_to_activate_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".venv").mkdir()
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "beam_pipeline" / "environment.py"))
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "beam_pipeline" / "preflight" / "environment.py"))
     monkeypatch.chdir(tmp_path)
     message = environment.how_to_install("beam", ["numpy"])
     assert message.endswith("activate this clone's environment: source .venv/bin/activate")
@@ -50,7 +51,7 @@ def test_a_clone_without_an_environment_says_how_to_make_one(tmp_path: Path, mon
     clone = tmp_path / "clone"
     clone.mkdir()
     (clone / "Makefile").touch()
-    monkeypatch.setattr(environment, "__file__", str(clone / "beam_pipeline" / "environment.py"))
+    monkeypatch.setattr(environment, "__file__", str(clone / "beam_pipeline" / "preflight" / "environment.py"))
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
     missing = "apache_beam is not installed in /usr/bin/python3; make this clone's environment and activate it: "
     monkeypatch.chdir(clone)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from beam_pipeline import full_disk
-from beam_pipeline.event_log import EventLog
+from beam_pipeline.progress.event_log import EventLog
 from region_features.planning import catalog
 from tests.conftest import write_photo
 from tests.samples.program import run

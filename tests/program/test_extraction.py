@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from beam_pipeline import show
+from beam_pipeline.inspect import command as show
 from beam_pipeline.pipeline import main
 from region_features.formats.example import decode_example
 from region_features.formats.tfrecord import read_records

@@ -10,7 +10,14 @@ import pytest
 from beam_pipeline import output_lock
 from beam_pipeline.output_lock import LOCK, lock_output
 from beam_pipeline.pipeline import main
-from benchmarks.faulty_storage import CUT_REPLY, TOO_MANY, TORN_REQUEST, UNAVAILABLE, UNAVAILABLE_PARTS, FaultyStorage
+from benchmarks.support.faulty_storage import (
+    CUT_REPLY,
+    TOO_MANY,
+    TORN_REQUEST,
+    UNAVAILABLE,
+    UNAVAILABLE_PARTS,
+    FaultyStorage,
+)
 from tests.conftest import TINY_WEIGHTS, write_photo
 from tests.samples.buckets import download, upload
 from transforms import files

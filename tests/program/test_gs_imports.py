@@ -12,7 +12,7 @@ import pytest
 from apache_beam.internal.gcp import auth
 
 from beam_pipeline.pipeline import main
-from benchmarks.faulty_storage import BUCKET, emulator
+from benchmarks.support.faulty_storage import BUCKET, emulator
 from region_features.exports.base import Export
 from region_features.exports.uniter import UniterExport
 from region_features.sources.base import Source

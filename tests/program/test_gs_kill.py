@@ -14,7 +14,7 @@ import pytest
 from beam_pipeline import output_lock
 from beam_pipeline.output_lock import LOCK
 from beam_pipeline.pipeline import main
-from benchmarks.faulty_storage import BUCKET, FaultyStorage
+from benchmarks.support.faulty_storage import BUCKET, FaultyStorage
 from region_features.records.stats import STATS_SUFFIX
 from tests.conftest import ROOT, TINY_WEIGHTS, write_photo
 from tests.samples.buckets import download, upload

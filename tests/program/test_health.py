@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from beam_pipeline import show
+from beam_pipeline.inspect import command as show
 from beam_pipeline.pipeline import main
 from beam_pipeline.verify import command as verify
 from tests.conftest import TINY_WEIGHTS, tree_bytes, write_photo

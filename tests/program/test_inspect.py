@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from beam_pipeline import show
+from beam_pipeline.inspect import command as show
 from beam_pipeline.pipeline import main as run_pipeline
 from region_features.images.decode import decode_image
 from tests.conftest import ROOT, TINY_WEIGHTS, write_photo

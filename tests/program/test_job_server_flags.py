@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from beam_pipeline import options
-from beam_pipeline.options import parse_args
+from beam_pipeline.flags import options
+from beam_pipeline.flags.options import parse_args
 from beam_pipeline.usage import UsageError
 from tests.samples.job_server import serving_job_flags
 

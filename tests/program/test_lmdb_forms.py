@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from beam_pipeline.inspect.command import main as inspect_output
 from beam_pipeline.pipeline import main
-from beam_pipeline.show import main as inspect_output
 from tests.conftest import tree_bytes
 from tests.samples.program import VOLTA, run
 

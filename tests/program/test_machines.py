@@ -12,9 +12,9 @@ from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 
 from beam_pipeline.dataflow.machines import use_one_process_a_machine
-from beam_pipeline.options import parse_args
+from beam_pipeline.flags.options import parse_args
 from beam_pipeline.pipeline import build
-from beam_pipeline.preflight import check
+from beam_pipeline.preflight.job import check
 from beam_pipeline.usage import UsageError
 from tests.conftest import TINY_WEIGHTS
 from tests.samples.pinned import pin

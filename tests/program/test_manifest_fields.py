@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from beam_pipeline import provenance
-from beam_pipeline.config import Config
-from beam_pipeline.inputs import AnnotationInput, Inputs
+from beam_pipeline.flags.config import Config
+from beam_pipeline.preflight import provenance
+from beam_pipeline.preflight.inputs import AnnotationInput, Inputs
 from region_features.planning.catalog import Catalog
 from region_features.records.audit import audit_shards
 from region_features.records.detector_config import DetectorConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from beam_pipeline.moving_rate import MovingRate
+from beam_pipeline.progress.moving_rate import MovingRate
 
 
 class Clock:

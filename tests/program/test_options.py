@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from beam_pipeline.config import GROUPS, Config
-from beam_pipeline.options import build_parser, flag_name, flags_table, parse_args
+from beam_pipeline.flags.config import GROUPS, Config
+from beam_pipeline.flags.options import build_parser, flag_name, flags_table, parse_args
 from beam_pipeline.usage import Parser, UsageError
 from region_features.records.settings import SelectionRule
 from tests.conftest import ROOT
@@ -112,7 +112,7 @@ def test_no_flag_of_ours_is_also_beams() -> None:
 
 def test_the_page_of_flags_is_what_the_flags_say() -> None:
     page = (ROOT / "docs" / "flags.md").read_text()
-    assert flags_table() in page, "run `make docs`: docs/flags.md is generated from beam_pipeline/config.py"
+    assert flags_table() in page, "run `make docs`: docs/flags.md is generated from beam_pipeline/flags/config.py"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from beam_pipeline import output_lock
 from beam_pipeline.commit import delete_temporaries
 from beam_pipeline.output_lock import LOCK, Lease, lock_output
 from beam_pipeline.pipeline import main
-from beam_pipeline.preflight import Job
+from beam_pipeline.preflight.job import Job
 from beam_pipeline.usage import UsageError
 from region_features.records.plan import SHARDS_FOLDER
 from tests.conftest import ROOT, TINY_WEIGHTS, write_photo

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from beam_pipeline import meter
-from beam_pipeline.console import Console
-from beam_pipeline.meter import Meter, State
-from beam_pipeline.progress import RunProgress, TransferProgress, show_count
+from beam_pipeline.progress import meter
+from beam_pipeline.progress.console import Console
+from beam_pipeline.progress.meter import Meter, State
+from beam_pipeline.progress.run_progress import RunProgress, TransferProgress, show_count
 from transforms.metrics import IMAGES_DETECTED
 from transforms.shards import IMAGES_FAILED, IMAGES_WRITTEN
 from transforms.tasks import at_work

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from beam_pipeline.output_lock import lock_output
-from beam_pipeline.preflight import check
+from beam_pipeline.preflight.job import check
 from beam_pipeline.rebuild.change import what_changed
 from beam_pipeline.rebuild.flags import config_of_version, parse_options
+from beam_pipeline.rebuild.leases import lease_version
+from beam_pipeline.rebuild.versions import Versions
 from beam_pipeline.usage import UsageError
-from beam_pipeline.version_leases import lease_version
-from beam_pipeline.versions import Versions
 from tests.conftest import TINY_WEIGHTS, tree_bytes, write_photo
 from tests.samples.buckets import download, upload
 from tests.samples.versions import latest_folder, rebuild, version_names

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_pipeline import report
+from beam_pipeline.report import command as report
 from beam_pipeline.verify import command as verify
 from tests.conftest import write_photo
 from tests.samples.program import run

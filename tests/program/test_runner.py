@@ -14,9 +14,9 @@ from apache_beam.options.pipeline_options import DebugOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_pipeline import runner
-from beam_pipeline.preflight import Done
+from beam_pipeline.preflight.job import Done
+from beam_pipeline.progress.shard_counts import ShardCounts
 from beam_pipeline.runner import Run, interrupted_message, new_run, remote_counts, watch
-from beam_pipeline.shard_counts import ShardCounts
 from beam_pipeline.usage import UsageError
 from region_features.records.failure import Failure
 from region_features.records.plan import ShardKey

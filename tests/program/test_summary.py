@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from beam_pipeline.layout import Layout
-from beam_pipeline.summary import describe_run, readable_size
+from beam_pipeline.progress.summary import describe_run, readable_size
 
 FEATURES = "out/resnet101_faster_rcnn_genome_imgfeats"
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from beam_pipeline.config import Config
 from beam_pipeline.dataflow.template import from_launcher, main, metadata
-from beam_pipeline.options import flag_name, parse_args
+from beam_pipeline.flags.config import Config
+from beam_pipeline.flags.options import flag_name, parse_args
 from tests.conftest import ROOT
 
 OPTIONS = dataclasses.fields(Config)
@@ -46,7 +46,7 @@ def values_of(option: dataclasses.Field[Any]) -> tuple[str, str]:
 
 def test_the_metadata_is_what_the_flags_say() -> None:
     written = json.loads(METADATA.read_text(encoding="utf-8"))
-    assert written == metadata(), "run `make docs`: the file is generated from beam_pipeline/config.py"
+    assert written == metadata(), "run `make docs`: the file is generated from beam_pipeline/flags/config.py"
 
 
 def test_every_flag_is_a_parameter_with_a_help_text() -> None:

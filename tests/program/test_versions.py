@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 from google.api_core.exceptions import PreconditionFailed
 
-from beam_pipeline import versions as versions_module
 from beam_pipeline.output_lock import lock_output
+from beam_pipeline.rebuild import versions as versions_module
 from beam_pipeline.rebuild.cleaning import delete_versions, outdated_versions
-from beam_pipeline.version_leases import LEASES_FOLDER, lease_version, leased_versions
-from beam_pipeline.versions import Latest, Versions
+from beam_pipeline.rebuild.leases import LEASES_FOLDER, lease_version, leased_versions
+from beam_pipeline.rebuild.versions import Latest, Versions
 from tests.conftest import write_photo
 from tests.samples.versions import latest_folder, rebuild, version_names
 
@@ -60,7 +60,7 @@ def test_a_lease_ends_with_its_block_and_expires_with_its_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, notes = str(tmp_path / "root"), list[str]()
-    monkeypatch.setattr("beam_pipeline.version_leases._RENEWAL_SECONDS", 0.01)
+    monkeypatch.setattr("beam_pipeline.rebuild.leases._RENEWAL_SECONDS", 0.01)
     with lease_version(root, "v1", notes.append):
         (lease,) = (tmp_path / "root" / LEASES_FOLDER).iterdir()
         before, deadline = lease.read_bytes(), time.monotonic() + 10
@@ -117,7 +117,7 @@ def test_another_rebuild_that_replaced_latest_is_noticed(monkeypatch: pytest.Mon
     blob = SimpleNamespace(upload_from_string=upload_from_string)
     client = SimpleNamespace(bucket=lambda name: SimpleNamespace(blob=lambda name: blob))
     monkeypatch.setattr(versions_module, "gcs_client", lambda: client)
-    monkeypatch.setattr("beam_pipeline.versions.files.sha256_of", lambda path: "0" * 64)
+    monkeypatch.setattr("beam_pipeline.rebuild.versions.files.sha256_of", lambda path: "0" * 64)
     for replaced in (None, Latest("20260101T000000Z", "0" * 64, 7)):
         with pytest.raises(OSError, match=r"gs://bucket/root/latest.json: another rebuild replaced it"):
             Versions("gs://bucket/root").replace_latest("20260102T000000Z", replaced)

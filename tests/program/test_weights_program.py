@@ -13,7 +13,7 @@ import pytest
 from safetensors import safe_open
 
 from beam_pipeline.pipeline import main as run_pipeline
-from beam_pipeline.weights import main
+from beam_pipeline.weights.command import main
 from region_features.detector.weights.safetensors_file import encode_weights
 from region_features.detector.weights.weights_file import read_weights
 from region_features.formats.example import decode_example

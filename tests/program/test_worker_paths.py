@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from beam_pipeline.options import parse_args
-from beam_pipeline.preflight import check
+from beam_pipeline.flags.options import parse_args
+from beam_pipeline.flags.worker_paths import Workers, path_for, with_paths_for, workers_of
+from beam_pipeline.preflight.job import check
 from beam_pipeline.usage import UsageError
-from beam_pipeline.worker_paths import Workers, path_for, with_paths_for, workers_of
 from tests.conftest import TINY_WEIGHTS
 from tests.samples.images import photo
 

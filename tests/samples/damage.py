@@ -15,8 +15,8 @@ import lmdb
 import numpy as np
 import pytest
 
-from beam_pipeline.output_folder import open_output
 from beam_pipeline.pipeline import main as run_pipeline
+from beam_pipeline.preflight.output_folder import open_output
 from beam_pipeline.verify import command as verify
 from region_features.exports.base import Export
 from region_features.formats.example import ImageExample, decode_example, encode_example

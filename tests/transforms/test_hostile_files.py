@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import fuzz_source_seeds as seeds
+from benchmarks.support import fuzz_source_seeds as seeds
 from region_features.formats import parquet
 from region_features.formats.captions import read_caption_file
 from region_features.formats.image_sizes import read_image_sizes

@@ -154,7 +154,7 @@ def test_a_missing_package_is_one_line_before_any_work(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        "beam_pipeline.export_checks.missing_modules", lambda extra: ["h5py"] if extra == "formats" else []
+        "beam_pipeline.preflight.export_checks.missing_modules", lambda extra: ["h5py"] if extra == "formats" else []
     )
     out = corpus.parent / "out"
     flags = ["--corpus", str(corpus), "--output", str(out), "--weights", str(TINY_WEIGHTS), "--outputs"]

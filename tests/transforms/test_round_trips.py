@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from beam_pipeline.compare import main as compare_main
+from beam_pipeline.compare.command import main as compare_main
 from beam_pipeline.pipeline import main
 from region_features.exports.base import Export
 from region_features.exports.butd_vqa import ButdVqaExport

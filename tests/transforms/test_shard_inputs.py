@@ -11,7 +11,7 @@ import pytest
 from apache_beam.testing.test_pipeline import TestPipeline as Pipeline
 from apache_beam.testing.util import assert_that, equal_to
 
-from beam_pipeline.reuse import ShardWork
+from beam_pipeline.preflight.reuse import ShardWork
 from region_features.planning.catalog import Catalog
 from region_features.planning.shard_inputs import ShardEntry
 from region_features.records.given_boxes import GivenBoxes, no_boxes

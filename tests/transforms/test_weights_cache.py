@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from beam_pipeline.pipeline import main
-from beam_pipeline.weights import main as inspect_weights
+from beam_pipeline.weights.command import main as inspect_weights
 from region_features.download.http import DownloadError
 from tests.conftest import TINY_WEIGHTS, tree_bytes, write_photo
 from tests.samples.file_server import Answer, FileServer, serving

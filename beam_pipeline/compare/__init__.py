@@ -1,0 +1,1 @@
+"""`python -m beam_pipeline.compare`: whether two sets of features are of one network."""

@@ -1,0 +1,1 @@
+"""`python -m beam_pipeline.download`: COCO from its official hosts."""

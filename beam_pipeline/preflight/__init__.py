@@ -1,0 +1,1 @@
+"""What is found and checked before a run begins; nothing is written."""

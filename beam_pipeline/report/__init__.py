@@ -1,0 +1,1 @@
+"""`python -m beam_pipeline.report`: the page on a run."""

@@ -1,0 +1,1 @@
+"""`python -m beam_pipeline.weights`: weights files described and converted."""

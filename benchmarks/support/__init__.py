@@ -1,0 +1,1 @@
+"""Corpora, fakes, alternatives and tables that the benchmarks share."""
