@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import re
 
 from beam_pipeline.exports import OUTPUTS
+from beam_pipeline.usage import did_you_mean
 
 _SCHEME = re.compile(r"(file|gs|s3|hdfs|https?):(/*)")
 
@@ -88,9 +88,8 @@ def outputs(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in OUTPUTS:
-            nearest = difflib.get_close_matches(name, OUTPUTS, n=1, cutoff=0.0)[0]
             raise argparse.ArgumentTypeError(
-                f"expected some of {','.join(OUTPUTS)}, got {name!r}; did you mean {nearest}?"
+                f"expected some of {','.join(OUTPUTS)}, got {name!r}{did_you_mean(name, OUTPUTS)}"
             )
     if not names:
         raise argparse.ArgumentTypeError(f"expected some of {','.join(OUTPUTS)}, got nothing")
