@@ -15,7 +15,8 @@ from tests.conftest import ROOT, TINY_WEIGHTS, tree_bytes, write_photo
 from tests.samples.program import whole_shards
 
 PROGRAM = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from beam_pipeline import process
 class Program:
     @staticmethod
