@@ -84,7 +84,7 @@ def test_ctrl_c_ends_at_once_with_130(photos: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("command", ["beam_pipeline", "beam_pipeline.verify", "beam_pipeline.inspect"])
+@pytest.mark.parametrize("command", [f"beam_pipeline{name}" for name in ("", ".verify", ".inspect", ".compare")])
 def test_a_signal_while_the_imports_run_is_one_line(command: str, number: signal.Signals) -> None:
     delays = random.Random(f"{command} {number}")
     for _ in range(3):
