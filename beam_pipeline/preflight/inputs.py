@@ -5,25 +5,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import repeat
-from typing import Any, TypeVar
+from typing import Any
 
 from beam_pipeline.flags.config import Config
 from beam_pipeline.flags.worker_paths import Workers, path_for
-from beam_pipeline.full_disk import is_full_disk
+from beam_pipeline.preflight.annotations import (
+    AnnotationInput,
+    catalog_captions,
+    match_captions,
+    read_given_boxes,
+    refuse_damaged_captions,
+)
+from beam_pipeline.preflight.flag_files import read_file
 from beam_pipeline.preflight.imported import describe_missing, read_imports, sample_records
 from beam_pipeline.progress.run_progress import show_count
 from beam_pipeline.usage import UsageError
 from region_features.download.http import shown
-from region_features.formats.boxes import parse_boxes
-from region_features.formats.captions import read_caption_file
-from region_features.formats.file_kind import HEAD_BYTES, kind_of_no_text
 from region_features.formats.karpathy import check_test1k_ids, parse_test1k_ids
-from region_features.planning.catalog import BOXES, CAPTIONS, Catalog
-from region_features.records.coco import CAPTIONS_FILE, TEST1K_FILE, TEST_SPLIT
+from region_features.planning.catalog import BOXES, Catalog
+from region_features.records.coco import CAPTIONS_FILE, TEST1K_FILE
 from region_features.records.detector_config import DetectorConfig
 from region_features.records.failure import Failure
 from region_features.records.plan import ImageRef
@@ -31,54 +35,11 @@ from region_features.records.region_record import RegionRecord
 from region_features.records.settings import FLOAT32
 from transforms import files
 from transforms.detection import WeightsFacts, check_weights, read_detector_config
-from transforms.input_files import HashingStream, PinnedFile
+from transforms.input_files import PinnedFile
 from transforms.listing import Listing, corpus_folders, list_images
 
 # Raised whenever the same input and settings give other bytes.
 RECORD_VERSION = 1
-T = TypeVar("T")
-# What the files hold that are text.
-_TEXTS = {
-    "--captions": f"captions: {CAPTIONS_FILE}, COCO's captions_*.json, or JSON lines of img_id and sentences",
-    "--test1k_ids": "coco ids, one a line",
-    "--boxes": 'lines {"img_id": ..., "boxes": [[x1, y1, x2, y2], ...]}',
-    "--detector_config": "a detectron2 config in YAML",
-}
-
-
-@dataclass(frozen=True)
-class AnnotationInput:
-    """A file that says something of images: captions or given boxes.
-
-    Attributes:
-        what: `captions` or `boxes`, as the catalog and the manifest have it.
-        file: which, and what it holds.
-        rows: number of its good rows, each of an image of its own.
-        failures: its damaged rows.
-    """
-
-    what: str
-    file: PinnedFile
-    rows: int
-    failures: tuple[Failure, ...]
-
-    def describe(self, catalog: Catalog) -> dict[str, Any]:
-        """Return its part of the manifest.
-
-        Args:
-            catalog: the images of the run, and what this file says.
-        """
-        return {
-            "file": self.file.uri,
-            "rows": self.rows,
-            "failed_rows": len(self.failures),
-            f"images_without_{self.what}": _counted(catalog.images_without(self.what)),
-            f"{self.what}_without_images": _counted(catalog.without_images(self.what)),
-        }
-
-
-def _counted(img_ids: list[str]) -> dict[str, Any]:
-    return {"count": len(img_ids), "img_ids": img_ids}
 
 
 @dataclass(frozen=True)
@@ -176,48 +137,15 @@ def read_captions(config: Config) -> Inputs:
         if test1k_ids:
             raise UsageError(f"--test1k_ids: expected --captions FILE beside it; name {CAPTIONS_FILE}")
         return Inputs(catalog)
-    described, test_ids = _read(partial(_catalog_captions, catalog=catalog), captions, "--captions")
-    _refuse_damaged_captions(captions, described.rows, described.failures, config.caption_threshold)
+    described, test_ids = read_file(partial(catalog_captions, catalog=catalog), captions, "--captions")
+    refuse_damaged_captions(captions, described.rows, described.failures, config.caption_threshold)
     test1k = None
     if test1k_ids:
-        id_list = _read(files.read_bytes, test1k_ids, "--test1k_ids")
+        id_list = read_file(files.read_bytes, test1k_ids, "--test1k_ids")
         parse = partial(parse_test1k_ids, id_list)
-        check_test1k_ids(_read(parse, test1k_ids, "--test1k_ids"), test_ids, test1k_ids)
+        check_test1k_ids(read_file(parse, test1k_ids, "--test1k_ids"), test_ids, test1k_ids)
         test1k = PinnedFile(test1k_ids, hashlib.sha256(id_list).hexdigest())
     return Inputs(catalog, described, test1k)
-
-
-def _catalog_captions(uri: str, catalog: Catalog) -> tuple[AnnotationInput, frozenset[int | str]]:
-    """Read captions into a catalog; return what they are, and the coco ids of split test."""
-    rows, failures, test_ids = 0, [], set[int | str]()
-    with files.open_stream(uri) as stream:
-        hashing = HashingStream(stream)
-        for image in show_count(read_caption_file(hashing.read, uri), "reading captions", " rows"):
-            if isinstance(image, Failure):
-                failures.append(image)
-                continue
-            rows += 1
-            catalog.add_captions(image)
-            if image.split == TEST_SPLIT:
-                test_ids.add(image.coco_id)
-        hashing.drain()
-    file = PinnedFile(uri, hashing.digest.hexdigest())
-    return AnnotationInput(CAPTIONS, file, rows, tuple(failures)), frozenset(test_ids)
-
-
-def _refuse_damaged_captions(uri: str, usable: int, failures: Sequence[Failure], threshold: float) -> None:
-    rows = usable + len(failures)
-    example = f"; {failures[0].reason}" if failures else ""
-    if not usable:
-        _refuse_other_kind(uri, "--captions")
-        raise UsageError(
-            f"--captions {uri}: expected rows as in {CAPTIONS_FILE}, but none of {rows} is usable{example}"
-        )
-    if len(failures) / rows > threshold:
-        raise UsageError(
-            f"--captions {uri}: {len(failures)} of {rows} rows are damaged, more than --caption_threshold "
-            f"{threshold:g} allows{example}"
-        )
 
 
 def read_inputs(config: Config, captions: Inputs, workers: Workers = Workers.HERE) -> Inputs:
@@ -235,8 +163,8 @@ def read_inputs(config: Config, captions: Inputs, workers: Workers = Workers.HER
     catalog = captions.catalog
     detector = None
     if config.detector_config:
-        detector = _read(read_detector_config, config.detector_config, "--detector_config")
-    given_boxes = _read_given_boxes(config.given_boxes, catalog) if config.given_boxes else None
+        detector = read_file(read_detector_config, config.detector_config, "--detector_config")
+    given_boxes = read_given_boxes(config.given_boxes, catalog) if config.given_boxes else None
     images: Listing
     samples: dict[str, RegionRecord] = {}
     if config.imports:
@@ -256,76 +184,11 @@ def read_inputs(config: Config, captions: Inputs, workers: Workers = Workers.HER
     clash = catalog.find_clash()
     if clash:
         raise UsageError(clash.describe())
-    unmatched = _match_captions(captions.captions, catalog, config.captions is not None)
+    unmatched = match_captions(captions.captions, catalog, config.captions is not None)
     if config.limit:
         catalog.keep_evenly(config.limit)
     weights = None
     if config.weights and not config.dry_run:
-        weights = _read(partial(check_weights, config=detector), config.weights, "--weights")
+        weights = read_file(partial(check_weights, config=detector), config.weights, "--weights")
     images = replace(images, notes=(*images.notes, *unmatched))
     return Inputs(catalog, captions.captions, captions.test1k_ids, images, weights, detector, given_boxes, samples)
-
-
-def _match_captions(captions: AnnotationInput | None, catalog: Catalog, own_flag: bool) -> tuple[str, ...]:
-    """Return a note where under half of the images have captions.
-
-    Args:
-        captions: what the catalog has captions of.
-        catalog: the images, and their captions.
-        own_flag: whether the user named the file; a corpus's own may say nothing of its images, as of test2015's.
-
-    Raises:
-        UsageError: no image at all has captions in the file that the user named.
-    """
-    if captions is None or not captions.rows:
-        return ()
-    match = catalog.match_captions()
-    if match.matched * 2 >= match.images:
-        return ()
-    image, row = catalog.unmatched_examples()
-    examples = f"an image is {image!r}" + (f", a row of the captions {row!r}" if row else "")
-    if own_flag and not match.matched:
-        raise UsageError(
-            f"--captions {captions.file.uri}: expected captions of these images, but none of its {match.rows} rows has "
-            f"the name of one of the {match.images} images: {examples}, for example; name the right file"
-        )
-    return (
-        f"{captions.file.uri} has captions of {match.matched} of {match.images} images, in {match.rows} rows; without "
-        f"a partner, {examples}, for example",
-    )
-
-
-def _read_given_boxes(uri: str, catalog: Catalog) -> AnnotationInput:
-    data = _read(files.read_bytes, uri, "--boxes")
-    images, failures = parse_boxes(data, uri)
-    if not images:
-        _refuse_other_kind(uri, "--boxes")
-        got = failures[0].reason if failures else f"{uri}, with empty lines only"
-        raise UsageError(f"--boxes: expected {_TEXTS['--boxes']}, got: {got}")
-    for image in images:
-        catalog.add_boxes(image)
-    return AnnotationInput(BOXES, PinnedFile(uri, hashlib.sha256(data).hexdigest()), len(images), tuple(failures))
-
-
-def _read(action: Callable[[str], T], path: str, flag: str) -> T:
-    try:
-        return action(path)
-    except OSError as error:
-        if is_full_disk(error):
-            raise
-        reason = error.strerror or str(error)
-        raise UsageError(f"{flag} {shown(path)}: expected a readable file, got: {reason}; check the path") from error
-    except ValueError as error:
-        _refuse_other_kind(path, flag)
-        raise UsageError(f"{flag} {error}" if str(error).startswith(shown(path)) else f"{flag}: {error}") from error
-
-
-def _refuse_other_kind(path: str, flag: str) -> None:
-    """Say what kind of file came in place of text, where that is plain; a decoder's words do not tell."""
-    if flag not in _TEXTS:
-        return
-    kind = None
-    with contextlib.suppress(OSError), files.open_stream(path) as stream:
-        kind = kind_of_no_text(stream.read(HEAD_BYTES))
-    if kind:
-        raise UsageError(f"{flag} {path}: expected {_TEXTS[flag]}, got {kind}; name another file")

@@ -9,7 +9,8 @@ import pytest
 
 from beam_pipeline.flags.config import Config
 from beam_pipeline.preflight import provenance
-from beam_pipeline.preflight.inputs import AnnotationInput, Inputs
+from beam_pipeline.preflight.annotations import AnnotationInput
+from beam_pipeline.preflight.inputs import Inputs
 from region_features.planning.catalog import Catalog
 from region_features.records.audit import audit_shards
 from region_features.records.detector_config import DetectorConfig
