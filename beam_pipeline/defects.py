@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import linecache
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
-from beam_pipeline.full_disk import is_full_disk
+from beam_pipeline.full_disk import error_chain, is_full_disk
 from transforms.remote_errors import is_remote_error
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -22,15 +21,8 @@ def is_defect(error: BaseException) -> bool:
     """
     return not is_full_disk(error) and not any(
         isinstance(link, OSError | MemoryError) or is_remote_error(link) or _is_deliberate(link)
-        for link in _chain(error)
+        for link in error_chain(error)
     )
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Beam wraps what a step raises: yield an error and all that it was raised from."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _is_deliberate(error: BaseException) -> bool:

@@ -23,13 +23,13 @@ def is_full_disk(error: BaseException | None) -> bool:
     """Return whether an error comes from a full disk; its text tells, too, since Beam wraps what steps raise."""
     texts = [_FULL_DATABASE, *map(os.strerror, _FULL)]
     return any(
-        getattr(link, "errno", None) in _FULL or any(text in str(link) for text in texts) for link in _chain(error)
+        getattr(link, "errno", None) in _FULL or any(text in str(link) for text in texts) for link in error_chain(error)
     )
 
 
 def is_full_database(error: BaseException) -> bool:
     """Return whether a temporary database is what found its disk full."""
-    return any(_FULL_DATABASE in str(link) for link in _chain(error))
+    return any(_FULL_DATABASE in str(link) for link in error_chain(error))
 
 
 def describe_full_temporary() -> str:
@@ -55,7 +55,8 @@ def free_bytes(folder: str) -> int:
     return shutil.disk_usage(folder or ".").free
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def error_chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and all that it was raised from: Beam wraps what a step raises."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
