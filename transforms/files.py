@@ -161,7 +161,7 @@ def publish_file(local: str, path: str) -> int:
             if error.errno != errno.EXDEV:
                 raise
     with open(local, "rb") as stream:
-        return publish_bytes(path, _chunks(stream))
+        return publish_bytes(path, chunks_of(stream))
 
 
 def digest_of(path: str) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def digest_of(path: str) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     with as_os_errors(path), open_stream(path) as stream:
-        return digest_of_chunks(_chunks(stream))
+        return digest_of_chunks(chunks_of(stream))
 
 
 def digest_of_chunks(chunks: Iterable[bytes]) -> dict[str, Any]:
@@ -193,7 +193,8 @@ def sha256_of(path: str) -> str:
     return str(digest_of(path)["sha256"])
 
 
-def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+def chunks_of(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the rest of a stream in parts of 4 MiB."""
     while chunk := stream.read(_CHUNK):
         yield chunk
 

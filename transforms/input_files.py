@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import os
@@ -17,6 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from region_features.download.http import shown
 from transforms import files
+from transforms.publication import encode_crc32c
 from transforms.remote_listing import RemoteFile, match_files
 
 UNKNOWN_SIZE = -1
@@ -184,6 +184,5 @@ def is_as_listed(uri: str, data: bytes, listed: FileState) -> bool:
     if files.split_zip(uri):
         return f"{zlib.crc32(data):08x}" == listed.version
     if listed.version.startswith(_CHECKSUM):
-        checksum = google_crc32c.value(data).to_bytes(4, "big")
-        return base64.b64encode(checksum).decode() == listed.version.removeprefix(_CHECKSUM)
+        return encode_crc32c(google_crc32c.value(data)) == listed.version.removeprefix(_CHECKSUM)
     return files.is_remote(uri) or _local_state(uri) == listed

@@ -15,7 +15,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO, ClassVar
+from typing import ClassVar
 
 import google_crc32c
 
@@ -25,7 +25,6 @@ from transforms.publication import encode_crc32c, stored_crc32c
 from transforms.remote_errors import as_os_errors
 
 _LOCK = ".lock"
-_CHUNK = 4 << 20
 
 
 class RemoteFileError(OSError):
@@ -193,13 +192,8 @@ def _copy(uri: str, state: FileState, path: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     size, crc = 0, 0
     with as_os_errors(uri), files.open_stream(uri) as stream, open(path, "wb") as copy:
-        for chunk in _chunks(stream):
+        for chunk in files.chunks_of(stream):
             copy.write(chunk)
             size, crc = size + len(chunk), google_crc32c.extend(crc, chunk)
     if size != state.size or stored_crc32c(uri) not in (None, encode_crc32c(crc)):
         raise RemoteFileError(f"{uri}: expected {state.size} bytes as listed, got others: it was replaced; start again")
-
-
-def _chunks(stream: BinaryIO) -> Iterator[bytes]:
-    while chunk := stream.read(_CHUNK):
-        yield chunk
