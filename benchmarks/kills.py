@@ -28,7 +28,6 @@ from benchmarks.support.kill_places import SETS, SHARDS_A_SET, Place, bucket, di
 from region_features.records.stats import STATS_SUFFIX
 from transforms.manifest import MANIFEST
 
-_SIDE_BY_SIDE = 2
 _RERUN_IS_KILLED = 0.75
 # What a run was at when it was killed: at the end a manifest stands, that of an earlier run included.
 START, SHARDS, EXPORTS, END = "start", "shards", "exports", "end"
@@ -108,16 +107,17 @@ def measure(place: Place, kills: int, seed: int, minutes: float, logs: Path) -> 
     """Kill so many runs in all, but begin no output after so many minutes; return what became of each output.
 
     Raises:
-        RuntimeError: a clean run failed, or two of them differ.
+        RuntimeError: a clean run failed, or they differ.
     """
-    clean = [f"clean{number}" for number in range(_SIDE_BY_SIDE)]
+    clean = [f"clean{number}" for number in range(place.side_by_side)]
     began = time.monotonic()
     processes = [(place.start(output, logs / f"{output}.log"), logs / f"{output}.log") for output in clean]
     for process, log in processes:
         check(process.wait(), log)
     seconds = time.monotonic() - began
-    if names := difference(place, *clean):
-        raise RuntimeError(f"two clean runs differ: {names}")
+    for other in clean[1:]:
+        if names := difference(place, clean[0], other):
+            raise RuntimeError(f"clean runs differ: {names}")
     rng = random.Random(seed)
     tasks: list[Task] = []
     while (left := kills - sum(task.kills for task in tasks)) > 0:
@@ -126,7 +126,7 @@ def measure(place: Place, kills: int, seed: int, minutes: float, logs: Path) -> 
             count += 1
         name = f"output-{len(tasks)}"
         tasks.append(Task(name, count, seconds, began + 60 * minutes, f"{seed} {name}"))
-    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+    with ThreadPoolExecutor(place.side_by_side) as pool:
         outcomes = list(pool.map(lambda task: kill_and_rerun(place, logs, clean[0], task), tasks))
     return [outcome for outcome in outcomes if outcome.kills or outcome.problem]
 

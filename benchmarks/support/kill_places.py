@@ -45,6 +45,10 @@ sys.exit(main())
 class Place(Protocol):
     """Runs of the program on one corpus, and what they leave."""
 
+    @property
+    def side_by_side(self) -> int:
+        """Return how many runs fill two cores."""
+
     def start(self, output: str, log: Path) -> subprocess.Popen[bytes]:
         """Start a run that makes every output; its messages go to `log`."""
 
@@ -97,6 +101,7 @@ class Disk:
     """A folder on a local disk, with the corpus in it; outputs are folders beside it."""
 
     folder: Path
+    side_by_side: int = 2
 
     def start(self, output: str, log: Path) -> subprocess.Popen[bytes]:
         """Start a run; see `Place`."""
@@ -146,10 +151,12 @@ class Bucket:
     Attributes:
         storage: the network before it.
         started: runs so far; the first one, a clean run, reaches the emulator without that network.
+        side_by_side: see `Place`.
     """
 
     storage: FaultyStorage
     started: int = 0
+    side_by_side: int = 4  # a run waits for the network half of its time
 
     def start(self, output: str, log: Path) -> subprocess.Popen[bytes]:
         """Start a run; see `Place`."""
