@@ -10,6 +10,7 @@ import io
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -95,7 +96,7 @@ class Bucket:
 
     def delete(self, paths: list[str]) -> None:
         for path in paths:
-            self.request(lambda path=path: self.objects.pop(path, None))
+            self.request(partial(self.objects.pop, path, None))
 
     def checksum(self, path: str) -> str | None:
         found = self.request(lambda: self.objects.get(path))
@@ -113,8 +114,11 @@ class Bucket:
 
     def rename(self, sources: list[str], targets: list[str]) -> None:
         for source, target in zip(sources, targets, strict=True):
-            self.request(lambda s=source, t=target: self.objects.__setitem__(t, self.objects[s]))
-            self.request(lambda s=source: self.objects.pop(s, None))
+            self.request(partial(self._copy, source, target))
+            self.request(partial(self.objects.pop, source, None))
+
+    def _copy(self, source: str, target: str) -> None:
+        self.objects[target] = self.objects[source]
 
 
 def content_of(number: int) -> bytes:
