@@ -27,10 +27,9 @@ from region_features.sources.base import STORED, Place, Source, with_size
 from region_features.sources.find import find_sources, open_source
 from region_features.sources.storage import LOCAL, Storage
 from transforms import files
-from transforms.input_files import find_states, state_of_object
+from transforms.import_versions import ImportVersions, refuse_replaced
 from transforms.listing import Listing
 from transforms.local_copies import RemoteFileError
-from transforms.remote_listing import describe_file
 from transforms.remote_sources import CopiedSource, RemoteStorage
 
 _URI = re.compile(
@@ -81,11 +80,11 @@ def list_imports(patterns: Sequence[str], catalog: Catalog, prefix: str = "") ->
             for source in find_sources(pattern, _storage_of(pattern)):
                 _refuse_mark(source.path)
                 images.opened[source.path] = source
-                version = _version_of(source)
+                versions = ImportVersions()
                 for entry in source.places():
                     if isinstance(entry, Failure):
                         failures.append(entry)
-                    elif ref := images.add(entry, source, prefix, version):
+                    elif ref := images.add(entry, source, prefix, versions.of(source, entry.place)):
                         listed += 1
                         few = samples.setdefault(source.kind, [])
                         few += [ref] if len(few) < _SAMPLES else []
@@ -100,16 +99,6 @@ def list_imports(patterns: Sequence[str], catalog: Catalog, prefix: str = "") ->
     count = images.repeated
     notes = [f"{count} records repeat an image and are left out, {images.first_repeated} for one"] if count else []
     return ImportListing(tuple(notes), tuple(failures), samples, tuple(unsized))
-
-
-def _version_of(source: Source) -> str:
-    """Return what changes when a source's file does; empty if it has no single one."""
-    if not source.file:
-        return ""
-    if files.is_remote(source.file):
-        return state_of_object(describe_file(source.file)).version
-    ((_, state),) = find_states([source.file])
-    return state.version
 
 
 def _refuse_mark(path: str) -> None:
@@ -170,7 +159,7 @@ def read_imported_record(ref: ImageRef, opened: dict[str, Source]) -> RegionReco
     Raises:
         ImportError: a package of the extra `formats` is missing.
         ImageFailure: stage `import`; the reason names file and place.
-        RemoteFileError: a remote file cannot be copied to the local disk, or was replaced since it was listed.
+        RemoteFileError: a remote file cannot be copied to the local disk.
     """
     uri = _URI.fullmatch(ref.uri)
     try:
@@ -179,7 +168,7 @@ def read_imported_record(ref: ImageRef, opened: dict[str, Source]) -> RegionReco
         path = uri["path"]
         with _OPENING:
             if path not in opened:
-                opened[path] = _open(path, ref.version)
+                opened[path] = _open(path)
         record = opened[path].read(uri["place"])
         if lmdb_key(record.img_id) != lmdb_key(ref.img_id):
             raise ValueError(f"{ref.uri}: expected the record of {ref.img_id}, got that of {record.img_id}; it changed")
@@ -192,15 +181,10 @@ def read_imported_record(ref: ImageRef, opened: dict[str, Source]) -> RegionReco
     return record if record.img_id == ref.img_id else replace(record, img_id=ref.img_id)
 
 
-def _open(path: str, version: str) -> Source:
+def _open(path: str) -> Source:
     source = open_source(path, _storage_of(path))
     if source is None:
         raise ValueError(f"{path}: expected the file of features that was there before the start, got something else")
-    if files.is_remote(path) and version and _version_of(source) != version:
-        raise RemoteFileError(
-            f"{path}: expected the file that was listed before the start, got another: it was replaced during the run; "
-            "put it back, or start afresh with --overwrite"
-        )
     return source
 
 
@@ -217,7 +201,11 @@ def sized_uri(uri: str, height: int, width: int) -> str:
 def read_imported_shard(
     shard: ShardKey, images: Iterable[CaptionedImage], opened: dict[str, Source]
 ) -> Iterator[tuple[ImageItem, RegionRecord | ImageFailure]]:
-    """Yield a shard's records in LMDB key order, or their failures; `opened` as in `read_imported_record`."""
+    """Yield a shard's records in LMDB key order, or their failures; `opened` as in `read_imported_record`.
+
+    Raises:
+        OSError: before the last of them, where a file of features is no longer the one that was listed.
+    """
 
     def read(image: CaptionedImage) -> tuple[ImageItem, RegionRecord | ImageFailure]:
         item = ImageItem(shard, image, "")
@@ -228,9 +216,20 @@ def read_imported_shard(
 
     in_order = sorted(images, key=lambda image: image.ref.key)
     # A remote record takes several requests, so these few are read side by side.
-    for few in (in_order[start : start + _FEW] for start in range(0, len(in_order), _FEW)):
+    for start in range(0, len(in_order), _FEW):
+        few = in_order[start : start + _FEW]
         remote = files.is_remote(few[0].ref.uri)
-        yield from in_threads(read, few, len(few)) if remote else map(read, few)
+        results = list(in_threads(read, few, len(few)) if remote else map(read, few))
+        if start + _FEW >= len(in_order):  # the shard is published with its last record
+            refuse_replaced(_sources_of(in_order), opened)
+        yield from results
+
+
+def _sources_of(images: Iterable[CaptionedImage]) -> Iterator[tuple[ImageRef, str, str]]:
+    """Yield each image with the path of its source and the place of its record there."""
+    for image in images:
+        if uri := _URI.fullmatch(image.ref.uri):
+            yield image.ref, uri["path"], uri["place"]
 
 
 class _ReadShard(beam.DoFn):

@@ -101,10 +101,9 @@ class CopiedSource(Source):
         with self._original():
             return self._source.sizes
 
-    @property
-    def file(self) -> str:
-        """Path of the remote file that changes when the source does."""
-        return self.copy.original(self._source.file)
+    def files(self, place: str) -> tuple[str, ...]:
+        """Return the paths of the remote files that hold the record at a place."""
+        return tuple(map(self.copy.original, self._source.files(place)))
 
     @property
     def default_set(self) -> str:

@@ -40,19 +40,20 @@ class Source(ABC):
         kind: its format in a word, as `--outputs` has it.
         sizes: what it says of the images' sizes. Records of UNKNOWN ones have the size 0 x 0, those of RELATIVE ones
             1 x 1, and boxes that fit to it.
+        own_files: whether each image has files of its own.
         path: of the file or folder.
     """
 
     kind: ClassVar[str]
     sizes: ClassVar[str] = STORED
+    own_files: ClassVar[bool] = False
 
     def __init__(self, path: str) -> None:
         self.path = path
 
-    @property
-    def file(self) -> str:
-        """Path of the file that changes when the source does; empty where each image has its own."""
-        return self.path
+    def files(self, place: str) -> tuple[str, ...]:
+        """Return the paths of the files that hold the record at a place."""
+        return (self.path,)
 
     @property
     def default_set(self) -> str:

@@ -20,15 +20,16 @@ _IMAGE_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|gif|webp|tiff?)$", re.IGNORECASE)
 
 
 class _FolderSource(Source):
+    own_files = True
+
     def __init__(self, path: str, names: Sequence[str] | None = None, storage: Storage = LOCAL) -> None:
         super().__init__(path)
         self._names = names
         self._storage = storage
 
-    @property
-    def file(self) -> str:
-        """No single file holds the records."""
-        return ""
+    def files(self, place: str) -> tuple[str, ...]:
+        """Return the path of the image's file."""
+        return (os.path.join(self.path, value_of(place, "file", self.path)),)
 
     def places(self) -> Iterator[Place | Failure]:
         """List the files."""
@@ -77,11 +78,18 @@ class ImageCaptioningSource(_FolderSource):
         """The start of the folder's name."""
         return os.path.basename(os.path.abspath(self.path)).removesuffix(ATT).removesuffix("bu") or "images"
 
+    def files(self, place: str) -> tuple[str, ...]:
+        """Return the paths of the image's features and boxes."""
+        name = value_of(place, "file", self.path)
+        return (*super().files(place), self._boxes_of(_IMAGE_SUFFIX.sub("", name.removesuffix(NPZ))))
+
     def read(self, place: str) -> RegionRecord:
         """Read the two files of an image."""
         img_id, data = self._read(place)
-        boxes = self._content(os.path.join(self._boxes, f"{img_id}.npy"))
-        return decode_att(data, boxes, img_id, f"{self.path}#{place}")
+        return decode_att(data, self._content(self._boxes_of(img_id)), img_id, f"{self.path}#{place}")
+
+    def _boxes_of(self, img_id: str) -> str:
+        return os.path.join(self._boxes, f"{img_id}.npy")
 
     @cached_property
     def _boxes(self) -> str:

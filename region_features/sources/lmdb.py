@@ -61,10 +61,9 @@ class LmdbSource(Source):
         """What its values tell of the images' sizes."""
         return self._form.sizes
 
-    @property
-    def file(self) -> str:
-        """The LMDB's file."""
-        return data_path(self.path)
+    def files(self, place: str) -> tuple[str, ...]:
+        """Return the LMDB's file, and that of the boxes."""
+        return tuple(data_path(path) for path in (self.path, self._form.boxes) if path)
 
     @property
     def default_set(self) -> str:

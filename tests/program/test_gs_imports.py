@@ -15,15 +15,18 @@ from beam_pipeline.pipeline import main
 from benchmarks.support.faulty_storage import BUCKET, emulator
 from region_features.exports.base import Export
 from region_features.exports.uniter import UniterExport
+from region_features.records.item import CaptionedImage
+from region_features.records.region_record import RegionRecord
 from region_features.sources.base import Source
 from tests.conftest import tree_bytes
 from tests.samples.buckets import upload, upload_folder
 from tests.samples.imports import import_all, write_export
+from tests.samples.plans import assign_shards
 from tests.samples.records import assert_same, make_record, write_shard
 from tests.transforms.test_round_trips import FORMATS, IDS, NAMES, RECORDS, SIZES
 from transforms import imports, local_copies
-from transforms.imports import list_imports, read_imported_record
-from transforms.local_copies import RemoteFileError, copies_folder, keep_copies
+from transforms.imports import list_imports, read_imported_shard
+from transforms.local_copies import copies_folder, keep_copies
 
 EXPORTS: dict[str, Export] = {name: export for name, (export, *_) in FORMATS.items()} | {"uniter": UniterExport()}
 COPIED = ("lmdb", "parquet", "mmf", "m2", "butd-vqa", "imagecaptioning", "uniter")  # starts of their names
@@ -141,11 +144,14 @@ def test_a_file_that_is_replaced_after_the_listing_stops_the_run(remote: str, tm
         catalog = imports.Catalog()
         list_imports([uri], catalog)
         (ref,) = catalog.refs()
+        ((shard, _),) = assign_shards((ref,), 1).items()
         opened: dict[str, Source] = {}
-        assert read_imported_record(ref, opened).img_id == ref.img_id
+        ((_, record),) = read_imported_shard(shard, [CaptionedImage(ref, None)], opened)
+        assert isinstance(record, RegionRecord) and record.img_id == ref.img_id
         upload(sources[1], uri)
-        with pytest.raises(RemoteFileError, match="another: it was replaced during the run; put it back"):
-            read_imported_record(ref, {})
+        for sources_of_worker in (opened, {}):
+            with pytest.raises(OSError, match="another or none: it was replaced during the run; put it back"):
+                list(read_imported_shard(shard, [CaptionedImage(ref, None)], sources_of_worker))
 
 
 @pytest.mark.parametrize("path", ["none.tsv", "none/*.lmdb", "none"])
