@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from beam_pipeline.exports import SHARDS
+from beam_pipeline.exports import EXPORTS, SHARDS
 from beam_pipeline.output_lock import LOCK_FILES
 from beam_pipeline.preflight.job import Job
 from beam_pipeline.usage import UsageError
+from region_features.background import in_threads
 from region_features.records.stats import STATS_SUFFIX
 from transforms import files
 from transforms.plans import plan_chunks
+from transforms.target_files import target_folders
+
+_THREADS = 16  # they wait for the network
 
 
 def commit(job: Job) -> None:
@@ -38,6 +42,11 @@ def commit(job: Job) -> None:
 
 
 def delete_temporaries(job: Job) -> None:
-    """Delete what killed attempts left behind; the lock stays until its holder ends."""
-    for folder in (job.layout.output, job.layout.shards, job.layout.annotations):
-        files.delete_temporaries(folder, spare=LOCK_FILES)
+    """Delete what killed attempts left behind, those of outputs that this run did not build, too; not its own lock."""
+    layout = job.layout
+    sets = list(dict.fromkeys(key.set_name for key in job.plan.shards))
+    targets = (target for export in EXPORTS for target in export().targets(sets, job.plan.settings))
+    folders = {folder for target in targets for folder in target_folders(layout.output, target)}
+    folders |= {layout.output, layout.shards, layout.annotations}
+    for _ in in_threads(lambda folder: files.delete_temporaries(folder, spare=LOCK_FILES), sorted(folders), _THREADS):
+        pass

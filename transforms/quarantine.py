@@ -38,7 +38,7 @@ def begin(folder: str, shard: ShardKey) -> tuple[str, bool]:
         Path of the mark, and whether so many earlier attempts died that the shard's images are to be tried apart.
     """
     deaths = sum(name.startswith(_prefix(shard)) for name in files.list_folder(folder))
-    mark = files.join(folder, _prefix(shard) + uuid.uuid4().hex)
+    mark = files.join(folder, _prefix(shard) + uuid.uuid4().hex[:8])  # short: the longest file name of a run
     files.publish_bytes(mark, [])
     return mark, deaths >= DEATHS
 

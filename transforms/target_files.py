@@ -31,6 +31,13 @@ def target_folder(output: str, target: Target) -> str:
     return files.join(output, *target.folder.split("/")) if target.folder else output
 
 
+def target_folders(output: str, target: Target) -> Iterator[str]:
+    """Yield the folders in which a target's files get their names, but for that of its `contents`."""
+    folder = target_folder(output, target)
+    yield folder
+    yield from (files.join(folder, below) for below in {name.rpartition("/")[0] for name in target.files} if below)
+
+
 def target_sizes(folder: str, target: Target) -> dict[str, int]:
     """Return name -> bytes of the files in a target's folder.
 

@@ -15,12 +15,13 @@ from beam_pipeline.preflight.output_folder import OutputFolder, PublishedShard, 
 from beam_pipeline.progress.run_progress import show_count
 from beam_pipeline.progress.summary import counted
 from beam_pipeline.usage import Parser, UsageError, one_line
-from beam_pipeline.verify.digests import check_digests, check_manifest_digest, check_strays
+from beam_pipeline.verify.digests import check_digests, check_manifest_digest
 from beam_pipeline.verify.exports import OpenTarget, check_rest, open_targets
 from beam_pipeline.verify.files import check_annotations, check_failures, check_manifest, check_plan
 from beam_pipeline.verify.inputs import check_inputs
 from beam_pipeline.verify.listings import check_listings
 from beam_pipeline.verify.shards import ShardReport, verify_shard
+from beam_pipeline.verify.strays import find_strays
 from region_features.allocation import keep_freed_blocks
 from region_features.records.audit import audit_shards
 from region_features.records.plan import Plan
@@ -66,7 +67,8 @@ def verify(output: str, inputs: bool = False) -> Report:
     audit = audit_shards(plan, folder.stats, 1.0)
     problems = [*folder.problems, *check_plan(folder), *check_manifest(folder, audit), *check_failures(folder, audit)]
     problems += [*check_manifest_digest(folder), *check_digests(folder, _THREADS), *check_listings(folder, _THREADS)]
-    problems += check_strays(folder)
+    strays = find_strays(folder)
+    problems += strays.problems
     problems += check_inputs(folder, _THREADS) if inputs else ()
     targets, wrong_targets = open_targets(folder, audit)
     problems.extend(wrong_targets)
@@ -80,7 +82,7 @@ def verify(output: str, inputs: bool = False) -> Report:
         records=sum(len(report.ids) for report in reports),
         shards=len(reports),
         compared=Counter(target.export.name for target in targets),
-        notes=tuple(_notes(folder)),
+        notes=(*_notes(folder), *strays.notes()),
         problems=tuple(problems),
     )
 
@@ -124,9 +126,6 @@ def _notes(folder: OutputFolder) -> Iterator[str]:
         if remote:
             what = f"the outputs {', '.join(remote)} are remote"
             yield f"{what}, and only their sizes were checked; copy OUT to a local disk for more"
-    unfinished = [name for name in files.list_folder(folder.layout.shards) if name.startswith(files.TEMP_PREFIX)]
-    if unfinished:
-        yield f"{len(unfinished)} unfinished files of a killed or running attempt stand in {folder.layout.shards}"
 
 
 def problem_lines(problems: Iterable[Problem]) -> Iterator[str]:

@@ -1,21 +1,16 @@
-"""Every byte of an output against the digests of its manifest, and files that belong to nothing."""
+"""Every byte of an output against the digests of its manifest."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
-from beam_pipeline.exports import EXPORT_NAMES
 from beam_pipeline.preflight.output_folder import OutputFolder
 from region_features.background import in_threads
-from region_features.exports.base import FEATURES_FOLDER
-from region_features.formats.listing import LISTING_SUFFIX
 from region_features.records.plan import SHARDS_FOLDER
 from region_features.validation.record import Problem
 from transforms import files
-from transforms.manifest import ANNOTATIONS_FOLDER, MANIFEST, MANIFEST_DIGEST
+from transforms.manifest import MANIFEST, MANIFEST_DIGEST
 
-_OWN_FOLDERS = (SHARDS_FOLDER, ANNOTATIONS_FOLDER, FEATURES_FOLDER, *EXPORT_NAMES)
 # Remote files up to this size are read too; of larger ones the size alone is compared.
 _SMALL_BYTES = 64 << 20
 
@@ -59,23 +54,3 @@ def check_digests(output: OutputFolder, threads: int) -> Iterator[Problem]:
     for message in in_threads(check, list(listed), threads):
         if message:
             yield Problem("manifest", message)
-
-
-def check_strays(output: OutputFolder) -> Iterator[Problem]:
-    """Name files in the folders of a local output that its manifest does not list."""
-    root = output.layout.output
-    if output.manifest is None or files.is_remote(root):
-        return
-    listed = output.manifest["digests"].keys()
-    folders_of_their_own = {path.removesuffix(LISTING_SUFFIX) for path in listed if path.endswith(LISTING_SUFFIX)}
-    for own_folder in _OWN_FOLDERS:
-        for folder, _, names in os.walk(os.path.join(root, own_folder)):
-            place = os.path.relpath(folder, root).replace(os.sep, "/")
-            if place in folders_of_their_own:
-                continue
-            for name in sorted(names):
-                path = f"{place}/{name}"
-                unfinished = any(part.startswith(files.TEMP_PREFIX) for part in path.split("/"))
-                made_by_readers = name == "lock.mdb" and f"{place}/data.mdb" in listed
-                if path not in listed and not unfinished and not made_by_readers:
-                    yield Problem("stray", f"{os.path.join(root, path)}: manifest.json does not list it; delete it")

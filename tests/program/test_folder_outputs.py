@@ -105,3 +105,14 @@ def test_a_bucket_gets_the_same_folders_and_loses_them_by_overwrite(
     assert run(*flags, "tfrecord", "--output", f"{bucket}/out", "--overwrite") == 0
     left = [name for name in download(f"{bucket}/out") if name.startswith(tuple(OUTPUTS.split(",")))]
     assert left == ["webdataset/photos/mine.png"]
+
+
+def test_every_file_of_a_folder_with_the_longest_name_can_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, out = tmp_path / ("p" * 160), tmp_path / "out"
+    write_photo(photos / "a_1.png", 1)
+    outputs = "tfrecord,lmdb,tsv,tsv6,m2,mmf,openvqa,imagecaptioning,uniter,webdataset,parquet,coco-json"
+    assert run("--images", photos, "--output", out, "--outputs", outputs) == 0
+    assert run("--output", out, "--outputs", "imagecaptioning", "--imagecaptioning_form", "files") == 0
+    assert verified(out, capsys)[0] == 0

@@ -25,6 +25,8 @@ from tests.samples.damage import (  # noqa: F401
     with_array,
 )
 from tests.samples.fakes import FakeHandler, fake_prepare
+from tests.samples.program import VOLTA
+from transforms import files
 
 
 def test_a_good_output_is_good(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,6 +101,26 @@ def test_a_lost_caption_line_of_another_set_is_named(tmp_path: Path, capsys: pyt
     assert status == 1 and "expected a line for image dog_0" in lines[0]
 
 
+def test_what_is_unfinished_or_somebody_elses_is_noted_and_a_rerun_deletes_the_unfinished(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "o"
+    flags = ["--corpus", corpus, "--weights", TINY_WEIGHTS, "--output", out, "--outputs", "tfrecord"]
+    assert run_pipeline([str(flag) for flag in flags], FakeHandler(), fake_prepare) == 0
+    (out / "mine").mkdir()
+    for place in ("mine/a.txt", ".tmp-lmdb-1/data.mdb", VOLTA / "trainval_feat.lmdb/.tmp-1-data.mdb", "tsv6/.tmp-1-a"):
+        (out / place).parent.mkdir(parents=True, exist_ok=True)
+        (out / place).write_text("x")
+    status, lines = verified(out, capsys)
+    assert status == 0 and lines[:2] == [
+        f"note: 3 unfinished files of a killed or running attempt are there, {out}/.tmp-lmdb-1/data.mdb for one; the "
+        "run's command deletes them at its end",
+        f"note: 1 files and folders are no run's, {out}/mine for one",
+    ]
+    assert run_pipeline([str(flag) for flag in flags], FakeHandler(), fake_prepare) == 0
+    assert not list(out.rglob(".tmp-*")) and (out / "mine" / "a.txt").exists()
+
+
 def test_a_remote_output_is_verified_but_for_its_lmdbs(
     bucket: str, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +130,13 @@ def test_a_remote_output_is_verified_but_for_its_lmdbs(
     status, lines = verified(f"{bucket}/out", capsys)
     assert status == 0, lines
     assert lines[0].startswith("note: the outputs lmdb are remote") and "14 records in 6 shards" in lines[1]
+    old = f"{bucket}/out/tfrecord/old.tfrecord"
+    upload(out / SHARD, old)
+    upload(out / SHARD, f"{bucket}/out/mine/a")
+    status, lines = verified(f"{bucket}/out", capsys)
+    assert status == 1 and lines[0] == f"stray: {old}: manifest.json does not list it; delete it"
+    assert lines[2] == f"note: 1 files and folders are no run's, {bucket}/out/mine/a for one"
+    files.delete_files([old])
     flip_byte(out)
     upload(out / SHARD, f"{bucket}/out/{SHARD}")
     status, lines = verified(f"{bucket}/out", capsys)
