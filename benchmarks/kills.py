@@ -88,7 +88,7 @@ def activity(place: Place, output: str, pid: int) -> str:
     owner = place.owner(output)
     if not owner or owner["pid"] != pid:
         return START
-    names = place.contents(output)
+    names = place.names(output)
     if MANIFEST in names:
         return END
     whole = sum(name.endswith(STATS_SUFFIX) for name in names)

@@ -52,6 +52,9 @@ class Place(Protocol):
     def start(self, output: str, log: Path) -> subprocess.Popen[bytes]:
         """Start a run that makes every output; its messages go to `log`."""
 
+    def names(self, output: str) -> list[str]:
+        """List what an output holds, also while a run writes it."""
+
     def contents(self, output: str) -> Mapping[str, bytes | None]:
         """Return what an output holds by name; None for a folder."""
 
@@ -107,6 +110,11 @@ class Disk:
         """Start a run; see `Place`."""
         paths = str(self.folder / "corpus"), str(self.folder / output), str(_WEIGHTS)
         return _start(["-m", "beam_pipeline"], *paths, log, {})
+
+    def names(self, output: str) -> list[str]:
+        """Walk the folder; see `Place`."""
+        folder = self.folder / output
+        return [str(path.relative_to(folder)) for path in _tree(folder)]
 
     def contents(self, output: str) -> Mapping[str, bytes | None]:
         """Read every file; see `Place`."""
@@ -165,11 +173,14 @@ class Bucket:
         paths = f"gs://{BUCKET}/corpus", f"gs://{BUCKET}/{output}", f"gs://{BUCKET}/weights.caffemodel"
         return _start(["-c", _ON_STORAGE], *paths, log, {"STORAGE_EMULATOR_HOST": address})
 
+    def names(self, output: str) -> list[str]:
+        """List the objects; see `Place`."""
+        listing = json.loads(self._get(f"/storage/v1/b/{BUCKET}/o?prefix={output}/"))
+        return [item["name"].removeprefix(f"{output}/") for item in listing.get("items", ())]
+
     def contents(self, output: str) -> Mapping[str, bytes | None]:
         """Read every object; see `Place`."""
-        listing = json.loads(self._get(f"/storage/v1/b/{BUCKET}/o?prefix={output}/"))
-        names = [item["name"] for item in listing.get("items", ())]
-        return {name.removeprefix(f"{output}/"): self._read(name) for name in names}
+        return {name: self._read(f"{output}/{name}") for name in self.names(output)}
 
     def owner(self, output: str) -> Any:
         """Read the lease; see `Place`."""
