@@ -56,7 +56,7 @@ def verify(output: str, inputs: bool = False) -> Report:
 
     Args:
         output: the folder, local or remote.
-        inputs: compare the images and captions with what was read of them, too.
+        inputs: compare the images, captions and given boxes with what was read of them, too.
 
     Raises:
         UsageError: no run wrote to it.
@@ -153,7 +153,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("output", metavar="OUT", type=path, help="the --output of a run, local or gs://")
     parser.add_argument(
-        "--inputs", action="store_true", help="compare the images and captions, too, with what was read"
+        "--inputs", action="store_true", help="compare the images, captions and given boxes, too, with what was read"
     )
     try:
         args = parser.parse_args(argv)

@@ -12,16 +12,18 @@ from transforms.input_files import FileState, content_sha256, find_states
 
 
 def check_inputs(output: OutputFolder, threads: int) -> Iterator[Problem]:
-    """Compare each image, and the captions file, with what the run read; rows of imported files are left out.
+    """Compare each image, captions and given boxes with what the run read; rows of imported files are left out.
 
     An image whose size and version are as planned counts as unchanged; one with another version is read.
     """
     plan = output.plan
     if plan is None:
         return
-    captions = (output.manifest or {}).get("inputs", {}).get("captions")
-    if captions and plan.settings.get("captions_sha256"):
-        yield from _check_content(captions, plan.settings["captions_sha256"])
+    manifest = output.manifest or {}
+    captions, boxes = manifest.get("inputs", {}).get("captions"), manifest.get("boxes", {}).get("file")
+    for file, setting in ((captions, "captions_sha256"), (boxes, "boxes_sha256")):
+        if file and plan.settings.get(setting):
+            yield from _check_content(file, plan.settings[setting])
     if plan.settings.get("imported"):
         return
     refs = {ref.uri: ref for images in plan.shards.values() for ref in images}
@@ -30,13 +32,18 @@ def check_inputs(output: OutputFolder, threads: int) -> Iterator[Problem]:
         for key, stats in output.stats.items()
         for img_id, sha256 in stats.image_sha256.items()
     }
+    unread = {failure.uri for stats in output.stats.values() for failure in stats.failures}
     to_read: list[tuple[ImageRef, str]] = []
     for uri, state in find_states(list(refs)):
         ref = refs[uri]
         sha256 = recorded.get((ref.set_name, ref.img_id))
-        if state == FileState(ref.size, ref.version) or sha256 is None:
+        if state == FileState(ref.size, ref.version):
             continue
-        if state.size != ref.size:
+        if sha256 is None:
+            if uri in unread:
+                message = "expected the file that could not be read, got another; the run's command reads it again"
+                yield Problem("inputs", f"{uri}: {message}")
+        elif state.size != ref.size:
             got = f"{state.size} bytes" if state.size >= 0 else "no file"
             yield Problem("inputs", f"{uri}: expected the image of {ref.size} bytes that was read, got {got}")
         else:

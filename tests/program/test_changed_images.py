@@ -199,6 +199,21 @@ def test_an_image_of_the_same_size_in_a_zip_is_read_again(photos: Path, tmp_path
     assert {name for name in before if before[name] != after[name]} == {"photos-00001-of-00003.tfrecord"}
 
 
+def test_a_file_that_could_not_be_read_and_is_there_now_is_named(photos: Path) -> None:
+    link, boxes = photos / "2.png", photos.parent / "boxes.jsonl"
+    link.rename(photos.parent / "2.png")
+    link.symlink_to("nowhere")
+    rows = [{"img_id": str(number), "boxes": [[0, 0, 20, 20]]} for number in range(IMAGES)]
+    boxes.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert extract(photos, "--boxes", boxes) == 0 and problems(photos) == []
+    link.unlink()
+    (photos.parent / "2.png").rename(link)
+    boxes.write_text(boxes.read_text().replace("20", "21"))
+    about_boxes, about_image = problems(photos)
+    assert about_boxes.startswith(f"{boxes}: expected the content that was read (SHA-256 ")
+    assert about_image.startswith(f"{link}: expected the file that could not be read, got another")
+
+
 def test_a_damaged_shard_is_made_again_on_request(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert extract(photos) == 0
     whole = records(photos)
