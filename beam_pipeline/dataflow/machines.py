@@ -22,7 +22,8 @@ _ONE_PROCESS = "no_use_multiple_sdk_containers"
 # Shards that a machine works on at a time: while one is at the network, others are read and written.
 _WORKER_THREADS = 4
 _WHOLE_MACHINE = "worker_accelerator="
-_GPU = re.compile(r"type:[\w-]+;count:\d+;(machine_type:[\w-]+;)?install-nvidia-driver(:\w+)?")
+# What asks for a GPU, as a regular expression.
+GPU = r"type:[\w-]+;count:\d+;(machine_type:[\w-]+;)?install-nvidia-driver(:\w+)?"
 _EXAMPLE = "'type:nvidia-tesla-t4;count:1;install-nvidia-driver:5xx'"
 
 
@@ -72,7 +73,7 @@ def use_the_gpu(config: Config, beam_flags: Sequence[str]) -> Config:
     flag, gpu = requests[0]
     if len(requests) > 1:
         raise UsageError(f"{flag} and {requests[1][0]}: expected one of them; --accelerator pays for fewer GPUs")
-    if not _GPU.fullmatch(gpu):
+    if not re.fullmatch(GPU, gpu):
         raise UsageError(
             f"{flag}: expected {_EXAMPLE}, got {gpu!r}; keep the quotes, for a shell ends a command at an unquoted ;"
         )

@@ -8,23 +8,29 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from beam_pipeline.dataflow.machines import GPU
 from beam_pipeline.exports import OUTPUTS
 from beam_pipeline.flags.config import Config
 from beam_pipeline.flags.options import flag_name
+from beam_pipeline.flags.types import amount, positive, share
 from beam_pipeline.usage import UsageError, one_line
 
 _SWITCH = {"true": True, "false": False}
 # Commas between sources; one inside of braces belongs to a glob.
 _COMMA = re.compile(r",(?![^{]*\})")
 _COUNT, _SHARE, _ANYTHING = r"[1-9][0-9]*", r"0(\.[0-9]+)?|1(\.0*)?|\.[0-9]+", r".+"
+_AMOUNT = r"[1-9][0-9]*(\.[0-9]+)?|0?\.[0-9]*[1-9][0-9]*"
 _REMOTE, _REMOTE_OR_WEB = r"gs://[^/]+/.+", r"(gs|https)://.+"
 # The launcher's machine is gone with its disk; other paths of the same flags are of no use in a template.
 _PATTERNS = {"output": r"gs://[^/]+(/.*)?", "weights": _REMOTE_OR_WEB, "detector_config": _ANYTHING}
 _PATTERNS["outputs"] = "({0})(,({0}))*".format("|".join(OUTPUTS))
-_BY_METAVAR = {"N": _COUNT, "BYTES": _COUNT, "P": _SHARE, "DIR": _REMOTE, "FILE": _REMOTE}
+# The first source is looked at, for a glob may hold commas.
+_PATTERNS |= {"images": r"gs://.+", "accelerator": GPU}
+_BY_TYPE = {positive: _COUNT, amount: _AMOUNT, share: _SHARE}
+_BY_METAVAR = {"DIR": _REMOTE, "FILE": _REMOTE}
 _REQUIRED = ("output",)
-# What a template decides by itself: it starts a job and does not wait.
-_LEFT_OUT = ("no_wait", "on_interrupt")
+# A template starts a job and does not wait; and its launcher's machine is gone with its files.
+_LEFT_OUT = ("no_wait", "on_interrupt", "log_json")
 # Flags of Beam's that no field of the launch request carries to a Python job.
 _BEAMS_OWN = (
     {
@@ -101,8 +107,10 @@ def _pattern(option: dataclasses.Field[Any]) -> str:
         return "|".join(_SWITCH)
     if "choices" in settings:
         return "|".join(re.escape(str(choice)) for choice in settings["choices"])
-    pattern = _PATTERNS.get(option.name) or _BY_METAVAR.get(settings.get("metavar", ""), _ANYTHING)
-    return f"({pattern})(,({pattern}))*" if "nargs" in settings and pattern != _ANYTHING else pattern
+    if option.name in _PATTERNS:
+        return _PATTERNS[option.name]
+    pattern = _BY_TYPE.get(settings.get("type")) or _BY_METAVAR.get(settings["metavar"], _ANYTHING)
+    return f"({pattern})(,({pattern}))*" if "nargs" in settings else pattern
 
 
 def main(argv: Sequence[str]) -> int:

@@ -22,14 +22,16 @@ from tests.conftest import ROOT
 OPTIONS = dataclasses.fields(Config)
 METADATA = ROOT / "deploy" / "template" / "metadata.json"
 BASE = ("--images=gs://b/a", "--weights=gs://b/w", "--output=gs://b/o")
-WITHOUT_PARAMETER = {"no_wait", "on_interrupt"}
+WITHOUT_PARAMETER = {"no_wait", "on_interrupt", "log_json"}
 # A value that a user may give, and one that the pattern must refuse before a machine is started, for each metavar.
 VALUES = {"N": ("12", "0"), "BYTES": ("1000", "-1"), "P": ("0.25", "2"), "DIR": ("gs://b/d", "/tmp/d")}
-VALUES |= {"FILE": ("gs://b/f", "file.json"), "SOURCE": ("gs://b/a,gs://b/c/*.jpg", "")}
+VALUES |= {"FILE": ("gs://b/f", "file.json"), "SOURCE": ("gs://b/a,gs://b/c/*.jpg", "photos")}
+VALUES |= {"GPU": ("type:nvidia-l4;count:1;install-nvidia-driver:5xx", "type:nvidia-l4"), "PRICE": ("0.35", "free")}
 OWN_VALUES = {
     "outputs": ("tfrecord,lmdb", "tfrecord,other"),
     "output": ("gs://b/o", "out"),
     "weights": ("https://h/w", "w.pth"),
+    "images_per_second": ("41.5", "0"),
 }
 OWN_VALUES["detector_config"] = ("COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml", "")
 
