@@ -17,6 +17,7 @@ import hcl2
 import pytest
 import yaml
 
+from beam_pipeline.dataflow.errors import remedy_for
 from beam_pipeline.dataflow.template import from_launcher
 from beam_pipeline.flags.config import Config
 from beam_pipeline.flags.options import parse_args
@@ -152,6 +153,9 @@ def test_airflow_waits_in_the_triggerer_for_the_template_and_for_the_rebuild(air
     launch = airflow.operators["launch"]["body"]["launchParameter"]
     filled = {name: re.sub(r"\{\{ var\.value\.\w+ \}\}", "x", value) for name, value in launch["parameters"].items()}
     assert check_launch(filled).accelerator == GPU
+    # The account of Terraform's worker, in place of a default one that has the rights of an editor.
+    account = resources("main.tf")["google_service_account", "worker"]["account_id"]
+    assert launch["environment"]["serviceAccountEmail"].startswith(f"{account}@{{{{ var.value.region_features_project")
 
 
 def test_the_scheduler_launches_the_template_with_parameters_that_it_has() -> None:
@@ -189,6 +193,11 @@ def test_the_accounts_have_the_least_rights() -> None:
     # On the one bucket, the one repository, the one account and the one job; only Dataflow's roles are the project's.
     of_the_project = {row["role"] for (kind, _), row in main.items() if kind == "google_project_iam_member"}
     assert of_the_project == {"roles/dataflow.worker", "roles/dataflow.developer"}
+    # The remedy of a refused right names this page.
+    assert "docs/deploy.md lists all" in remedy_for("403 denied")
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    roles = {role for _, _, role in granted} | for_both
+    assert [role for role in roles if f"`{role.removeprefix('roles/')}`" not in page] == []
 
 
 def test_the_image_is_built_of_files_that_are_sent_to_the_builder() -> None:

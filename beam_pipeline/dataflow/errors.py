@@ -21,7 +21,7 @@ _REMEDIES = (
     (r"[Ii]mage.*(pull|not found)|pull.*image", "check --sdk_container_image, and that the workers may read it"),
     (r"invalid_grant|[Rr]eauthentication|^401", "log in again: gcloud auth application-default login"),
     (r"^404", "check --project, --region and whether the Dataflow API is enabled"),
-    (r"[Pp]ermission|PERMISSION_DENIED|^403", "grant the missing role; docs/runners.md lists all"),
+    (r"[Pp]ermission|PERMISSION_DENIED|^403", "grant the missing role; docs/deploy.md lists all"),
 )
 GO_ON = "run the same command again to go on"
 

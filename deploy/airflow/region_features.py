@@ -3,8 +3,9 @@
 `region_features_rebuild` runs the Cloud Run job of deploy/terraform/rebuild.tf: a version of a corpus that changes.
 `region_features_template` launches the Flex Template on a corpus that stays: what changed is redone in place.
 
-Needs apache-airflow-providers-google and four Airflow variables: `region_features_project`, `region_features_region`,
-`region_features_bucket`, `region_features_image`.
+Needs `pip install 'apache-airflow-providers-google[apache.beam]'`, since its operators of Dataflow import Beam's
+provider, and four Airflow variables: `region_features_project`, `region_features_region`, `region_features_bucket`,
+`region_features_image`. Accounts and Cloud Run job are those of deploy/terraform.
 """
 
 from __future__ import annotations
@@ -39,7 +40,13 @@ LAUNCH: dict[str, Any] = {
             "sdk_container_image": IMAGE,
             "disk_size_gb": "200",
         },
-        "environment": {"machineType": "n1-standard-8", "tempLocation": f"{BUCKET}/tmp"},
+        "environment": {
+            "machineType": "n1-standard-8",
+            "tempLocation": f"{BUCKET}/tmp",
+            "stagingLocation": f"{BUCKET}/tmp",
+            # Otherwise the job would have the rights of Compute Engine's default account.
+            "serviceAccountEmail": f"region-features-worker@{PROJECT}.iam.gserviceaccount.com",
+        },
     }
 }
 

@@ -142,7 +142,7 @@ def test_a_busy_service_is_asked_again(status: int, service: DataflowService, jo
     ("status", "words", "remedy"),
     [
         (401, "401 the service asks for credentials", "log in again: gcloud auth application-default login"),
-        (403, "the fake says 403", "grant the missing role; docs/runners.md lists all"),
+        (403, "the fake says 403", "grant the missing role; docs/deploy.md lists all"),
         (404, "the fake says 404", "check --project, --region and whether the Dataflow API is enabled"),
     ],
 )
