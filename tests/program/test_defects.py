@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -12,6 +13,8 @@ from beam_pipeline.defects import is_defect
 from beam_pipeline.runner import new_run
 from region_features.formats.tfrecord import write_record
 from region_features.records.key import lmdb_key
+from tests.conftest import write_photo
+from tests.samples.program import run
 
 
 def refused_input(_: int) -> None:
@@ -74,3 +77,13 @@ def test_an_error_that_was_raised_from_one_of_the_machine_is_none() -> None:
     wrapped = RuntimeError("while running step WriteShards")
     wrapped.__cause__ = OSError(28, "No space left on device")
     assert is_defect(RuntimeError("alone")) and not is_defect(wrapped)
+
+
+def test_a_defect_of_the_program_prints_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photo(tmp_path / "photos" / "p_1.png", 1)
+    monkeypatch.setattr("transforms.shards.encode_example", None)
+    assert run("--images", tmp_path / "photos", "--output", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert "Traceback" in error and "object is not callable" in error.splitlines()[-1]

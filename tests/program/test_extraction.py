@@ -19,10 +19,11 @@ from beam_pipeline.pipeline import main
 from region_features.formats.example import decode_example
 from region_features.formats.tfrecord import read_records
 from region_features.formats.volta import decode_volta
-from region_features.records.region_record import ARRAY_FIELDS, RegionRecord
+from region_features.records.region_record import RegionRecord
 from tests.conftest import ROOT, TINY_WEIGHTS, karpathy_row, tree_bytes, write_photo
 from tests.samples.detectron2_models import CONFIGS, FEATURE_WIDTHS, SMALL_CONFIG, random_state, read_config_file
-from tests.samples.program import VOLTA
+from tests.samples.program import VOLTA, one_line
+from tests.samples.records import assert_same
 
 GOLDENS = ROOT / "tests" / "detector" / "goldens"
 
@@ -47,12 +48,6 @@ def read_lmdb(path: Path) -> dict[str, RegionRecord]:
     with env, env.begin() as txn:
         records = [decode_volta(bytes(value), path.name) for key, value in txn.cursor() if key != b"keys"]
     return {record.img_id: record for record in records}
-
-
-def assert_same(one: RegionRecord, two: RegionRecord) -> None:
-    assert (one.img_id, one.img_h, one.img_w) == (two.img_id, two.img_h, two.img_w)
-    for field in ARRAY_FIELDS:
-        np.testing.assert_array_equal(getattr(one, field.name), getattr(two, field.name), err_msg=field.name)
 
 
 def failures_of(out: Path) -> dict[str, str]:
@@ -166,12 +161,6 @@ def test_images_without_usable_boxes_are_failures_and_counted(
         "images_without_boxes": {"count": 1, "img_ids": ["p_2"]},
         "boxes_without_images": {"count": 1, "img_ids": ["stranger"]},
     }
-
-
-def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    error = capsys.readouterr().err
-    assert len(error.splitlines()) == 1
-    return error
 
 
 @pytest.mark.parametrize(

@@ -251,16 +251,6 @@ def test_full_disk_is_one_line_and_keeps_what_is_whole(
     assert len(published) == 2 and not [name for name in published if name.startswith(".tmp-")]
 
 
-def test_a_defect_of_the_program_prints_a_traceback(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_photo(tmp_path / "photos" / "p_1.png", 1)
-    monkeypatch.setattr("transforms.shards.encode_example", None)
-    assert run("--images", tmp_path / "photos", "--output", tmp_path / "out") == 1
-    error = capsys.readouterr().err
-    assert "Traceback" in error and "object is not callable" in error.splitlines()[-1]
-
-
 def test_tsvs_and_hard_negatives_are_made_of_the_shards(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

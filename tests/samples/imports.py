@@ -9,11 +9,12 @@ from typing import Any
 from region_features.exports.base import Export, Sources
 from region_features.planning.catalog import Catalog
 from region_features.records.key import lmdb_key
+from region_features.records.plan import ImageRef
 from region_features.records.region_record import RegionRecord
 from tests.samples.exports import ignore
 from tests.samples.records import write_shard
 from transforms import files
-from transforms.imports import list_imports, read_imported_record, sized_uri
+from transforms.imports import ImportListing, list_imports, read_imported_record, sized_uri
 from transforms.shards import read_shard
 
 SETTINGS = {"min_boxes": 36, "max_boxes": 36, "conf_threshold": 0.2}
@@ -56,3 +57,10 @@ def import_all(
         assert catalog.give_sizes(rows, listing.unsized, sized_uri) == []
     opened: dict[str, Any] = {}
     return {ref.img_id: read_imported_record(ref, opened) for ref in catalog.refs()}
+
+
+def list_files(*patterns: object, prefix: str = "") -> tuple[ImportListing, list[ImageRef]]:
+    """List files to import, and their images in order of set and key."""
+    catalog = Catalog()
+    listing = list_imports([str(pattern) for pattern in patterns], catalog, prefix)
+    return listing, list(catalog.refs())

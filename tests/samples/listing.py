@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from region_features.records.failure import Failure
@@ -24,3 +25,13 @@ def listed(sources: Sequence[str], recursive: bool = False, output: str = "") ->
 
     listing = list_images(sources, add, recursive, output)
     return Listed(tuple(refs.values()), listing.notes, listing.failures)
+
+
+def touch(*names: str | Path, size: int = 3) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b"x" * size)
+
+
+def uris(*sources: str) -> list[str]:
+    return [ref.uri for ref in listed(sources).refs]

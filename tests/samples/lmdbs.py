@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,3 +52,13 @@ def read_as_volta(folder: str) -> dict[bytes, dict[str, str]]:
 
 def digest_of(folder: str | Path) -> str:
     return hashlib.sha256(Path(folder, "data.mdb").read_bytes()).hexdigest()
+
+
+def write_lmdb(folder: Path, values: dict[bytes, bytes], form: str | None = None) -> None:
+    """Write an LMDB, which says its form if one is given."""
+    with lmdb.open(str(folder), map_size=1 << 24) as env, env.begin(write=True) as txn:
+        for key, value in values.items():
+            txn.put(key, value)
+        txn.put(b"keys", pickle.dumps(list(values)))
+    if form:
+        (folder / "source.json").write_text(json.dumps({"settings": {"lmdb_form": form}}))

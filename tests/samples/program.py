@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from beam_pipeline.pipeline import main
 from tests.conftest import TINY_WEIGHTS
 from tests.samples.fakes import FakeHandler, fake_prepare
@@ -21,3 +23,10 @@ def whole_shards(out: Path) -> list[str]:
     """List the stats files of an output, which mark its whole shards."""
     names = (path.name for path in (out / "tfrecord").glob("*.stats.json"))
     return sorted(name for name in names if not name.startswith(TEMP_PREFIX))
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what was written to stderr, which is one line."""
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    return error

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +14,15 @@ import pytest
 from beam_pipeline.pipeline import main
 from region_features import RegionFeatures
 from region_features.formats.tsv import encode_tsv_row
-from region_features.formats.volta import encode_volta, record_to_strings
-from region_features.lmdb_store.value_codecs import VALUE_CODECS
-from region_features.planning.catalog import Catalog
 from region_features.records.failure import ImageFailure
 from region_features.records.item import CaptionedImage
-from region_features.records.plan import ImageRef
-from region_features.sources.base import Source
+from tests.samples.imports import list_files
+from tests.samples.lmdbs import write_lmdb
 from tests.samples.plans import assign_shards
 from tests.samples.records import assert_same, make_record
-from transforms.imports import ImportListing, list_imports, read_imported_record, read_imported_shard
+from transforms.imports import read_imported_record, read_imported_shard
 
 TRAIN, VAL = "COCO_train2014_000000000009", "COCO_val2014_000000000042"
-
-
-def listed(*patterns: object, prefix: str = "") -> tuple[ImportListing, list[ImageRef]]:
-    """List files, and the images in order of set and key."""
-    catalog = Catalog()
-    listing = list_imports([str(pattern) for pattern in patterns], catalog, prefix)
-    return listing, list(catalog.refs())
 
 
 def row(img_id: str, columns: int = 13) -> bytes:
@@ -52,7 +40,7 @@ def test_torn_rows_are_failures_and_repeated_ones_are_noted(tmp_path: Path) -> N
     first.parent.mkdir()
     first.write_bytes(row(TRAIN) + row("x_1", 10).replace(b"\n", b"\r\n") + row("x_2")[:60])
     second.write_bytes(row(TRAIN) + b"\tno id" + b"\t" * 8 + b"\n" + row(VAL) + row("x_1", 10))
-    listing, refs = listed(tmp_path / "groups" / "train.tsv.*")
+    listing, refs = list_files(tmp_path / "groups" / "train.tsv.*")
     assert [(ref.set_name, ref.img_id) for ref in refs] == [("groups", "x_1"), ("train2014", TRAIN), ("val2014", VAL)]
     assert [failure.reason.split(":")[0] for failure in listing.failures] == [
         f"{first}, line 3",
@@ -69,7 +57,7 @@ def test_torn_rows_are_failures_and_repeated_ones_are_noted(tmp_path: Path) -> N
 def test_a_torn_row_is_replaced_by_a_later_whole_one(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_bytes(torn("x_1") + torn("x_2") + row("x_1") + row("x_1"))
-    listing, refs = listed(path)
+    listing, refs = list_files(path)
     by_id = {ref.img_id: ref for ref in refs}
     assert_same(read_imported_record(by_id["x_1"], {}), make_record("x_1"))
     assert [failure.img_id for failure in listing.failures] == ["x_1"]
@@ -81,144 +69,16 @@ def test_a_torn_row_is_replaced_by_a_later_whole_one(tmp_path: Path) -> None:
 
 def test_patterns_without_a_readable_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^--import .*\.tsv: expected files of features, found none; check the path"):
-        listed(tmp_path / "*.tsv")
+        list_files(tmp_path / "*.tsv")
     with pytest.raises(ValueError, match="a: expected files of features, found none of a known format; known"):
         (tmp_path / "a").mkdir()
-        listed(tmp_path / "a")
-
-
-class Evil:
-    def __reduce__(self) -> tuple[object, ...]:
-        return print, ("executed",)
-
-
-def write_lmdb(folder: Path, values: dict[bytes, bytes], form: str | None = None) -> None:
-    """Write an LMDB, which says its form if one is given."""
-    with lmdb.open(str(folder), map_size=1 << 24) as env, env.begin(write=True) as txn:
-        for key, value in values.items():
-            txn.put(key, value)
-        txn.put(b"keys", pickle.dumps(list(values)))
-    if form:
-        (folder / "source.json").write_text(json.dumps({"settings": {"lmdb_form": form}}))
-
-
-def test_hostile_and_misplaced_values_are_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "old_feat.lmdb"
-    good = {b"9": encode_volta(make_record(TRAIN)), b"7": encode_volta(make_record("x_7"))}
-    write_lmdb(folder, {**good, b"8": pickle.dumps(Evil()), b"5": encode_volta(make_record("x_6"))})
-    listing, refs = listed(folder)
-    assert sorted((ref.set_name, ref.img_id) for ref in refs) == [("old", "x_7"), ("train2014", TRAIN)]
-    reasons = {failure.uri: failure.reason for failure in listing.failures}
-    assert "print" in reasons[f"{folder}#key=8"]
-    assert "expected the key b'6'" in reasons[f"{folder}#key=5"]
-    opened: dict[str, Source] = {}
-    for ref in refs:
-        assert_same(read_imported_record(ref, opened), make_record(ref.img_id))
-    with pytest.raises(ImageFailure, match="the key is gone"):
-        read_imported_record(refs[0]._replace(uri=f"{folder}#key=77"), opened)
-    with pytest.raises(ImageFailure, match="asks for"):
-        read_imported_record(refs[0]._replace(uri=f"{folder}#key=8"), opened)
-    with pytest.raises(ImageFailure, match="expected the record of x_7, got that of COCO_train2014_000000000009"):
-        read_imported_record(refs[0]._replace(uri=f"{folder}#key=9"), opened)
-    assert "executed" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("img_id", ["a#key=b", "a/b", "a\nb", "ä 😀", "#key="])
-def test_a_key_may_hold_any_text(img_id: str, tmp_path: Path) -> None:
-    folder = tmp_path / "old_feat.lmdb"
-    write_lmdb(folder, {img_id.encode(): encode_volta(make_record(img_id))})
-    _, (ref,) = listed(folder)
-    assert_same(read_imported_record(ref, {}), make_record(img_id))
-    marked = tmp_path / "a#key=b"
-    write_lmdb(marked, {b"7": encode_volta(make_record("x_7"))})
-    with pytest.raises(ValueError, match="expected a path without `#` and the name of a place, as #key=; rename it"):
-        listed(marked)
-
-
-STRANGE = {
-    b"\xff\xfe": encode_volta(make_record("x_1")),
-    b"\1\0\0\0": encode_volta(make_record("x_1")),
-    b"50": b"",
-    b"51": bytes(3),
-    b"52": b'{"img_id": "x_52"}',
-    b"53": pickle.dumps([1, 2]),
-    b"54": pickle.dumps({"img_id": 54}),
-    b"55": pickle.dumps({b"img_id": b"x_55"}),
-    b"56": pickle.dumps({"img_id": "\ud800"}),
-}
-
-
-def test_strange_keys_and_values_are_failures_and_their_neighbours_records(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder, out = tmp_path / "old_feat.lmdb", tmp_path / "out"
-    good = {str(number).encode(): encode_volta(make_record(f"x_{number}")) for number in (1, 2)}
-    write_lmdb(folder, {**good, **STRANGE})
-    with lmdb.open(str(folder), max_dbs=1) as env:
-        env.open_db(b"table")
-    flags = ["--import_lmdb", str(folder), "--output", str(out), "--outputs", "tfrecord,lmdb,tsv"]
-    assert main(flags) == 1
-    assert f"{len(STRANGE) + 1} of {len(STRANGE) + 3} images failed" in capsys.readouterr().err
-    assert main([*flags, "--failure_threshold", "0.9"]) == 0
-    failures = [json.loads(line) for line in (out / "failures.jsonl").open()]
-    assert len(failures) == len(STRANGE) + 1 and {failure["stage"] for failure in failures} == {"import"}
-    counts = json.loads((out / "manifest.json").read_text())["counts"]
-    assert counts == {"in": 2, "written": 2, "failed": 0, "computed": 0, "reused": 2}
-
-
-@pytest.mark.parametrize("form", VALUE_CODECS)
-def test_lmdbs_of_every_form_are_imported(form: str, tmp_path: Path) -> None:
-    codec = VALUE_CODECS[form]
-    records = [make_record(img_id) for img_id in ("x_1", "x_2")]
-    folder = tmp_path / "old_feat.lmdb"
-    write_lmdb(folder, {record.img_id[2:].encode(): codec.encode(record) for record in records}, form)
-    _, refs = listed(folder)
-    assert [(ref.set_name, ref.img_id) for ref in refs] == [("old", "x_1"), ("old", "x_2")]
-    for ref, record in zip(refs, records, strict=True):
-        assert_same(read_imported_record(ref, {}), codec.kept(record))
-
-
-def test_threads_of_a_process_read_one_lmdb(tmp_path: Path) -> None:
-    # The threads of a worker do so, and lmdb opens a file only once in a process.
-    ids = [f"x_{number}" for number in range(1, 41)]
-    write_lmdb(tmp_path, {img_id[2:].encode(): encode_volta(make_record(img_id)) for img_id in ids})
-    _, refs = listed(tmp_path)
-    together = threading.Barrier(4)
-
-    def read(_: int) -> list[str]:
-        opened: dict[str, Source] = {}
-        together.wait(60)
-        return [read_imported_record(ref, opened).img_id for ref in refs]
-
-    with ThreadPoolExecutor(4) as pool:
-        ids_read = list(pool.map(read, range(4)))
-    assert ids_read == [sorted(ids)] * 4
-
-
-def test_an_lmdb_of_an_unknown_form_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_lmdb(tmp_path, {b"7": encode_volta(make_record("x_7"))}, "later")
-    assert main(["--import_lmdb", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
-    error = capsys.readouterr().err
-    assert "expected a form of volta, " in error and "got 'later'" in error and len(error.splitlines()) == 1
-
-
-def test_a_value_that_is_damaged_behind_its_id_fails_when_it_is_read(tmp_path: Path) -> None:
-    folder = tmp_path / "old_feat.lmdb"
-    cut = encode_volta(make_record("x_7", 36, 512))[:-5]
-    id_last = dict(reversed(record_to_strings(make_record("x_8")).items()))
-    write_lmdb(folder, {b"7": cut, b"8": pickle.dumps(id_last)})
-    listing, refs = listed(folder)
-    assert sorted(ref.img_id for ref in refs) == ["x_7", "x_8"] and not listing.failures
-    by_id = {ref.img_id: ref for ref in refs}
-    with pytest.raises(ImageFailure, match="key=7: expected a pickled dict"):
-        read_imported_record(by_id["x_7"], {})
-    assert_same(read_imported_record(by_id["x_8"], {}), make_record("x_8"))
+        list_files(tmp_path / "a")
 
 
 def test_a_shard_is_read_in_key_order_with_failures_in_their_places(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_bytes(row("x_10") + torn("x_9") + row("x_2"))
-    ((shard, refs),) = assign_shards(tuple(listed(path)[1]), 1).items()
+    ((shard, refs),) = assign_shards(tuple(list_files(path)[1]), 1).items()
     loaded = list(read_imported_shard(shard, [CaptionedImage(ref, None) for ref in reversed(refs)], {}))
     assert [item.image.ref.img_id for item, _ in loaded] == ["x_10", "x_2", "x_9"]
     assert [type(result).__name__ for _, result in loaded] == ["RegionRecord", "RegionRecord", "ImageFailure"]
@@ -264,19 +124,6 @@ def test_a_file_without_rows_is_wrong_use(tmp_path: Path, capsys: pytest.Capture
     assert main(["--import_tsv", str(tmp_path / "README.md"), "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert "README.md: expected files of features, found none of a known format" in error and error.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
-def test_an_lmdb_that_is_unreadable_or_cut_is_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    old = tmp_path / "old"
-    with lmdb.open(str(old)) as env, env.begin(write=True) as txn:
-        txn.put(b"7", b"no pickle")
-    flags = ["--import_lmdb", str(old), "--output", str(tmp_path / "out")]
-    assert main(flags) == 2
-    assert "old: expected records of images, found none; the first of 1 unusable ones:" in capsys.readouterr().err
-    (old / "data.mdb").write_bytes((old / "data.mdb").read_bytes()[:5000])
-    assert main(flags) == 2
-    assert "expected data.mdb of 12288 bytes, got 5000; copy it or build it again" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -22,7 +22,6 @@ from region_features.exports.lmdb import LmdbExport
 from region_features.formats.example import ImageExample, decode_example
 from region_features.formats.volta import decode_volta
 from region_features.lmdb_store.value_codecs import VALUE_CODECS, codec_name_of
-from region_features.lmdb_store.writer import LmdbItem, LmdbWriter
 from region_features.records.build_note import BuildNote
 from region_features.records.key import lmdb_key
 from tests.conftest import ROOT
@@ -174,20 +173,6 @@ def test_keys_out_of_order_name_both_and_their_shards(tmp_path: Path) -> None:
     one, two = write_set(tmp_path / "1.tfrecord", ["a_1", "a_3"]), write_set(tmp_path / "2.tfrecord", ["a_2"])
     job = lmdb_job(tmp_path, {"a": (one, two)})
     expect_failure(job, ValueError, "expected ascending keys", f"a_3 ({one})", "b'3'", f"a_2 ({two})", "b'2'")
-
-
-def test_the_writer_checks_the_order_itself(tmp_path: Path) -> None:
-    with LmdbWriter(str(tmp_path), 1 << 20) as writer:
-        writer.write([LmdbItem(b"b", b"1", "s0")])
-        with pytest.raises(ValueError, match="s1: expected ascending LMDB keys, got b'a' after b'b'"):
-            writer.write([LmdbItem(b"a", b"2", "s1")])
-
-
-def test_a_writer_of_any_order_refuses_a_second_image_of_a_key(tmp_path: Path) -> None:
-    with LmdbWriter(str(tmp_path), 1 << 20, ascending=False) as writer:
-        writer.write([LmdbItem(b"b", b"1", "s0"), LmdbItem(b"a", b"2", "s1")])
-        with pytest.raises(ValueError, match="s2: two images have the LMDB key b'b'; rename or leave out one of them"):
-            writer.write([LmdbItem(b"b", b"3", "s2")])
 
 
 def test_damaged_and_missing_shards_are_named(tmp_path: Path) -> None:

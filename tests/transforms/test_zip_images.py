@@ -29,12 +29,6 @@ from transforms.images import read_image
 LIMIT = 10**6
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def photo_bytes(seed: int, suffix: str = ".png") -> bytes:
     path = Path(f".photo{suffix}")
     write_photo(path, seed)
