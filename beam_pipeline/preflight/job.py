@@ -19,6 +19,7 @@ from beam_pipeline.preflight.inputs import Inputs, read_captions, read_inputs
 from beam_pipeline.preflight.output_folder import find_plan, outdated_files
 from beam_pipeline.preflight.provenance import describe_run, kept_entries, read_previous
 from beam_pipeline.preflight.reuse import Earlier, ShardWork, find_copies, read_earlier
+from beam_pipeline.preflight.taken_places import refuse_taken_places
 from beam_pipeline.progress.console import note
 from beam_pipeline.progress.run_progress import IMAGES, show_count
 from beam_pipeline.usage import UsageError
@@ -167,6 +168,7 @@ def _check(config: Config, workers: Workers) -> Job:
             )
     check_exports(exports, plan, inputs.captions is not None)
     check_records(exports, layout, published)
+    refuse_taken_places(layout, plan, exports, outdated)
     todo = frozenset(key.filename for key in plan.shards if key not in published)
     copies = find_copies(earlier, plan, todo)
     work = ShardWork(inputs.catalog, cut, todo, copies, earlier, inputs.given_boxes is not None)

@@ -59,3 +59,40 @@ def test_everything_of_an_earlier_run_goes_and_nothing_else(out: Path, corpus: P
         "resnet101_faster_rcnn_genome_imgfeats/mine.tsv",
     }
     assert all("test2015-" in name for name in left if name.startswith("tfrecord/"))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "manifest.json",
+        "failures.jsonl",
+        "plan.jsonl",
+        "tfrecord/val2014-00000-of-00001.tfrecord",
+        "annotations/train_ann.jsonl",
+        "resnet101_faster_rcnn_genome_imgfeats/volta/trainval_feat.lmdb/data.mdb",
+        "tsv6/trainval_resnet101_faster_rcnn_genome_36.tsv",
+    ],
+)
+def test_a_folder_in_the_place_of_a_file_is_refused_before_anything_is_deleted(
+    place: str, out: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (out / place).unlink(missing_ok=True)
+    (out / place).mkdir(parents=True)
+    (out / place / "mine.txt").write_text("mine")
+    before = tree_bytes(out)
+    flags = ["--corpus", str(corpus), "--weights", str(TINY_WEIGHTS), "--output", str(out), "--outputs"]
+    for argv in ([*flags, "tfrecord,captions,lmdb,tsv6", "--overwrite"], [*flags, "tfrecord,lmdb,tsv6"]):
+        assert main(argv, FakeHandler(), fake_prepare) == 2
+        assert f"expected a file or nothing at {out / place}, found a folder; move it" in capsys.readouterr().err
+        assert tree_bytes(out) == before
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused_before_anything_is_deleted(
+    out: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (out / "tsv6").write_text("mine")
+    before = tree_bytes(out)
+    flags = ["--corpus", str(corpus), "--weights", str(TINY_WEIGHTS), "--output", str(out), "--overwrite"]
+    assert main([*flags, "--outputs", "tfrecord,tsv6"], FakeHandler(), fake_prepare) == 2
+    assert f"expected a folder or nothing at {out / 'tsv6'}, found a file; move it" in capsys.readouterr().err
+    assert tree_bytes(out) == before
