@@ -32,6 +32,24 @@ def is_dataflow(options: PipelineOptions) -> bool:
     return (options.view_as(StandardOptions).runner or "").rpartition(".")[2].lower() == "dataflowrunner"
 
 
+def check_runner(config: Config, beam_flags: Sequence[str]) -> None:
+    """Refuse flags of Dataflow's jobs on another runner, which would pass over them in silence.
+
+    Raises:
+        UsageError: names the flag.
+    """
+    options = PipelineOptions(list(beam_flags))
+    asked = {
+        "--accelerator": config.accelerator,
+        "--no_wait": config.no_wait,
+        "--on_interrupt cancel": config.on_interrupt == "cancel",
+        "--template_location": options.view_as(GoogleCloudOptions).template_location,
+    }
+    for flag, value in asked.items():
+        if value and not is_dataflow(options):
+            raise UsageError(f"{flag}: only Dataflow has that: expected --runner=DataflowRunner beside it")
+
+
 def use_one_process_a_machine(options: PipelineOptions) -> None:
     """Have Dataflow start one process a machine; its default is one a core, each of which would load the network.
 
@@ -64,11 +82,7 @@ def use_the_gpu(config: Config, beam_flags: Sequence[str]) -> Config:
     """
     options = PipelineOptions(list(beam_flags))
     requests = list(_requested_gpus(config, options))
-    if not is_dataflow(options):
-        if config.accelerator:
-            raise UsageError("--accelerator: only Dataflow has such machines: expected --runner=DataflowRunner")
-        return config
-    if not requests:
+    if not is_dataflow(options) or not requests:
         return config
     flag, gpu = requests[0]
     if len(requests) > 1:

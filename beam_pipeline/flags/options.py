@@ -31,7 +31,7 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
         UsageError: wrong use, in one line.
         SystemExit: after --help and --version.
     """
-    from beam_pipeline.dataflow.machines import use_the_gpu
+    from beam_pipeline.dataflow.machines import check_runner, use_the_gpu
     from beam_pipeline.flags.worker_paths import with_paths_for, workers_of
 
     parser = build_parser()
@@ -42,6 +42,7 @@ def parse_args(argv: Sequence[str]) -> tuple[Config, list[str]]:
     }
     config = Config(**values)
     check_flags(config)
+    check_runner(config, beam_flags)
     return with_paths_for(workers_of(beam_flags), use_the_gpu(config, beam_flags)), beam_flags
 
 

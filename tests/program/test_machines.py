@@ -134,10 +134,18 @@ def test_a_job_without_a_gpu_keeps_its_device() -> None:
         ([DATAFLOW, "--accelerator", "type:nvidia-tesla-t4"], "keep the quotes, for a shell ends a command at an"),
         ([DATAFLOW, WHOLE_JOB.partition(";")[0]], "got 'type:nvidia-tesla-t4'; keep the quotes"),
         ([DATAFLOW, "--accelerator", "type:nvidia-l4;count:1"], "expected 'type:nvidia-tesla-t4;count:1;install"),
-        (["--accelerator", GPU], "--accelerator: only Dataflow has such machines: expected --runner=DataflowRunner"),
+        (["--accelerator", GPU], "--accelerator: only Dataflow has that: expected --runner=DataflowRunner beside it"),
     ],
 )
 def test_what_excludes_a_gpu_is_wrong_use(flags: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_args([*BASE, *flags])
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("flag", ["--no_wait", "--on_interrupt=cancel", "--template_location=gs://b/t"])
+@pytest.mark.parametrize("runner", [(), ("--runner=FlinkRunner",)], ids=["here", "flink"])
+def test_what_only_dataflow_has_is_refused_on_other_runners(flag: str, runner: tuple[str, ...]) -> None:
+    parse_args([*BASE, flag, DATAFLOW])
+    with pytest.raises(UsageError, match="only Dataflow has that: expected --runner=DataflowRunner beside it"):
+        parse_args([*BASE, flag, *runner])
