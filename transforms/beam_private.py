@@ -187,7 +187,7 @@ class JobMessage(NamedTuple):
     """What Dataflow says of a job.
 
     Attributes:
-        importance: `WARNING` or `ERROR`.
+        importance: `BASIC`, `WARNING` or `ERROR`.
         text: may have many lines.
     """
 
@@ -216,15 +216,15 @@ class DataflowCalls:
         return self._once("get_job").current_state.name.removeprefix("JOB_STATE_")
 
     def new_messages(self) -> list[JobMessage]:
-        """Return the warnings and errors that came since the last call."""
+        """Return the messages that came since the last call, but for those in detail."""
         new, page = [], None
         while True:
             messages, page = self._once(
-                "list_messages", start_time=self._latest, page_token=page, minimum_importance="JOB_MESSAGE_WARNING"
+                "list_messages", start_time=self._latest, page_token=page, minimum_importance="JOB_MESSAGE_BASIC"
             )
             for message in messages:
                 importance = message.message_importance.name.removeprefix("JOB_MESSAGE_")
-                if message.id not in self._read and importance in ("WARNING", "ERROR"):
+                if message.id not in self._read and importance in ("BASIC", "WARNING", "ERROR"):
                     new.append(JobMessage(importance, message.message_text))
                 self._read.add(message.id)
                 self._latest = max(self._latest or message.time, message.time)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ _SUBMISSION_NOTE_SECONDS = 30.0
 _SUBMIT_SECONDS, _WATCH_SECONDS, _CANCEL_SECONDS, _UNREACHABLE_SECONDS = 600.0, 1800.0, 20.0, 15.0
 # Beam counts inferences in the same namespace.
 _SHOWN = (IMAGES_WRITTEN, IMAGES_FAILED, *(f"{name}_" for name in EXPORT_NAMES))
+_CANCELLATION = re.compile(r"[Cc]ancel")
 _ENDED_WELL, _ENDED = "DONE", ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED")
 
 
@@ -140,6 +142,11 @@ class DataflowJob:
         messages: list[JobMessage] = patience.call(self._known_calls.new_messages)
         for message in messages:
             line = describe_message(message.text)
+            if message.importance == "BASIC":
+                # How it goes; but of a job that was cancelled, nothing else is said.
+                if _CANCELLATION.search(line) and self._reason[0] < 0:
+                    self._reason = (-1, line)
+                continue
             if line not in self._seen:  # a work item is tried four times
                 self._seen.add(line)
                 say(f"{message.importance.lower()} of Dataflow: {line}")

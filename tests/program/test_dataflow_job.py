@@ -116,6 +116,17 @@ def test_a_job_that_does_not_end_well_says_what_the_service_said(
     assert error and error.remedy == "run the same command again to go on"
 
 
+def test_a_cancelled_job_says_what_the_service_said_of_it(service: DataflowService, job: DataflowJob) -> None:
+    service.states = ["JOB_STATE_RUNNING", "JOB_STATE_CANCELLED"]
+    service.messages = [
+        ("JOB_MESSAGE_BASIC", "Cancel request is committed for workflow job: 1."),
+        ("JOB_MESSAGE_BASIC", "Worker pool stopped."),
+    ]
+    lines, error = run_to_its_end(job)
+    assert len(lines) == 1
+    assert "is CANCELLED: Cancel request is committed for workflow job: 1. (" in str(error)
+
+
 def test_a_failure_without_a_message_says_so(service: DataflowService, job: DataflowJob) -> None:
     service.states = ["JOB_STATE_FAILED"]
     assert "is FAILED: the service gave no reason" in str(run_to_its_end(job)[1])
