@@ -7,6 +7,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -163,6 +164,7 @@ def run_job(run: Run, job: Job, handler: ModelHandler | None = None, prepare_ima
         UsageError: this machine cannot do it, or the output folder cannot be written.
         Stopped: by Ctrl-C or SIGTERM; the pipeline's thread may still be at work, so the process should end.
     """
+    job = replace(job, work=job.work.without_damaged(note))
     if handler is None and run.runner is None and job.work.to_make and not job.config.imports:
         check_here(job.config)
     if run.runner is None:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
+import google_crc32c
 from apache_beam.io.filesystems import FileSystems
 
 from region_features.planning.shard_inputs import ShardEntry
 from region_features.records.stats import STATS_SUFFIX, ShardStats
 from transforms import files
 from transforms.metrics import IMAGES_DETECTED, count, count_here
-from transforms.publication import publish_shard
+from transforms.publication import encode_crc32c, publish_shard
 from transforms.shard_inputs import InputFiles, PlainKey, list_copies
 from transforms.shards import IMAGES_REUSED, IMAGES_WRITTEN
 
@@ -51,6 +52,24 @@ def copy_shard(entry: ShardEntry, folder: str, settings: Mapping[str, Any]) -> s
     count(IMAGES_WRITTEN, len(stats.ids))
     count(IMAGES_REUSED, len(stats.ids))
     return entry.key.filename
+
+
+def is_damaged(shard: str) -> bool:
+    """Return whether a local shard cannot be read, or is not what its stats describe.
+
+    False for a remote one: its storage keeps a checksum, which was compared when its stats were read.
+    """
+    if files.is_remote(shard):
+        return False
+    try:
+        stats = ShardStats.from_json(files.read_bytes(shard + STATS_SUFFIX), shard + STATS_SUFFIX)
+        with open(shard, "rb") as stream:
+            crc = 0
+            for chunk in files.chunks_of(stream):
+                crc = google_crc32c.extend(crc, chunk)
+    except (OSError, ValueError):
+        return True
+    return encode_crc32c(crc) != stats.crc32c
 
 
 def _copy(source: str, target: str) -> None:

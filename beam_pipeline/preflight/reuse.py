@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from beam_pipeline.layout import Layout
@@ -14,6 +14,7 @@ from region_features.planning.reuse import earlier_record, settings_changed
 from region_features.planning.shard_inputs import ShardEntry, encode_image
 from region_features.records.plan import Plan, ShardKey, input_digest
 from transforms import files
+from transforms.copied_shards import is_damaged
 from transforms.manifest import PLAN
 from transforms.plans import cut_images, open_plan
 from transforms.published import read_published
@@ -119,6 +120,21 @@ class ShardWork:
     def to_make(self) -> frozenset[str]:
         """File names of the shards that are made of their images."""
         return self.todo - self.copies.keys()
+
+    def without_damaged(self, say: Callable[[str], None]) -> ShardWork:
+        """Return the same work without copies of damaged shards, of which each record that can be read is taken over.
+
+        Args:
+            say: is told of each damaged shard.
+        """
+        whole = {}
+        reading = show_count(self.copies.items(), "checking earlier shards", " shards", len(self.copies))
+        for name, entry in reading:
+            if is_damaged(entry.copy_of):
+                say(f"{entry.copy_of} is damaged: what cannot be read of it is computed")
+            else:
+                whole[name] = entry
+        return replace(self, copies=whole)
 
     def count(self) -> Work:
         """Count the images to do by what becomes of them."""

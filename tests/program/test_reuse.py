@@ -198,7 +198,11 @@ def test_an_interrupted_run_is_reused_as_far_as_it_came(corpus: Path, tmp_path: 
     same_bytes(new, tmp_path / "other")
 
 
-def test_a_damaged_record_is_computed(corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("another_changes", [False, True])
+def test_a_damaged_record_is_computed(
+    another_changes: bool, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also in a shard of which nothing changed, and which would be linked."""
     old, new = tmp_path / "old", tmp_path / "new"
     extract(corpus, old, "--num_shards", 1)
     shard = old / "tfrecord" / "train2014-00000-of-00001.tfrecord"
@@ -206,10 +210,13 @@ def test_a_damaged_record_is_computed(corpus: Path, tmp_path: Path) -> None:
     data = bytearray(shard.read_bytes())
     data[first + 100] ^= 1
     shard.write_bytes(data)
-    photo(corpus, 100)
+    if another_changes:
+        photo(corpus, 100)
     extract(corpus, new, "--reuse", old)
-    assert len(DETECTED) == IMAGES // 2 - 1 + 1
-    extract(corpus, tmp_path / "full")
+    assert len(DETECTED) == IMAGES // 2 - 1 + another_changes
+    said = f"{shard} is damaged: what cannot be read of it is computed" in capsys.readouterr().err
+    assert said != another_changes
+    extract(corpus, tmp_path / "full", "--num_shards", 1)
     same_bytes(new, tmp_path / "full")
 
 
