@@ -1,9 +1,11 @@
-"""Credentials and the staging buckets, tried before anything else: what is missing is said within seconds."""
+"""Credentials, a service of one's own and the staging buckets, tried first: what is missing is said within seconds."""
 
 from __future__ import annotations
 
 import functools
+import socket
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
@@ -16,7 +18,7 @@ _REQUEST_SECONDS, _ALL_REQUESTS_SECONDS = 10.0, 20.0
 
 
 def check_access(options: PipelineOptions) -> None:
-    """Find credentials that Google accepts, and the buckets that a job is staged in.
+    """Find credentials that Google accepts, a service that was named, and the buckets that a job is staged in.
 
     Raises:
         UsageError: says which is missing and how to get it.
@@ -26,6 +28,8 @@ def check_access(options: PipelineOptions) -> None:
         connect_anonymously()
     else:
         _check_credentials(cloud)
+    if cloud.dataflow_endpoint != cloud.DATAFLOW_ENDPOINT:
+        _check_endpoint(cloud.dataflow_endpoint)
     for flag in ("temp_location", "staging_location"):
         path = getattr(cloud, flag)
         if path and path.startswith("gs://"):
@@ -46,6 +50,20 @@ def _check_credentials(cloud: GoogleCloudOptions) -> None:
         raise UsageError(f"Google refuses this machine's credentials: {error}; get others: {_LOG_IN}") from error
     except GoogleAuthError as error:
         raise UsageError(f"Google cannot be reached to check the credentials: {error}; check the network") from error
+
+
+def _check_endpoint(address: str) -> None:
+    """Connect to a service that a user named: a request to one that drops them would wait for a minute."""
+    if getproxies():  # only they reach it
+        return
+    place = urlsplit(address if "//" in address else f"//{address}")
+    try:
+        port = place.port or (80 if place.scheme == "http" else 443)
+        socket.create_connection((place.hostname or "", port), timeout=_REQUEST_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"--dataflow_endpoint {address}: nobody answers there ({describe_error(error)}); check the address"
+        ) from error
 
 
 def _check_bucket(options: PipelineOptions, flag: str, name: str) -> None:

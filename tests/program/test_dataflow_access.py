@@ -65,6 +65,15 @@ def test_credentials_that_google_accepts_are_used(monkeypatch: pytest.MonkeyPatc
     check_access(PipelineOptions(["--project=p"]))
 
 
+@pytest.mark.parametrize("address", ["http://localhost:9", "localhost:9", "https://nowhere.invalid", "https://h:port"])
+def test_a_service_that_is_not_there_is_wrong_use(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "getproxies", dict)
+    said = refusal([*ANONYMOUS, f"--dataflow_endpoint={address}"])
+    assert said.startswith(f"--dataflow_endpoint {address}: nobody answers there (")
+    monkeypatch.setattr(access, "getproxies", lambda: {"https": "proxy:1"})
+    check_access(PipelineOptions([*ANONYMOUS, f"--dataflow_endpoint={address}"]))
+
+
 def test_a_bucket_that_is_there_passes_and_another_is_refused(bucket: str) -> None:
     check_access(PipelineOptions([*ANONYMOUS, f"--temp_location={bucket}/tmp"]))
     said = refusal([*ANONYMOUS, f"--temp_location={bucket}/tmp", "--staging_location=gs://other-bucket/x"])
