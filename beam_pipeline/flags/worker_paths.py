@@ -59,15 +59,18 @@ def path_for(workers: Workers, path: str, flag: str) -> str:
     """Return a path as the workers find it.
 
     Raises:
-        UsageError: it is relative, and they do not see this machine's files.
+        UsageError: it is local, and they do not see this machine's files.
     """
-    if workers is Workers.HERE or os.path.isabs(path) or files.is_remote(path):
+    if workers is Workers.HERE or files.is_remote(path):
         return path
-    if workers is Workers.CONTAINERS:
+    # The image may hold the weights.
+    if workers is Workers.CONTAINERS and not (os.path.isabs(path) and flag == "--weights"):
         raise UsageError(
             f"{flag} {path}: the workers, in containers, do not see this machine's folders: expected a path on remote "
             "storage, such as gs://BUCKET/..."
         )
+    if os.path.isabs(path):
+        return path
     parts = path.split("/")
     return os.path.join(os.getcwd(), path if ".." in parts else os.path.normpath(path))  # `..` may follow a link
 
@@ -76,7 +79,7 @@ def with_paths_for(workers: Workers, config: Config) -> Config:
     """Return a Config whose paths the workers find.
 
     Raises:
-        UsageError: they do not see this machine's files, and a path is relative, or that of the output is local.
+        UsageError: they do not see this machine's files, and a path is local.
     """
     if workers is Workers.CONTAINERS and not files.is_remote(config.output):
         raise UsageError(

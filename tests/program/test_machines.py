@@ -49,8 +49,8 @@ def test_the_users_own_choice_of_processes_and_threads_stands(choice: str) -> No
 
 
 def graph_of(corpus: Path, out: Path, *flags: str) -> beam_runner_api_pb2.Pipeline:
-    argv = ["--corpus", str(corpus), "--output", "gs://b/out", "--weights", str(TINY_WEIGHTS), "--outputs", ALL_OUTPUTS]
-    config = dataclasses.replace(parse_args([*argv, *flags])[0], output=str(out))
+    argv = ["--corpus=gs://b/c", "--output=gs://b/out", "--weights", str(TINY_WEIGHTS), "--outputs", ALL_OUTPUTS]
+    config = dataclasses.replace(parse_args([*argv, *flags])[0], corpus=str(corpus), output=str(out))
     job = check(config)
     pipeline = beam.Pipeline()
     build(pipeline, job, RegionModelHandler(pin(TINY_WEIGHTS), config.device, config.selection))

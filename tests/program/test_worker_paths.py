@@ -56,12 +56,16 @@ def test_relative_paths_become_absolute_for_workers_in_other_folders(
     assert with_paths_for(Workers.SHARED, there) == there
 
 
-def test_relative_paths_are_refused_where_workers_have_disks_of_their_own() -> None:
+def test_local_paths_are_refused_where_workers_have_disks_of_their_own() -> None:
     argv = ["--weights", "gs://b/w", *ON_DOCKER, "--images"]
     with pytest.raises(UsageError, match=r"--images photos: the workers, in containers, do not see this machine's"):
         parse_args([*argv, "photos", "--output", "gs://b/out"])
     with pytest.raises(UsageError, match=r"--output /out: .* would write it to disks of their own: expected a path on"):
         parse_args([*argv, "gs://b/photos", "--output", "/out"])
+    for flag in ("--images", "--captions", "--reuse"):
+        sources = ["--images=gs://b/photos", "--output=gs://b/out", "--weights=gs://b/w"]
+        with pytest.raises(UsageError, match=f"{flag} /here: the workers, in containers, do not see this machine's"):
+            parse_args([*ON_DOCKER, *sources, flag, "/here"])
     weights = ["--weights", "/in/the/image.caffemodel", "--images", "gs://b/photos", "--output", "gs://b/out"]
     assert parse_args([*ON_DOCKER, *weights])[0].weights == "/in/the/image.caffemodel"
 
