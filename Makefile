@@ -23,7 +23,7 @@ help:
 	@echo "make site    the documentation as a site, in build/site; broken links are errors. With"
 	@echo "             SITE_WITHOUT_NETWORK=true it takes in what search and diagrams need of unpkg.com"
 	@echo "make lock    requirements.lock and deploy/image.lock: constraints.txt with the hashes of every package's files"
-	@echo "make sbom    sbom.cdx.json: the packages of $(VENV) with versions and licences"
+	@echo "make sbom    sbom.cdx.json: the packages of $(VENV) with versions and licences; image.cdx.json: the image's"
 	@echo "make audit   compares the packages of both locks with the known vulnerabilities; needs the public internet"
 	@echo "make setup   only the environment, in $(VENV)"
 	@echo "make clean   remove the environment, the demo and the caches"
@@ -66,11 +66,14 @@ lock: $(READY)
 	$(UV) --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --constraint build/image.txt \
 	  --extra gcp --extra formats --extra worker --output-file deploy/image.lock setup.py build/image.in
 
-# In an environment of its own, so that the list holds what the project needs and nothing else.
+# In an environment of its own, so that the list holds what the project needs and nothing else. The image is built
+# without triton, see the Dockerfile.
 sbom: $(READY)
 	@$(BIN)/python -m venv build/sbom
 	build/sbom/bin/pip install --quiet cyclonedx-bom==7.5.0
 	build/sbom/bin/cyclonedx-py environment $(BIN)/python --output-reproducible --output-file sbom.cdx.json
+	sed '/^triton==/,/[^\\]$$/d' deploy/image.lock > build/sbom/image.txt
+	build/sbom/bin/cyclonedx-py requirements build/sbom/image.txt --output-reproducible --output-file image.cdx.json
 
 # --strict: a package that the service does not know of would otherwise pass without having been looked up.
 audit: $(READY)
