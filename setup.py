@@ -43,6 +43,7 @@ DEV = [
     "hypothesis",
     "ipykernel",
     "ipywidgets",
+    "kubernetes-validate",
     "msgpack-numpy",
     "mkdocs-material",
     "mkdocstrings-python",

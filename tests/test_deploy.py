@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import hcl2
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -96,6 +97,14 @@ def test_a_schedule_runs_a_rebuild_that_the_program_takes(command: Any) -> None:
     assert all("=" in flag and not flag.endswith("=") for flag in beam_flags)
     if command is terraform:
         assert config.accelerator == GPU and config.device == "cuda" and "--runner=DataflowRunner" in beam_flags
+
+
+def test_kubernetes_has_every_field_of_the_cron_job() -> None:
+    job = yaml.safe_load(read("kubernetes/cronjob.yaml"))
+    kubernetes_validate.validate(job, "1.37", strict=True)
+    job["spec"]["concurencyPolicy"] = "Forbid"
+    with pytest.raises(kubernetes_validate.ValidationError, match="concurencyPolicy"):
+        kubernetes_validate.validate(job, "1.37", strict=True)
 
 
 class Airflow:
