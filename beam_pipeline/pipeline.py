@@ -30,7 +30,7 @@ from beam_pipeline.process import INTERRUPTED, TERMINATED, Stopped, Terminated, 
 from beam_pipeline.progress.console import console, note, run_spoken
 from beam_pipeline.progress.summary import describe_run
 from beam_pipeline.runner import Run, interrupted_message, new_run, watch
-from beam_pipeline.usage import UsageError, one_line
+from beam_pipeline.usage import UsageError, one_line, printable
 from region_features.records.audit import Audit
 from region_features.records.prepared_image import Prepare
 from transforms import files
@@ -129,7 +129,7 @@ def main(argv: Sequence[str], handler: ModelHandler | None = None, prepare_image
         @keep_copies(note)
         def run() -> int:
             if config.dry_run:
-                print(describe_dry_run(check(config)))
+                print("\n".join(map(printable, describe_dry_run(check(config)).splitlines())))
                 return 0
             run = new_run(beam_flags)
             with lock_output(config.output):

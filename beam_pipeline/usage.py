@@ -81,5 +81,12 @@ _REWRITTEN: tuple[tuple[str, Callable[..., str]], ...] = (
 
 def one_line(error: BaseException | str) -> str:
     """Return a message without line breaks, and with what a terminal would act on escaped."""
-    text = " ".join(str(error).split())
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    return printable(" ".join(str(error).split()))
+
+
+def printable(line: str) -> str:
+    """Return a line with what a terminal would act on escaped: names of files come from others."""
+    if line.isprintable():
+        return line
+    signs = (sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in line)
+    return "".join(signs)

@@ -14,7 +14,7 @@ from beam_pipeline.flags.types import path
 from beam_pipeline.inspect.draw import DrawRequest, draw_image
 from beam_pipeline.preflight.output_folder import OutputFolder, PublishedShard, open_output
 from beam_pipeline.progress.summary import describe_exports, describe_health, readable_size
-from beam_pipeline.usage import Parser, UsageError, one_line
+from beam_pipeline.usage import Parser, UsageError, one_line, printable
 from region_features.formats.example import ImageExample, decode_example
 from region_features.names import ClassNames
 from region_features.records.failure import Failure
@@ -190,15 +190,15 @@ def main(argv: Sequence[str]) -> int:
             raise UsageError("--draw: expected the image to draw; give its IMG_ID after OUT")
         folder = open_output(args.output)
         for problem in folder.problems:
-            print(f"inspect: {problem.message}", file=sys.stderr)
+            print(f"inspect: {one_line(problem.message)}", file=sys.stderr)
         if args.img_id is None:
-            print("\n".join(describe_output(folder)))
+            print("\n".join(map(printable, describe_output(folder))))
             return 0
         matches = find_images(folder, args.img_id)
         for shard, img_id in matches:
             example = read_image(folder, shard, img_id)
             names = choose_names(folder, example.record, args.names)
-            print("\n".join(describe_image(shard, example, names)))
+            print("\n".join(map(printable, describe_image(shard, example, names))))
             if request:
                 own = request.of_set(shard.set_name) if len(matches) > 1 else request
                 print(draw_image(folder, shard, example, names, own))

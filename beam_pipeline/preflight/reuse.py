@@ -127,6 +127,8 @@ class ShardWork:
         Args:
             say: is told of each damaged shard.
         """
+        if not self.copies:
+            return self
         whole = {}
         reading = show_count(self.copies.items(), "checking earlier shards", " shards", len(self.copies))
         for name, entry in reading:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from beam_pipeline.full_disk import TemporaryDiskFull
 from beam_pipeline.preflight.environment import version_line
 from beam_pipeline.progress.event_log import EventLog
-from beam_pipeline.usage import UsageError, one_line
+from beam_pipeline.usage import UsageError, one_line, printable
 
 TERMINAL, NOTEBOOK, LOG = "terminal", "notebook", "log"
 WARNING = "warning: "  # begins such a line of a summary
@@ -72,7 +72,7 @@ class Console:
             if self.quiet and line.startswith(WARNING):
                 self._print(line, always=True)
         if not self.quiet:
-            print("\n".join(lines), flush=True)
+            print("\n".join(map(printable, lines)), flush=True)
 
     def event(self, event: str, **fields: Any) -> None:
         """Add an event to --log_json."""
@@ -87,6 +87,7 @@ class Console:
         """Show a bar in place of the last one, on a terminal or in a notebook."""
         if self.quiet:
             return
+        text = printable(text)
         with self._lock:
             before, self._bar = self._bar, text
             self._write(f"\r{text}\x1b[K" if self.kind == TERMINAL else f"\r{text.ljust(len(before))}")
@@ -101,6 +102,7 @@ class Console:
     def _print(self, text: str, always: bool = False, stamped: bool = True) -> None:
         if self.quiet and not always:
             return
+        text = printable(text)
         with self._lock:
             if self._bar:
                 above = f"\r\x1b[K{text}" if self.kind == TERMINAL else f"\r{text.ljust(len(self._bar))}"

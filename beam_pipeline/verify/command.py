@@ -14,7 +14,7 @@ from beam_pipeline.flags.types import path
 from beam_pipeline.preflight.output_folder import OutputFolder, PublishedShard, open_output
 from beam_pipeline.progress.run_progress import show_count
 from beam_pipeline.progress.summary import counted
-from beam_pipeline.usage import Parser, UsageError, one_line
+from beam_pipeline.usage import Parser, UsageError, one_line, printable
 from beam_pipeline.verify.digests import check_digests, check_manifest_digest
 from beam_pipeline.verify.exports import OpenTarget, check_rest, open_targets
 from beam_pipeline.verify.files import check_annotations, check_failures, check_manifest, check_plan
@@ -163,14 +163,15 @@ def main(argv: Sequence[str]) -> int:
         print(f"verify: {one_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"verify: cannot read on: {error}", file=sys.stderr)
+        print(f"verify: cannot read on: {one_line(error)}", file=sys.stderr)
         return 1
     for line in problem_lines(report.problems):
         print(line)
     for note in report.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     exports = ", ".join(f"{count} {name}" for name, count in report.compared.items())
     compared = f", compared with {exports}" if exports else ""
     verdict = counted(len(report.problems), "problem") if report.problems else "nothing wrong"
-    print(f"{output}: {counted(report.records, 'record')} in {counted(report.shards, 'shard')}{compared}: {verdict}")
+    counts = f"{counted(report.records, 'record')} in {counted(report.shards, 'shard')}{compared}"
+    print(printable(f"{output}: {counts}: {verdict}"))
     return 1 if report.problems else 0

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from beam_pipeline.inspect import command as inspect
 from beam_pipeline.pipeline import main
+from beam_pipeline.verify import command as verify
 from tests.conftest import TINY_WEIGHTS, write_photo
 from tests.samples.fakes import FakeHandler, fake_prepare
 from tests.samples.program import run
@@ -188,3 +190,14 @@ def test_web_addresses_and_an_output_among_the_images_are_refused(
     assert re.match(r"--images https://example\.org/a\.jpg: .*not fetched from web addresses, since .*wget ", message)
     message = refusal(capsys, "--images", "photos/2014", "--output", "photos/2014")
     assert message.startswith("--output photos/2014: expected another folder than that of the images, photos/2014; ")
+
+
+def test_names_that_a_terminal_would_act_on_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = tmp_path / "a\x1b[31mset", str(tmp_path / "out")
+    write_photo(folder / "a\x1b[31m_1.png", 1)
+    (folder / "b\x1b[31m.txt").write_text("no image")
+    flags = ["--images", folder, "--output", out, "--outputs", "tfrecord,lmdb"]
+    assert run(*flags) == 0 and run(*flags, "--dry_run") == 0
+    assert inspect.main([out]) == inspect.main([out, "1"]) == 0 and verify.main([out]) == 0
+    said = "".join(capsys.readouterr())
+    assert "\x1b" not in said and said.count("\\x1b[31m") >= 8
