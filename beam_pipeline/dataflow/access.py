@@ -30,6 +30,10 @@ def check_access(options: PipelineOptions) -> None:
         _check_credentials(cloud)
     if cloud.dataflow_endpoint != cloud.DATAFLOW_ENDPOINT:
         _check_endpoint(cloud.dataflow_endpoint)
+        # Beam itself asks for them only where the service is Google's.
+        for flag in ("project", "region", "temp_location"):
+            if not getattr(cloud, flag):
+                raise UsageError(f"--{flag} is missing: Dataflow needs it for a job")
     for flag in ("temp_location", "staging_location"):
         path = getattr(cloud, flag)
         if path and path.startswith("gs://"):

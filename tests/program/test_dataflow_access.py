@@ -20,6 +20,7 @@ from beam_pipeline.usage import UsageError
 from tests.conftest import ROOT, TINY_WEIGHTS
 
 ANONYMOUS = ("--no_auth", "--project=p")
+PLACES = ("--region=r", "--temp_location=/tmp/t")
 
 
 class Credentials:
@@ -71,7 +72,14 @@ def test_a_service_that_is_not_there_is_wrong_use(address: str, monkeypatch: pyt
     said = refusal([*ANONYMOUS, f"--dataflow_endpoint={address}"])
     assert said.startswith(f"--dataflow_endpoint {address}: nobody answers there (")
     monkeypatch.setattr(access, "getproxies", lambda: {"https": "proxy:1"})
-    check_access(PipelineOptions([*ANONYMOUS, f"--dataflow_endpoint={address}"]))
+    check_access(PipelineOptions([*ANONYMOUS, *PLACES, f"--dataflow_endpoint={address}"]))
+
+
+@pytest.mark.parametrize("flag", ["--project", "--region", "--temp_location"])
+def test_what_a_job_needs_is_asked_for_where_beam_does_not(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "getproxies", lambda: {"https": "proxy:1"})
+    flags = [word for word in (*ANONYMOUS, *PLACES) if not word.startswith(flag)]
+    assert refusal([*flags, "--dataflow_endpoint=http://localhost:9"]).startswith(f"{flag} is missing: ")
 
 
 def test_a_bucket_that_is_there_passes_and_another_is_refused(bucket: str) -> None:
