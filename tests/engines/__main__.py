@@ -3,7 +3,7 @@
     python -m tests.engines flink --repeat 20
 
 The engine comes by go or mvn into build/engines, where the outputs go as well; what fails stays there with its log.
-Exit status: 1 if a run failed or differed, 2 where go, java or mvn is missing.
+Exit status: 1 if it could not be fetched, or a run failed or differed; 2 where go, java or mvn is missing.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("engine", choices=ENGINES)
     parser.add_argument("--repeat", type=int, default=1, help="how often each kind of run is made")
+    parser.add_argument("--light", action="store_true", help="make runs of `thirty` alone, without killing any")
+    parser.add_argument("--fetch", action="store_true", help="only fetch the engine")
     args = parser.parse_args(argv)
     engine = ENGINES[args.engine]
     try:
@@ -53,11 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except subprocess.CalledProcessError as error:
         print(f"{engine.name} could not be fetched: {error}", file=sys.stderr)
         return 1
+    if args.fetch:
+        return 0
     folder = _FOLDER / "runs" / engine.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with job_server(command, engine.port_flag, folder / "engine.log") as flags:
-        kinds = kinds_of_runs(engine, [*flags, *engine.run_flags], folder)
+        kinds = kinds_of_runs(engine, [*flags, *engine.run_flags], folder, args.light)
         good = repeat(kinds, args.repeat, folder)
     for kind in kinds:
         print(f"{engine.name}, {kind}: {good[kind]} of {args.repeat}")
@@ -80,19 +84,25 @@ def repeat(kinds: Mapping[str, Callable[[Path], None]], times: int, folder: Path
     return good
 
 
-def kinds_of_runs(engine: Engine, flags: Sequence[str], folder: Path) -> Mapping[str, Callable[[Path], None]]:
+def kinds_of_runs(
+    engine: Engine, flags: Sequence[str], folder: Path, light: bool
+) -> Mapping[str, Callable[[Path], None]]:
     """Make the corpora and their default runs; return what is to be run into an output and compared, by name."""
-    publish_corpus(folder / "demo")
     (folder / "thirty").mkdir()
     write_corpus(folder / "thirty", images_a_set=30 // len(SETS))
-    demo = Corpus(folder / "demo", shards=2)
     thirty = Corpus(
         folder / "thirty", len(SETS) * _SHARDS_A_SET, (f"--num_shards={_SHARDS_A_SET}", "--failure_threshold=0.5")
     )
+    corpora = [thirty]
+    if not light:
+        publish_corpus(folder / "demo")
+        corpora.insert(0, Corpus(folder / "demo", shards=2))
     kinds: dict[str, Callable[[Path], None]] = {}
-    for corpus in (demo, thirty):
+    for corpus in corpora:
         run(corpus, folder / f"{corpus.name}-expected", ())
         kinds[corpus.name] = partial(plain_run, corpus, flags)
+    if light:
+        return kinds
     if engine.kill:
         kinds["killed and run again"] = partial(killed_run, thirty, flags)
     if engine.recover:
