@@ -83,6 +83,15 @@ def test_ctrl_c_ends_at_once_with_130(photos: Path, tmp_path: Path) -> None:
     assert start(photos, out, 0.0).wait() == 0
 
 
+def wait_for_own_handlers(running: subprocess.Popen[str]) -> None:
+    """Wait until a process of the program handles SIGTERM; until then Python itself is starting."""
+    while running.poll() is None:
+        caught = int(Path(f"/proc/{running.pid}/status").read_text().partition("SigCgt:")[2].split()[0], 16)
+        if caught >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.005)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", [f"beam_pipeline{name}" for name in ("", ".verify", ".inspect", ".compare")])
 def test_a_signal_while_the_imports_run_is_one_line(command: str, number: signal.Signals) -> None:
@@ -91,7 +100,8 @@ def test_a_signal_while_the_imports_run_is_one_line(command: str, number: signal
         running = subprocess.Popen(
             [sys.executable, "-m", command, "no", "such", "flag"], cwd=ROOT, stderr=subprocess.PIPE, text=True
         )
-        time.sleep(0.25 + delays.random())
+        wait_for_own_handlers(running)
+        time.sleep(delays.random())
         running.send_signal(number)
         _, error = running.communicate(timeout=60)
         # 2: it had refused the words before the signal came, or was just ending for it.
