@@ -44,7 +44,7 @@ def commit(job: Job) -> None:
 def delete_temporaries(job: Job) -> None:
     """Delete what killed attempts left behind, those of outputs that this run did not build, too; not its own lock."""
     layout = job.layout
-    sets = list(dict.fromkeys(key.set_name for key in job.plan.shards))
+    sets = job.plan.set_names
     targets = (target for export in EXPORTS for target in export().targets(sets, job.plan.settings))
     folders = {folder for target in targets for folder in target_folders(layout.output, target)}
     folders |= {layout.output, layout.shards, layout.annotations}

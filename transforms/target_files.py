@@ -35,7 +35,11 @@ def target_folders(output: str, target: Target) -> Iterator[str]:
     """Yield the folders in which a target's files get their names, but for that of its `contents`."""
     folder = target_folder(output, target)
     yield folder
-    yield from (files.join(folder, below) for below in {name.rpartition("/")[0] for name in target.files} if below)
+    yield from (files.join(folder, below) for below in _folders_below(target))
+
+
+def _folders_below(target: Target) -> set[str]:
+    return {name.rpartition("/")[0] for name in target.files if "/" in name}
 
 
 def target_sizes(folder: str, target: Target) -> dict[str, int]:
@@ -49,7 +53,7 @@ def target_sizes(folder: str, target: Target) -> dict[str, int]:
         contents = files.list_folder(files.join(folder, target.contents))
         if listed.keys() <= contents.keys():
             sizes[f"{target.contents}/"] = sum(contents[name] for name in listed)
-    for below in {name.rpartition("/")[0] for name in target.files if "/" in name}:
+    for below in _folders_below(target):
         in_folder = files.list_folder(files.join(folder, below))
         sizes |= {f"{below}/{name}": size for name, size in in_folder.items()}
     return sizes

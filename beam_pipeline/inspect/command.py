@@ -81,7 +81,7 @@ def _read_failures(folder: OutputFolder) -> list[Failure]:
 
 
 def _set_names(folder: OutputFolder) -> list[str]:
-    planned = [key.set_name for key in folder.plan.shards] if folder.plan else []
+    planned = folder.plan.set_names if folder.plan else []
     return list(dict.fromkeys([*planned, *(shard.set_name for shard in folder.shards.values())]))
 
 

@@ -34,7 +34,7 @@ def describe_dry_run(job: Job) -> str:
     """
     config, plan = job.config, job.plan
     work = job.work.count()
-    sets = {name: sum(key.num_images for key in plan.shards if key.set_name == name) for name in _sets(job)}
+    sets = {name: sum(key.num_images for key in plan.shards if key.set_name == name) for name in plan.set_names}
     lines = [
         f"images: {plan.num_images:,} in {counted(len(sets), 'set')}, "
         + ", ".join(f"{name} {count:,}" for name, count in sets.items()),
@@ -47,10 +47,6 @@ def describe_dry_run(job: Job) -> str:
         "nothing was written; the weights were not read, and are taken to be those of the earlier runs",
     ]
     return "\n".join(lines)
-
-
-def _sets(job: Job) -> list[str]:
-    return list(dict.fromkeys(key.set_name for key in job.plan.shards))
 
 
 def _sizes(job: Job, sets: dict[str, int]) -> Iterator[str]:

@@ -32,7 +32,7 @@ def check_exports(exports: Sequence[Export], plan: Plan, has_captions: bool) -> 
 def _refuse_clashing_exports(exports: Sequence[Export], plan: Plan) -> None:
     """Refuse two targets that would be one file, and settings and images that a format cannot hold."""
     places: dict[tuple[str, str], tuple[str, Target]] = {}
-    sets = list(dict.fromkeys(key.set_name for key in plan.shards))
+    sets = plan.set_names
     for export in exports:
         refusal = export.refuse_settings(plan.settings)
         if refusal:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from beam_pipeline.exports import EXPORTS
 from beam_pipeline.layout import Layout
 from beam_pipeline.usage import UsageError
-from region_features.records.coco import ANNOTATION_SUFFIX, TEST1K_ANNOTATION, annotation_files
+from region_features.records.coco import annotation_names
 from region_features.records.json_text import parse_json
 from region_features.records.plan import Plan, ShardKey, parse_shard_name
 from region_features.records.stats import STATS_SUFFIX, ShardStats
@@ -159,13 +159,13 @@ def outdated_files(layout: Layout) -> Iterator[str]:
     for name in files.list_folder(layout.shards):
         if parse_shard_name(name.removesuffix(STATS_SUFFIX)):
             yield files.join(layout.shards, name)
-    for name in (*annotation_files(), TEST1K_ANNOTATION + ANNOTATION_SUFFIX):
+    for name in annotation_names():
         yield files.join(layout.annotations, name)
     try:
         plan = find_plan(layout) or Plan({}, {})
     except ValueError:
         plan = Plan({}, {})  # torn: exports of its sets stay, and are built anew where the new run has those sets
-    sets = list(dict.fromkeys(key.set_name for key in plan.shards))
+    sets = plan.set_names
     for export in (kind() for kind in EXPORTS):
         for target in export.targets(sets, plan.settings):
             yield from target_paths(target_folder(layout.output, target), target)

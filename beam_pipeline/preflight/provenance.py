@@ -39,7 +39,7 @@ def kept_entries(
     previous: Provenance, outputs: Sequence[str], exports: Sequence[Export], plan: Plan
 ) -> list[ManifestEntry]:
     """Return the entries of the previous manifest for what this run does not build."""
-    sets = list(dict.fromkeys(key.set_name for key in plan.shards))
+    sets = plan.set_names
     built = {(export.name, target.name) for export in exports for target in export.targets(sets, plan.settings)}
     return [
         entry

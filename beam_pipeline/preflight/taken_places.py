@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from beam_pipeline.layout import Layout
 from beam_pipeline.usage import UsageError
 from region_features.exports.base import Export
-from region_features.records.coco import ANNOTATION_SUFFIX, TEST1K_ANNOTATION, annotation_files
+from region_features.records.coco import annotation_names
 from region_features.records.plan import Plan
 from region_features.records.stats import STATS_SUFFIX
 from transforms import files
@@ -29,7 +29,7 @@ def refuse_taken_places(layout: Layout, plan: Plan, exports: Sequence[Export], o
     """
     if files.is_remote(layout.output):
         return
-    sets = list(dict.fromkeys(key.set_name for key in plan.shards))
+    sets = plan.set_names
     targets = [target for export in exports for target in export.targets(sets, plan.settings)]
     folders = {folder for target in targets for folder in target_folders(layout.output, target)}
     for path in sorted({layout.shards, layout.annotations, *folders}):
@@ -46,7 +46,7 @@ def refuse_taken_places(layout: Layout, plan: Plan, exports: Sequence[Export], o
 def _run_files(layout: Layout) -> Iterator[str]:
     yield from (layout.manifest, layout.manifest_digest, layout.failures, layout.plan, layout.provenance)
     yield from layout.inputs
-    for name in (*annotation_files(), TEST1K_ANNOTATION + ANNOTATION_SUFFIX):
+    for name in annotation_names():
         yield files.join(layout.annotations, name)
 
 

@@ -54,7 +54,7 @@ def _without_notes(value: Any) -> Any:
 
 def _outputs(job: Job) -> dict[str, Any]:
     """Return section -> name -> settings of what the run would build."""
-    sets = list(dict.fromkeys(key.set_name for key in job.plan.shards))
+    sets = job.plan.set_names
     outputs: dict[str, Any] = {
         export.name: {target.name: export.settings() for target in export.targets(sets, job.plan.settings)}
         for export in job.exports

@@ -9,7 +9,7 @@ from beam_pipeline.preflight.output_folder import OutputFolder
 from beam_pipeline.verify.shards import ShardReport
 from region_features.formats.annotations import AnnotationRows, decode_annotation_file
 from region_features.records.audit import Audit
-from region_features.records.coco import ANNOTATION_SUFFIX, TEST1K_ANNOTATION, annotation_files
+from region_features.records.coco import annotation_names
 from region_features.records.failure import Failure
 from region_features.records.plan import input_digest
 from region_features.validation.captions import check_captions
@@ -115,7 +115,7 @@ def check_annotations(output: OutputFolder, reports: Sequence[ShardReport]) -> I
     folder = output.layout.annotations
     sizes = files.list_folder(folder)
     decoded: dict[str, AnnotationRows] = {}
-    for name in (*annotation_files(), TEST1K_ANNOTATION + ANNOTATION_SUFFIX):
+    for name in annotation_names():
         if name in sizes:
             decoded[name], messages = decode_annotation_file(files.read_bytes(files.join(folder, name)), name)
             yield from (Problem("captions", message) for message in messages)

@@ -88,6 +88,11 @@ def annotation_files() -> dict[str, list[str]]:
     return files
 
 
+def annotation_names() -> list[str]:
+    """Name every annotation file that a run may write, that of the 1K test set last."""
+    return [*annotation_files(), TEST1K_ANNOTATION + ANNOTATION_SUFFIX]
+
+
 def set_of_id(img_id: str) -> str | None:
     """Return the image set in an id of COCO, `train2014` of `COCO_train2014_...`; None for any other id."""
     match = _SET_OF_ID.match(img_id)

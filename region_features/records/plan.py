@@ -75,6 +75,11 @@ class Plan:
         """Number of images in all shards."""
         return sum(key.num_images for key in self.shards)
 
+    @property
+    def set_names(self) -> list[str]:
+        """Names of the image sets, each once, in the order of the shards."""
+        return list(dict.fromkeys(key.set_name for key in self.shards))
+
 
 def input_digest(refs: Sequence[ImageRef]) -> str:
     """Return the hex SHA-256 of what a plan says of a shard's images, which changes when an image does."""
